@@ -1,18 +1,15 @@
 /** `insula bench step`: training steps of several systems, compared. */
-import { LEAST_ROUNDS } from '../bench/measure/measure.ts';
-import { readSavedRun } from '../bench/measure/saved-run.ts';
-import { openTunedDevice } from '../bench/measure/tuning.ts';
-import { runStepBench, stepRunSchema } from '../bench/step/run.ts';
-import { comparisonLines, stepLines } from '../bench/step/text.ts';
-import { writeFileSafely } from '../engine/files/files.ts';
+import { runStepBench } from '../bench/step/run.ts';
+import { stepLines } from '../bench/step/text.ts';
 import { nearSystems } from '../model/systems/index.ts';
 import { presetNamed } from '../model/training/presets.ts';
+import { benchOptions, runBench } from './bench-run.ts';
 import { command } from './command.ts';
-import { deviceOptions } from './device.ts';
 import { stepNotes } from './notes.ts';
-import { choices, number, outputFile, text } from './options.ts';
-import { expectSameSizes, expectUsedSizes, measuredSystems, stepSizeOptions } from './step-options.ts';
+import { choices } from './options.ts';
+import { expectUsedSizes, measuredSystems, stepSizeOptions } from './step-options.ts';
 
+const LIMITS = { seconds: 60, rounds: 20 };
 const DEFAULT_SYSTEMS = ['knowledge-insulation', 'joint-training', 'pi0'];
 
 export const benchStep = command({
@@ -24,27 +21,23 @@ export const benchStep = command({
       nearSystems,
     ),
     ...stepSizeOptions,
-    rounds: number('rounds that interleave the systems; 10 by default, at least 3', LEAST_ROUNDS),
-    seconds: number('time limit: no round starts that would exceed it; 60 by default'),
-    out: outputFile('file for the run as JSON'),
-    compare: text('file of an earlier run: results as ratios to it'),
-    ...deviceOptions,
+    ...benchOptions(LIMITS),
   },
   notes: stepNotes,
-  async run(
-    { system: systems = DEFAULT_SYSTEMS, rounds = 10, seconds = 60, out, compare, adapter, floor, tuning, ...given },
-    { progress },
-  ) {
-    expectUsedSizes('bench step', systems, given);
-    const sizes = { ...given, batch: given.batch ?? presetNamed(given.preset ?? 'tiny').batch };
-    const before = compare === undefined ? null : await readSavedRun(compare, stepRunSchema, 'insula bench step');
-    if (before) expectSameSizes(compare!, before.sizes, sizes);
-    using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
-    const result = await runStepBench(device, { systems, rounds, seconds, ...sizes }, (what, done, total) =>
-      progress.count(what, done, total),
+  interruptible: true,
+  async run({ system: systems = DEFAULT_SYSTEMS, ...values }, context) {
+    const sizes = Object.fromEntries(
+      Object.keys(stepSizeOptions).map((name) => [name, values[name as keyof typeof stepSizeOptions]]),
+    ) as Partial<typeof values>;
+    expectUsedSizes('bench step', systems, sizes);
+    const batch = values.batch ?? presetNamed(values.preset ?? 'tiny').batch;
+    return runBench(
+      {
+        ...{ command: 'bench step', limits: LIMITS, lines: stepLines },
+        run: (device, budget) => runStepBench(device, { systems, ...sizes, batch }, budget),
+      },
+      values,
+      context,
     );
-    if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(result, null, 1)}\n`]);
-    const lines = [...stepLines(result), ...(before ? ['', ...comparisonLines(before, result)] : [])];
-    return { json: result, lines };
   },
 });

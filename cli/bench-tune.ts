@@ -7,10 +7,11 @@ import { aligned, digits } from '../bench/measure/table.ts';
 import { keepTuning, placeText, readTuningFile, type Tuning, tuningPath } from '../bench/measure/tuning.ts';
 import { InputError, openDevice } from '../engine/index.ts';
 import { shapesOption } from './bench-kernels.ts';
+import { limitOptions } from './bench-run.ts';
 import { command } from './command.ts';
-import { deviceOptions } from './device.ts';
+import { deviceOptions, experimentalOption } from './device.ts';
 import { tuningNotes } from './notes.ts';
-import { flag, number } from './options.ts';
+import { flag } from './options.ts';
 
 export const benchTune = command({
   options: {
@@ -19,12 +20,15 @@ export const benchTune = command({
     ),
     print: flag("prints this adapter's tuning file", { excludes: 'tune' }),
     shapes: { ...shapesOption, needs: 'tune' },
-    rounds: number('rounds that interleave all variants; 10 by default, at least 3', 3, { needs: 'tune' }),
-    seconds: number('time limit for attention, and again for products; 15 by default', 1, { needs: 'tune' }),
+    ...limitOptions({ seconds: 60, rounds: 20 }, { needs: 'tune' }),
     ...deviceOptions,
+    experimental: { ...experimentalOption, needs: 'tune' },
   },
   notes: tuningNotes,
-  async run({ tune, print, shapes, rounds = 10, seconds = 15, adapter, floor, tuning: named }, { progress }) {
+  async run(
+    { tune, print, shapes, rounds = 20, seconds = 60, adapter, floor, tuning: named, experimental },
+    { progress, signal },
+  ) {
     if (!tune && !print)
       throw new InputError(
         'bench: --tune or --print; or bench attention, bench data, bench kernels, bench roofline or bench step',
@@ -33,7 +37,11 @@ export const benchTune = command({
       throw new InputError(
         "--floor: name a file with --tuning for these choices, because the adapter's own is of its features and limits",
       );
-    using device = await openDevice({ adapter, floor });
+    if (experimental && named === undefined)
+      throw new InputError(
+        "--experimental: name a file with --tuning for these choices; commands that name it too take the adapter's experimental features",
+      );
+    using device = await openDevice({ adapter, floor, experimental });
     const path = named ?? tuningPath(device.description);
     const kept = await readTuningFile(device, path, named !== undefined && print === true);
     if (print) {
@@ -43,15 +51,14 @@ export const benchTune = command({
     }
     const models = modelShapesOf([shapes ?? (device.software ? 'pi-eighth' : 'pi')]);
     const measuring = (kind: string) => ({
-      ...{ rounds, seconds },
-      onProgress: (what: string, done: number, total: number) => progress.count(`${kind}: ${what}`, done, total),
+      ...{ rounds, seconds: seconds / 2, signal, onProgress: progress.ofBench(kind) },
     });
     const sizes = models.map(({ batch, prefix, fast, action, heads, kvHeads, headDimension }) => {
       return `B=${batch},T=${prefix + fast + action},H=${heads}/${kvHeads},D=${headDimension}`;
     });
     const places = attentionCandidates(device, { shapes: sizes, directions: ['both'], storages: ['f32'] });
     const attention = await choose(device, places, measuring('attention'));
-    using products = new ProductCandidates(device, models, ['f32']);
+    using products = new ProductCandidates(device, models, experimental ? ['f32', 'f16'] : ['f32']);
     const matmul = await choose(device, products.all, measuring('products'));
     const tuning = await keepTuning(device, path, { attention, matmul });
     const end = `written to ${path}; commands on this adapter use it from now on, unless --tuning names another file`;
@@ -72,7 +79,7 @@ export function tuningLines({ adapter, attention, matmul }: Tuning, end: string)
   return [
     adapter,
     ...aligned([['operation', 'chosen', 'ms of each variant', 'measured at', 'date'], ...rows], 5),
-    'chosen: the shipped variant, which is listed first, unless another is faster and their quartiles do not overlap',
+    'chosen: the shipped variant, which is listed first, unless another is faster beyond doubt (a 99 % interval of their ratio in the same rounds)',
     'products: short means at most 16 rows, narrow at most 16 columns, small fewer than 64 tiles of 64 x 64; two sides means the gated MLP',
     end,
   ];

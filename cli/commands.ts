@@ -6,7 +6,7 @@ interface Listed {
   load(): Promise<Command>;
 }
 
-const tokenize = (name: 'report' | 'fit' | 'speed') => () => import('./tokenize.ts').then((own) => own[name]);
+const tokenize = (name: 'report' | 'fit') => () => import('./tokenize.ts').then((own) => own[name]);
 const tokenizeChunks = (name: 'encode' | 'decode') => () => import('./tokenize-chunks.ts').then((own) => own[name]);
 
 export const commands: Readonly<Record<string, Listed>> = {
@@ -66,10 +66,6 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: 'decodes ids to chunks, in the units of the data',
     load: tokenizeChunks('decode'),
   },
-  'tokenize speed': {
-    summary: 'coefficients per second of FAST, and of @huggingface/tokenizers for the same work',
-    load: tokenize('speed'),
-  },
   bench: {
     summary: '--tune writes the tuning file of this adapter: its fastest kernel variants, which all commands then use',
     load: () => import('./bench-tune.ts').then(({ benchTune }) => benchTune),
@@ -95,7 +91,12 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: () => import('./bench-data.ts').then(({ benchData }) => benchData),
   },
   'bench roofline': {
-    summary: "the adapter's arithmetic rate, bandwidth, launch and round-trip cost, measured once",
+    summary: "the adapter's arithmetic rate, bandwidth, launch and round-trip cost",
     load: () => import('./bench-roofline.ts').then(({ benchRoofline }) => benchRoofline),
+  },
+  'bench first-day': {
+    summary:
+      'everything that is to be known of a new adapter, within minutes: checks, tests, benchmarks, tuning, a training',
+    load: () => import('./bench-first-day.ts').then(({ benchFirstDay }) => benchFirstDay),
   },
 };

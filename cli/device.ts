@@ -10,3 +10,8 @@ export const deviceOptions = {
   floor: flag("opens it with WebGPU's default limits and no features"),
   tuning: text("tuning file of 'insula bench --tune', instead of this adapter's own"),
 };
+
+export const experimentalOption = flag(
+  'takes subgroup matrices, a feature of Dawn that is no standard yet: products whose operands are both f16 have variants with them',
+  { excludes: 'floor' },
+);

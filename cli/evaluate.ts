@@ -1,6 +1,6 @@
 /** `insula evaluate`: a trained policy measured over many observations. */
 import { recordedDataset } from '../bench/tabletop/demonstrations.ts';
-import { EpisodeRecorder, type Recording } from '../bench/tabletop/episode-recorder.ts';
+import { type RecordedStep, type Recording, recordingOf } from '../bench/tabletop/episode-recorder.ts';
 import { evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { Film } from '../bench/tabletop/film.ts';
 import { type LanguageRow, languageTable } from '../bench/tabletop/language.ts';
@@ -213,7 +213,7 @@ function inLanguage(
   return languageTable(({ onSaid }) => tabletopPolicy(policy, seed, onSaid), {
     ...{ scenes, episodes, seed: seed ?? settings.run.seed, ...executionOf(values) },
     onProgress: (done, total) => progress.closedLoop(done, total),
-    onRow: ({ instruction }, evaluation, film) => films.push(...film.episodes(evaluation.episodes, instruction)),
+    onRow: (instruction, evaluation, film) => films.push(...film.episodes(evaluation.episodes, instruction)),
   });
 }
 
@@ -224,10 +224,10 @@ async function inScenes(
   progress: Progress,
 ) {
   const { seed, episodes, record } = values;
-  const recorders: EpisodeRecorder[] = [];
+  const steps: RecordedStep[][] = [];
   const keep = (index: number, observation: WorldObservation, action: Float32Array) => {
-    recorders[index] ??= new EpisodeRecorder();
-    recorders[index].add(observation, action);
+    steps[index] ??= [];
+    steps[index].push({ observation, action });
   };
   const film = new Film();
   const evaluation = await evaluateClosedLoop(tabletopPolicy(policy, seed, film.onSaid), {
@@ -239,9 +239,9 @@ async function inScenes(
     onProgress: (done, total) => progress.closedLoop(done, total),
     onAction: record === undefined ? undefined : keep,
   });
-  const recorded = recorders.map((recorder, index) => {
+  const recorded = steps.map((own, index) => {
     const { seed, instruction } = evaluation.episodes[index];
-    return recorder.recording(seed, scenes, [instruction]);
+    return recordingOf(own, { seed, settings: scenes, instructions: [instruction] });
   });
   return { evaluation, recorded, film };
 }

@@ -33,6 +33,7 @@ export const inspect = command({
     const configuration = measuredConfiguration(system, sizes);
     const batch = sizes.batch ?? presetNamed(sizes.preset ?? 'tiny').batch;
     using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
+    device.pipelines.atOnce = 1; // a driver that prints what it compiles (RADV_DEBUG, IGC_ShaderDumpEnable) prints one after the other
     if (trace !== undefined && !device.features.has('timestamp-query'))
       throw new InputError('--trace: this adapter has no timestamps; leave it out, or take another --adapter');
     using measured = new MeasuredStep(device, system, configuration, batch, sizes);

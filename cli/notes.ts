@@ -23,18 +23,22 @@ export const trainingNotes = [
 ];
 
 export const tokenizerNotes = [
-  `Chunks are normalised by the 1 % and 99 % quantiles. The report gives tokens per chunk and per second of control, the error of each dimension in normalised units, the share of zero coefficients, and the frequency of each id. The error of the naive tokenizers is mostly clipping.`,
+  `Chunks are normalised by the 1 % and 99 % quantiles. The report gives tokens per chunk and per second of control, the error of each dimension in normalised units, the share of zero coefficients, and how many ids are in use. The error of the naive tokenizers is mostly clipping.`,
 ];
+
+const comparisonNote = `--compare BUILD measures this build and another, a folder with a checkout or a commit, in the same rounds: it sees changes of a few percent on a busy machine too. --compare FILE, an earlier --out, can only say how the machine changed meanwhile, and its intervals are as wide as that. Interrupted, a run writes what it has measured.`;
 
 export const attentionNotes = [
   `Shapes (--shape): names of FlashAttention's and FlexAttention's benchmarks and of public VLA models ('suite' is all of them), or written out: batch, tokens (one block, prefix+action or prefix+fast+action), query heads / key heads, head dimension: B=1,T=816+128+50,H=8/1,D=256.`,
   `Masks (--mask): ready-made ones ('+' ANDs them and chains their scores, '|' ORs them: causal+alibi, soft-cap:50), tables over the blocks (insulation, soft-insulation:0.1, frozen-prefix, cached-prefix), or WGSL over q and k. --score comes with its --derivative.`,
-  `A row: milliseconds with quartiles, GFLOP/s of the work in the plan's tile lists (live work), time and live work divided by those of the dense mask, percent of the matrix product's rate and of the roof, the ratio to the same engine's unfused softmax(Q K^T + mask) V, memory, workgroups. Rates come from GPU timestamps if the adapter has them, else from wall time. Without options the run takes about a minute and lists the cases that it left out.`,
+  `The first lines answer: which variant to use, by how much, how sure (a 99 % interval of the ratio in the same rounds), how far from the roof and what limits it. Rounds go on until every case is decided or --seconds are spent. Rates count live work alone: 2 products of each live pair of query and key forward, 5 backward. Without --shape the output lists the cases that it left out.`,
+  comparisonNote,
 ];
 
 export const kernelNotes = [
   `Names of operations restrict the measurement to them: 'insula bench kernels gatedMlp attention'.`,
   `FLOPs and bytes come from the cost model of each dispatch. '% roof' is the least time by the limiting resource (arithmetic rate, bandwidth of copies, launches), measured in the same rounds, divided by the time taken.`,
+  comparisonNote,
 ];
 
 export const verifyNotes = [
@@ -44,9 +48,10 @@ export const verifyNotes = [
 ];
 
 export const tuningNotes = [
-  `Without a tuning file the shipped variants run; kernels/attention-variants.ts and kernels/matmul-variants.ts choose them by the adapter's capabilities. --tune takes half a minute and replaces a shipped variant only if the quartiles do not overlap. A file for another adapter or driver is refused; a file in bench/results/tuning/ is used by everyone with that adapter and driver.`,
+  `Without a tuning file the shipped variants run; kernels/attention-variants.ts and kernels/matmul-variants.ts choose them by the adapter's capabilities. --tune takes a minute and replaces a shipped variant only if another is faster beyond doubt. A file for another adapter or driver is refused; a file in bench/results/tuning/ is used by everyone with that adapter and driver. --experimental measures products of f16 with subgroup matrices too, for a file that --tuning names; a command that names it takes them.`,
 ];
 
 export const stepNotes = [
   `A whole step (forward, backward, clipping, AdamW) is captured once and replayed as one list. With a Mesa driver, MESA_SHADER_CACHE_DISABLE=true before the command shows the compile time of each pipeline without a cache.`,
+  comparisonNote,
 ];

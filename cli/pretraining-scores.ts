@@ -4,7 +4,7 @@ import { provenance } from '../bench/measure/provenance.ts';
 import { IMAGE_SIZE } from '../bench/tabletop/camera.ts';
 import { type Variation, variations } from '../bench/tabletop/scene.ts';
 import { distancesOf, GROSS, placesIn } from '../bench/tabletop/seeing.ts';
-import { type MeasuredSet, measureMarks, measureSets } from '../bench/tabletop/seeing-sets.ts';
+import { type MarkScores, type MeasuredSet, measureMarks, measureSets } from '../bench/tabletop/seeing-sets.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { answersTo, questionsOf, scoresByKind } from '../model/inspect/answers.ts';
 import { Policy } from '../model/policy/policy.ts';
@@ -96,7 +96,7 @@ async function measure(
     const names = Object.keys(variations) as Variation[];
     progress.note(`measuring ${scenes} held-out scenes of each of ${names.length} sets; fewer --scenes take less time`);
     const measured = await measureSets(policy, { variations: names, scenes, seed: run.seed, ...options });
-    const marks: Record<string, Awaited<ReturnType<typeof measureMarks>>> = {};
+    const marks: Record<string, MarkScores> = {};
     for (const set of measured.sets.filter(({ variation }) => marked.includes(variation)))
       marks[set.variation] = await measureMarks({ model: trained, encoding }, run, set, signal);
     return { scores: seeingOf(measured, marks), answers: shownAnswers(measured.sets) };

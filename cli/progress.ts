@@ -41,6 +41,12 @@ export class Progress implements RunListener {
     if (done >= total) this.end();
   }
 
+  /** The progress of a benchmark's rounds, which count in parts of seconds. */
+  ofBench(kind?: string): (what: string, done: number, total: number, details?: Details) => void {
+    return (what, done, total, details) =>
+      this.count(kind === undefined ? what : `${kind}: ${what}`, Math.round(done), total, details);
+  }
+
   compiled(kernel: string, done: number, total: number): void {
     this.count('kernels compiled', done, total, [` ${kernel}`, '']);
   }

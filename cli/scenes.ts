@@ -1,5 +1,5 @@
 /** The scenes of the built-in world that a command is about: --task and --variation. */
-import { CLOSED_LOOP_MEASURE } from '../bench/tabletop/evaluation.ts';
+import { closedLoopMeasure } from '../bench/tabletop/evaluation.ts';
 import { type SceneSettings, tasks, type Variation, variations } from '../bench/tabletop/scene.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { choice, choices, type Option } from './options.ts';
@@ -51,6 +51,6 @@ export function describeScenes(scenes: readonly SceneSettings[]): { scenes: stri
   const named = [...new Set(scenes.map(({ task }) => task))];
   return {
     scenes: `${named.join(' and ')}, ${scenes[0].variation}`,
-    measure: named.map((task) => (named.length > 1 ? `${task}: ` : '') + CLOSED_LOOP_MEASURE[task]).join('; '),
+    measure: named.map((task) => (named.length > 1 ? `${task}: ` : '') + closedLoopMeasure(task)).join('; '),
   };
 }

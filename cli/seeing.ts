@@ -4,7 +4,7 @@ import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import type { ProbeScores } from '../bench/tabletop/probe.ts';
 import type { Variation } from '../bench/tabletop/scene.ts';
 import { answeredByPlaces, GROSS, type PointingScore, type SeeingScores } from '../bench/tabletop/seeing.ts';
-import { knowsWorld, type MarkScore, type MeasuredSets, measureSets } from '../bench/tabletop/seeing-sets.ts';
+import { knowsWorld, type MarkScores, type MeasuredSets, measureSets } from '../bench/tabletop/seeing-sets.ts';
 import { InputError } from '../engine/index.ts';
 import type { AnswerScore } from '../model/inspect/answers.ts';
 import { Encoding } from '../model/policy/encoding.ts';
@@ -18,7 +18,7 @@ import type { Progress } from './progress.ts';
 /** Scenes of a set by default. */
 export const SCENES = 100;
 
-type Marks = Readonly<Record<string, { readonly all: MarkScore; readonly free: MarkScore }>>;
+type Marks = Readonly<Record<string, MarkScores>>;
 
 export interface Seeing {
   /** By variation; empty for a model of own questions. */

@@ -53,16 +53,3 @@ export function expectUsedSizes(
     );
   if (steps !== undefined && !acts(...sampled)) throw refuse(`--steps ${steps}`, `${have} no flow and no diffusion`);
 }
-
-/** @throws InputError if a saved run measured other sizes */
-export function expectSameSizes(file: string, saved: object, sizes: object): void {
-  // A saved run has no fields that are undefined, and its fields may have another order.
-  const sorted = (own: object) =>
-    JSON.stringify(
-      Object.entries(own)
-        .filter(([, value]) => value !== undefined)
-        .sort(([a], [b]) => (a < b ? -1 : 1)),
-    );
-  if (sorted(saved) !== sorted(sizes))
-    throw new InputError(`${file}: this run measured other sizes: ${JSON.stringify(saved)}; give the same options`);
-}

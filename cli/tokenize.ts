@@ -1,9 +1,6 @@
-/** `insula tokenize report`, `fit` and `speed`: fits action tokenizers to a data set and measures them. */
+/** `insula tokenize report` and `fit`: measures action tokenizers on a data set, and fits one to it. */
 import { splitChunks, wholeDataset } from '../bench/tokenize/chunks.ts';
-import { reportedTokenizers, reportRows } from '../bench/tokenize/report.ts';
-import { measureSpeed } from '../bench/tokenize/speed.ts';
-import { reportLines } from '../bench/tokenize/text.ts';
-import { writeFileSafely } from '../engine/files/files.ts';
+import { reportedTokenizers, reportLines, reportRows } from '../bench/tokenize/report.ts';
 import { InputError } from '../engine/index.ts';
 import { chooseHorizon, type Dataset } from '../model/data/index.ts';
 import { about, readTokenizer, writePublished, writeTokenizer } from '../model/policy/tokenizer-file.ts';
@@ -19,7 +16,7 @@ import {
 } from '../tokenizers/index.ts';
 import { command } from './command.ts';
 import { tokenizerNotes } from './notes.ts';
-import { choice, decimal, decimals, number, outputFile, outputFolder, type ValuesOf } from './options.ts';
+import { choice, decimal, number, outputFile, outputFolder, type ValuesOf } from './options.ts';
 import { actionOptions, openActions, sceneOptions, tokenizerOption } from './tokenize-data.ts';
 
 const ofAll = (chosen: number, total: number) => (chosen === total ? `${total}` : `${chosen} of ${total}`);
@@ -111,64 +108,32 @@ export const report = command({
   options: {
     ...actionOptions,
     seed: number('chooses the held-out episodes, or the scenes of the built-in world; 0 by default'),
-    scales: decimals('scales of FAST; 5,10,20 by default'),
-    vocabulary: number('largest number of FAST ids; 1024 by default', 1),
-    bins: number('ids of the naive tokenizers; 256 by default', 1),
-    stride: number('every how many control steps the naive tokenizer with stride keeps one; 5 by default', 1),
-    decimals: number('decimal places of string actions; 4 by default', 1),
     tokenizer: tokenizerOption,
-    report: outputFile('file for an HTML page with figures'),
   },
   notes: tokenizerNotes,
-  async run({ tokenizer, report: path, ...values }, { progress }) {
-    const { scales = [5, 10, 20], vocabulary = 1024, stride = 5, bins = 256, decimals = 4, seed } = values;
+  async run({ tokenizer, ...values }, { progress }) {
     const dataset = await openActions(values, progress);
     const { name, rate, actionDimension: dimension } = dataset;
     const horizon = chooseHorizon(dataset, values.horizon);
-    const split = await splitChunks(dataset, { horizon, seed });
-    if (split.train.length === 0 || split.heldOut.length === 0)
+    const { train, heldOut, normaliser, total, description } = await splitChunks(dataset, {
+      horizon,
+      seed: values.seed,
+    });
+    if (train.length === 0 || heldOut.length === 0)
       throw new InputError(
-        `data set "${name}": ${split.train.length} chunks of ${horizon} steps to fit on and ${split.heldOut.length} held out: choose a shorter --horizon`,
+        `data set "${name}": ${train.length} chunks of ${horizon} steps to fit on and ${heldOut.length} held out: choose a shorter --horizon`,
       );
-    const settings = {
-      rate,
-      scales,
-      vocabularySize: vocabulary,
-      stride,
-      bins,
-      decimals,
-    };
-    const tokenizers = about('tokenize report', () => reportedTokenizers(split.train, settings));
+    const tokenizers = about('tokenize report', () => reportedTokenizers(train));
     if (tokenizer !== undefined) tokenizers.push([tokenizer, (await readTokenizer(tokenizer)).tokenizer]);
-    const rows = about('tokenize report', () => reportRows(split.heldOut, tokenizers, rate));
+    const rows = about('tokenize report', () => reportRows(tokenizers, heldOut, rate));
     const names = dataset.actionNames ?? Array.from({ length: dimension }, (_, d) => `dimension ${d}`);
-    const { low, high } = split.normaliser;
+    const { low, high } = normaliser;
     const dimensions = names.map((own, d) => ({ name: own, halfRange: (high[d] - low[d]) / 2 }));
-    const chunks = { train: split.train.length, trainInAll: split.total, heldOut: split.heldOut.length };
-    const head = `${name}: ${ofAll(chunks.train, split.total)} chunks of ${horizon} x ${dimension} (${(horizon / rate).toFixed(2)} s) to fit on, ${chunks.heldOut} to measure; ${split.description}${shortEpisodes(dataset, horizon)}`;
-    if (path !== undefined) {
-      // The figures' library takes half a second to load.
-      const { reportPage } = await import('../bench/tokenize/page.ts');
-      await writeFileSafely(path, [await reportPage(`Actions of ${name} as tokens`, head, rows, dimensions)]);
-    }
+    const chunks = { train: train.length, trainInAll: total, heldOut: heldOut.length };
+    const line = `${name}: ${ofAll(chunks.train, total)} chunks of ${horizon} x ${dimension} (${(horizon / rate).toFixed(2)} s) to fit on, ${chunks.heldOut} to measure; ${description}${shortEpisodes(dataset, horizon)}`;
     return {
-      json: { dataset: name, rate, horizon, dimension, chunks, split: split.description, settings, dimensions, rows },
-      lines: [head, '', ...reportLines(rows, dimensions), ...(path === undefined ? [] : [`page: ${path}`])],
+      json: { dataset: name, rate, horizon, dimension, chunks, split: description, dimensions, rows },
+      lines: [line, '', ...reportLines(rows, dimensions)],
     };
-  },
-});
-
-/** The speed of FAST on the chunks of a data set, and of @huggingface/tokenizers for the same work. */
-export const speed = command({
-  options: { ...actionOptions, ...sceneOptions, vocabulary: number('largest number of FAST ids; 1024 by default', 1) },
-  async run(values, { progress }) {
-    const dataset = await openActions(values, progress);
-    const { chunks } = await wholeDataset(dataset, chooseHorizon(dataset, values.horizon));
-    const { fit: fitting, rows } = about('tokenize speed', () => measureSpeed(chunks, values.vocabulary ?? 1024));
-    const lines = [...fitting, ...rows].map(
-      ({ what, coefficientsPerSecond }) => `${what.padEnd(40)}${(coefficientsPerSecond / 1e6).toFixed(2).padStart(8)}`,
-    );
-    const head = `${dataset.name}: ${chunks.length} chunks; million coefficients per second`;
-    return { json: { dataset: dataset.name, chunks: chunks.length, fit: fitting, rows }, lines: [head, ...lines] };
   },
 });

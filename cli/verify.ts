@@ -4,7 +4,7 @@ import { verifyLines } from '../bench/verify/text.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { openDevice } from '../engine/index.ts';
 import { command } from './command.ts';
-import { deviceOptions } from './device.ts';
+import { deviceOptions, experimentalOption } from './device.ts';
 import { verifyNotes } from './notes.ts';
 import { flag, outputFile, texts } from './options.ts';
 
@@ -15,10 +15,11 @@ export const verifyCommand = command({
     out: outputFile('file for the report as JSON'),
     adapter: deviceOptions.adapter,
     floor: deviceOptions.floor,
+    experimental: experimentalOption,
   },
   notes: verifyNotes,
-  async run({ only = [], all = false, out, adapter, floor }, { progress }) {
-    using device = await openDevice({ adapter, floor });
+  async run({ only = [], all = false, out, adapter, floor, experimental }, { progress }) {
+    using device = await openDevice({ adapter, floor, experimental });
     const result = await verify(device, {
       ...{ only, every: all },
       onProgress: (what, done, total) => progress.count(what, done, total),

@@ -1,6 +1,7 @@
 /** Operations of the GPU: what a device hands to its sink, and how a list of them is encoded. */
 import type { Parameters, UniformData } from './kernel.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
+import type { Pipeline } from './pipelines.ts';
 import type { Profiler } from './profile.ts';
 
 export interface Binding<Range> {
@@ -15,9 +16,11 @@ export interface DispatchOperation<Range> {
   /** Kernel and entry point. */
   readonly label: string;
   readonly parameters: Parameters;
-  readonly pipeline: GPUComputePipeline;
+  readonly pipeline: Pipeline;
   readonly bindings: readonly Binding<Range>[];
+  /** The op parameters: one of these, or neither. */
   readonly uniform: UniformData | null;
+  readonly immediates: ArrayBuffer | null;
   readonly grid: readonly [number, number, number];
   readonly cost: { readonly flops: number; readonly bytes: number };
 }
@@ -56,10 +59,10 @@ export function bindGroup(
     const resource = { buffer: uniforms, offset, size: uniform.bytes.byteLength };
     entries.push({ binding: uniform.index, resource });
   }
-  return gpu.createBindGroup({ label, layout: pipeline.getBindGroupLayout(0), entries });
+  return gpu.createBindGroup({ label, layout: pipeline.groupLayout, entries });
 }
 
-/** The room of a dispatch's op parameters. */
+/** The room of a dispatch's op parameters in a uniform buffer. */
 export function slotBytes({ uniform }: DispatchOperation<unknown>): number {
   return uniform ? roundUp(uniform.bytes.byteLength, ALIGNMENT) : 0;
 }
@@ -76,7 +79,7 @@ export function encode(
   profiler: Profiler | null,
 ): void {
   let pass: GPUComputePassEncoder | null = null;
-  let current: GPUComputePipeline | null = null;
+  let current: Pipeline | null = null;
   const endPass = () => {
     pass?.end();
     pass = null;
@@ -84,15 +87,16 @@ export function encode(
   };
   for (const operation of operations) {
     if (operation.kind === 'dispatch') {
-      const { label, pipeline, grid, cost } = operation;
+      const { label, pipeline, immediates, grid, cost } = operation;
       const [x, y, z] = grid;
       if (profiler) endPass();
       pass ??= encoder.beginComputePass(
         profiler ? { timestampWrites: profiler.next({ label, workgroups: x * y * z, ...cost }) } : undefined,
       );
-      if (pipeline !== current) pass.setPipeline(pipeline);
+      if (pipeline !== current) pass.setPipeline(pipeline.compiled);
       current = pipeline;
       pass.setBindGroup(0, groupOf(operation));
+      if (immediates) pass.setImmediates(0, immediates);
       pass.dispatchWorkgroups(x, y, z);
       continue;
     }

@@ -4,6 +4,7 @@ import type { Binding, CommandSink } from './commands.ts';
 import { Encoder } from './encoder.ts';
 import { type Kernel, type Parameters, uniformData } from './kernel.ts';
 import { type BufferRange, Memory, roundUp } from './memory.ts';
+import { Pace } from './pace.ts';
 import { Pipelines } from './pipelines.ts';
 import { type DispatchTime, Profiler } from './profile.ts';
 import { Recorder } from './recorder.ts';
@@ -14,8 +15,21 @@ export interface DeviceOptions {
   adapter?: string;
   /** Open with WebGPU's default limits and no features, whatever the adapter offers. */
   floor?: boolean;
+  /**
+   * Take features that are no standard yet, for kernels that need them: subgroup matrices, for products of f16. Under node Dawn is
+   * opened with its unsafe APIs; a browser has to be started with them.
+   */
+  experimental?: boolean;
   /** Submit after each op, so that a validation error names the op that caused it; a binding that an op does not use is one as well. */
   debug?: boolean;
+}
+
+export const subgroupMatrixFeature = 'chromium-experimental-subgroup-matrix';
+
+/** Sizes and element types of subgroup matrices that a device multiplies: M x K by K x N. */
+export interface SubgroupMatrices extends Readonly<Record<'M' | 'N' | 'K', number>> {
+  readonly componentType: string;
+  readonly resultComponentType: string;
 }
 
 export interface Dispatch {
@@ -41,10 +55,13 @@ export class Device {
   /** The adapter computes on the processor's cores. */
   readonly software: boolean;
   readonly subgroupSizes: readonly [number, number];
+  /** Empty unless it was opened with `experimental`. */
+  readonly subgroupMatrices: readonly SubgroupMatrices[];
   readonly memory: Memory;
   readonly errors: AsyncErrors;
   readonly pipelines: Pipelines;
   readonly encoder: Encoder;
+  readonly pace: Pace;
   /** Dispatches encoded since the device was opened. */
   dispatches = 0;
   /** Workgroups, FLOPs and bytes of all of them, the last two by the kernels' cost models. */
@@ -64,6 +81,8 @@ export class Device {
     adapter: GPUAdapter,
     readonly options: DeviceOptions,
     private readonly release: () => void,
+    /** Bytes of op parameters that need no uniform buffer. */
+    readonly immediateBytes = 0,
   ) {
     const { vendor, architecture, device, description } = adapter.info;
     this.limits = gpu.limits;
@@ -71,14 +90,18 @@ export class Device {
     this.description = [vendor, architecture, device, description].filter((part) => part).join(' ');
     this.software = isSoftware(adapter.info);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
+    const { subgroupMatrixConfigs = [] } = adapter.info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrices> };
+    this.subgroupMatrices = this.features.has(subgroupMatrixFeature) ? [...subgroupMatrixConfigs] : [];
     this.errors = new AsyncErrors(gpu, this.software);
-    this.pipelines = new Pipelines(gpu, this.errors, options.debug === true);
+    this.pipelines = new Pipelines(gpu, this.errors, immediateBytes, this.subgroupSizes, options.debug === true);
+    if (this.software) this.pipelines.atOnce = 1; // they compile in the thread that submits the first dispatch
     this.memory = new Memory(
       gpu,
       (error, what) => this.errors.expectNoError(error, what),
       () => this.flush(),
     );
-    this.encoder = new Encoder(gpu, this.memory, this.errors, this, options.debug === true);
+    this.pace = new Pace(this.software, options.debug === true);
+    this.encoder = new Encoder(gpu, this.memory, this.errors, this, this.pace, options.debug === true);
   }
 
   private get sink(): CommandSink {
@@ -139,10 +162,12 @@ export class Device {
       return { name, index: binding.index, access: binding.space === 'read' ? 'read' : 'read_write', range };
     });
     const packed = uniform ? uniformData(kernel, uniform) : null;
-    const used = packed ? [...Object.keys(bindings), packed.name] : Object.keys(bindings);
+    const immediate = packed !== null && packed.bytes.byteLength <= this.immediateBytes;
+    const used = packed && !immediate ? [...Object.keys(bindings), packed.name] : Object.keys(bindings);
     const pipeline = this.pipelines.get(kernel, entry, parameters, used);
     const cost = { flops, bytes: bytes ?? Object.values(bindings).reduce((sum, range) => sum + range.byteLength, 0) };
-    const operation = { label, parameters, pipeline, bindings: bound, uniform: packed, cost };
+    const place = immediate ? { uniform: null, immediates: packed.bytes } : { uniform: packed, immediates: null };
+    const operation = { label, parameters, pipeline, bindings: bound, ...place, cost };
     this.sink.add({ kind: 'dispatch', ...operation, grid: [x, y, z] });
   }
 

@@ -2,6 +2,7 @@
 import type { AsyncErrors } from './async-errors.ts';
 import { bindGroup, type CommandSink, type DispatchOperation, encode, type Operation, slotBytes } from './commands.ts';
 import type { BufferRange, Memory } from './memory.ts';
+import type { Pace } from './pace.ts';
 import type { Profiler } from './profile.ts';
 
 const COMMANDS_PER_SUBMIT = 64;
@@ -16,14 +17,16 @@ export class Encoder implements CommandSink {
   private pending: Operation<BufferRange>[] = [];
   private readonly uniforms: GPUBuffer;
   private readonly slots = new Uint8Array(UNIFORM_BYTES);
-  /** Bytes of `slots` that the pending dispatches take. */
+  /** Bytes of `slots` that the pending dispatches take, and the seconds. */
   private used = 0;
+  private seconds = 0;
 
   constructor(
     private readonly gpu: GPUDevice,
     memory: Memory,
     private readonly errors: AsyncErrors,
     private readonly counts: Counts,
+    private readonly pace: Pace,
     /** Submit after each command. */
     private readonly debug: boolean,
   ) {
@@ -34,11 +37,13 @@ export class Encoder implements CommandSink {
     this.errors.assertOpen();
     if (operation.kind === 'dispatch') {
       const bytes = slotBytes(operation);
-      if (this.used + bytes > UNIFORM_BYTES) this.flush();
+      const seconds = this.pace.estimate(operation.cost);
+      if (this.used + bytes > UNIFORM_BYTES || this.seconds + seconds > this.pace.limit) this.flush();
       const { counts, used } = this;
       const { grid, cost, uniform } = operation;
       if (uniform) this.slots.set(new Uint8Array(uniform.bytes), used);
       this.used += bytes;
+      this.seconds += seconds;
       counts.dispatches += 1;
       counts.workgroups += grid[0] * grid[1] * grid[2];
       counts.flops += cost.flops;
@@ -68,6 +73,7 @@ export class Encoder implements CommandSink {
     if (!last) return;
     this.pending = [];
     this.used = 0;
+    this.seconds = 0;
     const label = last.kind === 'dispatch' ? last.label : last.kind;
     const what = pending.length === 1 ? label : `${pending.length} dispatches, the last ${label}`;
     this.errors.scoped(what, () => {

@@ -2,6 +2,9 @@
  * Loading and specialising `.wgsl` files. A file is valid as it stands; only one-line declarations marked `// @param` are replaced.
  * The alternatives of a declaration stand below it, named: `// @or NAME  declaration`. A long one goes on in more lines of that name;
  * one that has several names lists them: `// @or f16, bf16  declaration`.
+ *
+ * A device may have more than the file asks for: op parameters, which are the kernel's uniform, then become immediates if they fit
+ * (`var<immediate>` in place of `@group(0) @binding(0) var<uniform>`), and a kernel made for subgroups of one size is held to it.
  */
 
 interface Binding {
@@ -25,9 +28,20 @@ export interface Kernel {
 
 /**
  * A number replaces the value of `const NAME`; a string names the alternative that replaces a declaration, or is a whole declaration
- * itself, for expressions of the user's.
+ * itself, for expressions of the user's. Two are no names of declarations: `enable` lists WGSL extensions, and `subgroupSize` is the
+ * number of lanes that the subgroups of a kernel with subgroup operations must have.
  */
 export type Parameters = Readonly<Record<string, number | string>>;
+
+/** What a device compiles that WebGPU's floor does not. */
+export interface CompilerTarget {
+  /** The most bytes of a kernel's immediates; 0 without any. */
+  readonly immediateBytes: number;
+  /** WebGPU's feature 'subgroup-size-control'. */
+  readonly subgroupSizeControl: boolean;
+}
+
+const floor: CompilerTarget = { immediateBytes: 0, subgroupSizeControl: false };
 
 const parameterLine = /^(?:const|alias|fn)\s+(\w+)\b.*\/\/ @param.*$/;
 const alternativeLine = /^\/\/ @or (\w+(?:, \w+)*)\s+(.+)$/;
@@ -97,10 +111,11 @@ function declares(declaration: string, name: string): boolean {
   return new RegExp(`^(?:const|alias|fn)\\s+${name}\\b`).test(declaration);
 }
 
-/** The kernel's text with `parameters` in place of the marked declarations. */
-export function specialise(kernel: Kernel, parameters: Parameters): string {
+/** The kernel's text with `parameters` in place of the marked declarations, as `target` compiles it. */
+export function specialise(kernel: Kernel, parameters: Parameters, target = floor): string {
+  const { enable, subgroupSize } = parameters;
   for (const name of Object.keys(parameters)) {
-    if (name !== 'enable' && !kernel.parameters.includes(name))
+    if (!['enable', 'subgroupSize'].includes(name) && !kernel.parameters.includes(name))
       throw new Error(`kernel ${kernel.name}: '${name}' is not a parameter; it has ${kernel.parameters.join(', ')}`);
   }
   const lines = kernel.source.split('\n').map((line) => {
@@ -116,10 +131,34 @@ export function specialise(kernel: Kernel, parameters: Parameters): string {
     }
     return declaration;
   });
+  const sized =
+    subgroupSize !== undefined && (target.subgroupSizeControl ? 'subgroups, subgroup_size_control' : 'subgroups');
+  const extensions = [enable, sized].filter((names) => names).join(', ');
   // On the first line, so that the lines of a compiler's messages are those of the file.
-  if (parameters.enable !== undefined) lines[0] = `enable ${parameters.enable}; ${lines[0]}`;
-  return lines.join('\n');
+  if (extensions) lines[0] = `enable ${extensions}; ${lines[0]}`;
+  let code = lines.join('\n');
+  if (sized && target.subgroupSizeControl)
+    code = code.replaceAll('@compute', `@subgroup_size(${subgroupSize}) @compute`);
+  if (parametersFit(kernel, target.immediateBytes)) code = code.replace(uniformDeclaration, 'var<immediate>');
+  return code;
 }
+
+const uniformDeclaration = /@group\(0\)\s*@binding\(\d+\)\s*var<uniform>/;
+
+/** Whether a kernel has op parameters, and they take at most `bytes`. */
+function parametersFit(kernel: Kernel, bytes: number): boolean {
+  const fields = kernel.structs.get(uniformOf(kernel)?.type ?? '');
+  return fields !== undefined && packedBytes(fields.length) <= bytes;
+}
+
+/** The op parameters of a kernel, with their name. */
+function uniformOf(kernel: Kernel): (Binding & { readonly name: string }) | null {
+  const declared = [...kernel.bindings].find(([, { space }]) => space === 'uniform');
+  return declared ? { name: declared[0], ...declared[1] } : null;
+}
+
+/** Uniform structs take whole groups of four scalars. */
+const packedBytes = (scalars: number) => Math.ceil(scalars / 4) * 16;
 
 function replaceConstant(kernel: Kernel, line: string, value: number): string {
   const match = /^(const\s+(\w+)\s*:\s*(u32|i32|f32)\s*=\s*)[^;]+;/.exec(line);
@@ -145,14 +184,14 @@ export interface UniformData {
 
 /** Packs the values of the kernel's uniform struct of 4-byte scalars; throws when a field is missing, unknown or out of range. */
 export function uniformData(kernel: Kernel, values: Readonly<Record<string, number>>): UniformData {
-  const declared = [...kernel.bindings].find(([, binding]) => binding.space === 'uniform');
+  const declared = uniformOf(kernel);
   if (!declared) throw new Error(`kernel ${kernel.name}: no uniform binding`);
-  const [name, { index, type: struct }] = declared;
+  const { name, index, type: struct } = declared;
   const fields = kernel.structs.get(struct);
   if (!fields) throw new Error(`kernel ${kernel.name}: no struct ${struct}`);
   const unknown = Object.keys(values).filter((given) => !fields.some((field) => field.name === given));
   if (unknown.length > 0) throw new Error(`kernel ${kernel.name}: ${struct} has no field ${unknown.join(', ')}`);
-  const view = new DataView(new ArrayBuffer(Math.ceil((fields.length * 4) / 16) * 16));
+  const view = new DataView(new ArrayBuffer(packedBytes(fields.length)));
   fields.forEach(({ name: field, type }, place) => {
     const value = values[field];
     if (value === undefined) throw new Error(`kernel ${kernel.name}: ${struct}.${field} is missing`);

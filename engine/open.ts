@@ -1,25 +1,40 @@
 /** Opening an adapter: the browser's, or one of Dawn's under node. */
-import { Device, type DeviceOptions } from './device.ts';
+import { Device, type DeviceOptions, subgroupMatrixFeature } from './device.ts';
 import { InputError } from './files/errors.ts';
 
-const wantedFeatures: GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query'];
-const wantedLimits = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxComputeWorkgroupStorageSize'] as const;
+const wantedFeatures = ['shader-f16', 'subgroups', 'subgroup-size-control', 'timestamp-query'];
+const experimentalFeatures = ['subgroup-size-control', subgroupMatrixFeature];
+const wantedLimits = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxComputeWorkgroupStorageSize',
+  'maxImmediateSize',
+] as const;
 
 /**
  * Opens an adapter.
  *
- * @throws InputError where there is none, or none of that name
+ * @throws InputError where there is none, or none of that name, or where experimental features are wanted that it does not offer
  */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
-  const { gpu, release } = await entryPoint(options.adapter);
+  const { gpu, release } = await entryPoint(options);
   try {
     const adapter = await requestAdapter(gpu, options.adapter);
-    const requiredFeatures = options.floor ? [] : wantedFeatures.filter((feature) => adapter.features.has(feature));
-    const requiredLimits = options.floor
-      ? {}
-      : Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]]));
+    const wanted = [...new Set([...wantedFeatures, ...(options.experimental ? experimentalFeatures : [])])];
+    // TypeScript's own types do not know all of them.
+    const offered = wanted.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[];
+    const missing = experimentalFeatures.filter((feature) => !adapter.features.has(feature));
+    if (options.experimental && missing.length > 0)
+      throw new InputError(
+        `${adapter.info.description || adapter.info.vendor}: no experimental kernel runs on this adapter, which lacks ${missing.join(' and ')}`,
+      );
+    const requiredFeatures = options.floor ? [] : offered;
+    // Browsers refuse limits that they do not know.
+    const known = wantedLimits.filter((name) => !options.floor && adapter.limits[name] !== undefined);
+    const requiredLimits = Object.fromEntries(known.map((name) => [name, adapter.limits[name]]));
     const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
-    return new Device(device, adapter, options, release);
+    const immediates = !options.floor && gpu.wgslLanguageFeatures.has('immediate_address_space');
+    return new Device(device, adapter, options, release, immediates ? device.limits.maxImmediateSize : 0);
   } catch (error) {
     release();
     throw error;
@@ -45,14 +60,15 @@ async function requestAdapter(gpu: GPU, name: string | undefined): Promise<GPUAd
 }
 
 /** The browser's GPU, or Dawn's through the `webgpu` package. */
-async function entryPoint(adapter: string | undefined): Promise<{ gpu: GPU; release: () => void }> {
+async function entryPoint({ adapter, experimental }: DeviceOptions): Promise<{ gpu: GPU; release: () => void }> {
   if (typeof navigator === 'object' && navigator.gpu) return { gpu: navigator.gpu, release: () => {} };
   const name = 'webgpu';
   const { create, globals } = (await import(/* @vite-ignore */ name)) as typeof import('webgpu');
   Object.assign(globalThis, globals);
   const choice = adapter === undefined ? [] : adapter === 'null' ? ['backend=null'] : [`adapter=${adapter}`];
   // Dawn otherwise rounds timestamps to 65 microseconds, as browsers do.
-  const flags = [...choice, 'disable-dawn-features=timestamp_quantization'];
+  const unsafe = experimental ? ['enable-dawn-features=allow_unsafe_apis'] : [];
+  const flags = [...choice, ...unsafe, 'disable-dawn-features=timestamp_quantization'];
   // Dawn ends when this object is collected, and until then keeps the process alive. It asks for finished work from setImmediate
   // for as long as a promise is pending, and once more: ending it before that crashes.
   const holder: { gpu: GPU | null } = { gpu: create(flags) };

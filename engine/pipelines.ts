@@ -1,55 +1,130 @@
 import type { AsyncErrors } from './async-errors.ts';
-import { type Kernel, type Parameters, specialise } from './kernel.ts';
+import { type CompilerTarget, type Kernel, type Parameters, specialise } from './kernel.ts';
 
 const bufferTypes = { uniform: 'uniform', read: 'read-only-storage', read_write: 'storage' } as const;
 
-/** Compiled entry points, each made once for every set of parameters. */
+/** An entry point with its parameters: compiled when it is first needed, or beforehand, beside others. */
+export class Pipeline {
+  /** It has run once, on nothing. */
+  warm = false;
+  private made: GPUComputePipeline | null = null;
+  private making: Promise<void> | null = null;
+
+  constructor(
+    private readonly gpu: GPUDevice,
+    private readonly errors: AsyncErrors,
+    /** The kernel, the entry point and the parameters as JSON, with a space between. */
+    readonly label: string,
+    private readonly source: { readonly name: string; readonly code: string; readonly entryPoint: string },
+    private readonly layout: { readonly pipeline: GPUPipelineLayout; readonly group: GPUBindGroupLayout } | null,
+  ) {}
+
+  get compiled(): GPUComputePipeline {
+    this.made ??= this.errors.checked(`compiling ${this.label}`, () =>
+      this.gpu.createComputePipeline(this.descriptor()),
+    );
+    return this.made;
+  }
+
+  get groupLayout(): GPUBindGroupLayout {
+    return this.layout?.group ?? this.compiled.getBindGroupLayout(0);
+  }
+
+  /**
+   * Compiles it, `beside` the host and other pipelines in a thread of its own.
+   *
+   * @throws Error with the label and the compiler's message, or what became of the device
+   */
+  compile(beside: boolean): Promise<void> {
+    this.making ??= this.made ? Promise.resolve() : this.checkedCompile(beside);
+    return this.making;
+  }
+
+  private async checkedCompile(beside: boolean): Promise<void> {
+    const { gpu, errors, label } = this;
+    errors.assertOpen();
+    gpu.pushErrorScope('validation');
+    const descriptor = this.descriptor();
+    const making = Promise.resolve(
+      beside ? gpu.createComputePipelineAsync(descriptor) : gpu.createComputePipeline(descriptor),
+    ).catch(({ message }: Error) => ({ message }));
+    const [refused, made] = await errors.settle(Promise.all([gpu.popErrorScope(), making]));
+    errors.assertOpen();
+    if (refused || 'message' in made) throw new Error(`compiling ${label}: ${(refused ?? (made as Error)).message}`);
+    this.made ??= made;
+  }
+
+  private descriptor(): GPUComputePipelineDescriptor {
+    const { name, code, entryPoint } = this.source;
+    const module = this.gpu.createShaderModule({ label: name, code });
+    return { label: this.label, layout: this.layout?.pipeline ?? 'auto', compute: { module, entryPoint } };
+  }
+}
+
+/** Entry points, each once for every set of parameters. */
 export class Pipelines {
-  /** Milliseconds that making them took. */
-  readonly makingTimes = new WeakMap<GPUComputePipeline, number>();
-  /** Those that have run once, on nothing. */
-  readonly warm = new WeakSet<GPUComputePipeline>();
-  private readonly known = new Map<string, GPUComputePipeline>();
+  /** How many are compiled side by side before a captured step runs. */
+  atOnce = 8;
+  private readonly known = new Map<string, Pipeline>();
   /**
    * One for all pipelines with the same numbers and kinds of bindings. WebGPU would derive one from each kernel, different for every
    * type of element; Dawn sets some hundred descriptors aside for each, lavapipe maps a page of memory for each of those, and
    * Linux refuses a process more than 65530 mappings.
    */
-  private readonly layouts = new Map<string, GPUPipelineLayout>();
+  private readonly layouts = new Map<string, NonNullable<Pipeline['layout']>>();
+  private readonly target: CompilerTarget;
 
   constructor(
     private readonly gpu: GPUDevice,
     private readonly errors: AsyncErrors,
+    /** Bytes of op parameters that need no uniform buffer. */
+    private readonly immediateBytes: number,
+    private readonly subgroupSizes: readonly [number, number],
     /** Use the layouts that WebGPU derives: with them it refuses a binding that the entry point does not use. */
     private readonly derived: boolean,
-  ) {}
+  ) {
+    this.target = { immediateBytes, subgroupSizeControl: gpu.features.has('subgroup-size-control') };
+  }
 
-  /** For each pipeline the kernel, the entry point and the parameters as JSON, with a space between. */
+  /** Their labels. */
   names(): string[] {
     return [...this.known.values()].map(({ label }) => label);
   }
 
-  /** `used`: names of the bindings that the entry point uses, which all have to be in the kernel. */
-  get(kernel: Kernel, entry: string, parameters: Parameters, used: readonly string[]): GPUComputePipeline {
+  /**
+   * `used`: names of the bindings that the entry point uses, which all have to be in the kernel.
+   *
+   * @throws Error for a kernel with subgroup operations where subgroups could have another size than it was made for
+   */
+  get(kernel: Kernel, entry: string, parameters: Parameters, used: readonly string[]): Pipeline {
     const label = `${kernel.name} ${entry} ${JSON.stringify(parameters)}`;
     const key = `${label} ${used}`;
     const known = this.known.get(key);
     if (known) return known;
     if (!kernel.entryPoints.includes(entry))
       throw new Error(`kernel ${kernel.name}: no entry point '${entry}'; it has ${kernel.entryPoints.join(', ')}`);
-    const code = specialise(kernel, parameters);
-    const begin = performance.now();
-    const pipeline = this.errors.checked(`compiling ${label}`, () => {
-      const module = this.gpu.createShaderModule({ label: kernel.name, code });
-      const layout = this.derived ? 'auto' : this.layout(kernel, used);
-      return this.gpu.createComputePipeline({ label, layout, compute: { module, entryPoint: entry } });
-    });
+    const code = specialise(kernel, parameters, this.target);
+    if (/^enable [^;]*\bsubgroups\b/m.test(code) && !code.includes('@subgroup_size'))
+      this.assertSubgroups(kernel, parameters.subgroupSize);
+    const source = { name: kernel.name, code, entryPoint: entry };
+    const layout = this.derived ? null : this.errors.checked(`compiling ${label}`, () => this.layout(kernel, used));
+    const pipeline = new Pipeline(this.gpu, this.errors, label, source, layout);
     this.known.set(key, pipeline);
-    this.makingTimes.set(pipeline, performance.now() - begin);
     return pipeline;
   }
 
-  private layout(kernel: Kernel, used: readonly string[]): GPUPipelineLayout {
+  /** Without `@subgroup_size` a kernel runs at the only size that there is. */
+  private assertSubgroups({ name }: Kernel, size: number | string | undefined): void {
+    const [least, most] = this.subgroupSizes;
+    if (size === undefined)
+      throw new Error(`kernel ${name}: it has subgroup operations, and no 'subgroupSize' among its parameters`);
+    if (size !== least || size !== most)
+      throw new Error(
+        `kernel ${name}: made for subgroups of ${size} lanes; this device's have ${least} to ${most}, and it lacks 'subgroup-size-control'`,
+      );
+  }
+
+  private layout(kernel: Kernel, used: readonly string[]): NonNullable<Pipeline['layout']> {
     const bindings = used.map((name) => kernel.bindings.get(name)!).sort((a, b) => a.index - b.index);
     const key = bindings.map(({ index, space }) => `${index} ${space}`).join();
     const known = this.layouts.get(key);
@@ -61,7 +136,10 @@ export class Pipelines {
         buffer: { type: bufferTypes[space] },
       }),
     );
-    const layout = this.gpu.createPipelineLayout({ bindGroupLayouts: [this.gpu.createBindGroupLayout({ entries })] });
+    const group = this.gpu.createBindGroupLayout({ entries });
+    const immediateSize = this.immediateBytes;
+    const pipeline = this.gpu.createPipelineLayout({ bindGroupLayouts: [group], immediateSize });
+    const layout = { pipeline, group };
     this.layouts.set(key, layout);
     return layout;
   }

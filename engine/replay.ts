@@ -5,6 +5,7 @@
 import { bindGroup, encode, type Operation, slotBytes, withRanges } from './commands.ts';
 import type { Device } from './device.ts';
 import { ALIGNMENT, type BufferRange } from './memory.ts';
+import type { Pace } from './pace.ts';
 import { accessesOf, Placement, type ReplayedOperation } from './placement.ts';
 import type { Allocation, RecordedDispatch, Recorder } from './recorder.ts';
 
@@ -56,7 +57,9 @@ interface Batch {
 export class Replay {
   private readonly placement: Placement;
   private readonly uniforms: GPUBuffer;
-  private readonly batches: readonly Batch[];
+  private readonly placed: readonly Operation<BufferRange>[];
+  private batches: readonly Batch[];
+  private measured = false;
   /** One for each dispatch. */
   private readonly groups: readonly GPUBindGroup[];
   private readonly workgroups: number;
@@ -64,12 +67,11 @@ export class Replay {
   private readonly bytes: number;
   private encodingMilliseconds = 0;
 
-  /** `kept`: the buffers of what outlives the step. A submit takes at most `most` dispatches. */
+  /** `kept`: the buffers of what outlives the step. */
   constructor(
     private readonly device: Device,
     private readonly recorder: Recorder,
     kept: ReadonlyMap<Allocation, GPUBuffer>,
-    most: number,
   ) {
     this.placement = new Placement(device, recorder, kept);
     const dispatches = this.placement.operations.filter((operation) => operation.kind === 'dispatch');
@@ -79,12 +81,12 @@ export class Replay {
     const uniformBytes = dispatches.reduce((sum, dispatch) => sum + slotBytes(dispatch), 0);
     this.uniforms = device.memory.uniform(Math.max(uniformBytes, ALIGNMENT), `${recorder.name}, op parameters`);
     const slots = new Uint8Array(this.uniforms.size);
-    const placed = this.placement.operations.map((operation) =>
+    this.placed = this.placement.operations.map((operation) =>
       withRanges(operation, (range) => this.placement.range(range)),
     );
-    this.groups = device.errors.checked(`${recorder.name}: bind groups`, () => this.prepare(placed, slots));
+    this.groups = device.errors.checked(`${recorder.name}: bind groups`, () => this.prepare(this.placed, slots));
     device.write({ buffer: this.uniforms, offset: 0, byteLength: slots.byteLength }, slots);
-    this.batches = inBatches(recorder.name, placed, most);
+    this.batches = inBatches(recorder.name, this.placed, device.pace, 1);
   }
 
   run(): void {
@@ -97,6 +99,8 @@ export class Replay {
     for (const { what, operations } of this.batches)
       device.submit(what, (encoder) => encode(encoder, operations, groupOf, device.encoder.profiler));
     this.encodingMilliseconds = performance.now() - start;
+    // Whoever waits for the run gets the error.
+    if (!this.measured && Number.isFinite(device.pace.limit)) void this.measure(start).catch(() => {});
     device.dispatches += this.groups.length;
     device.workgroups += this.workgroups;
     device.flops += this.flops;
@@ -141,6 +145,15 @@ export class Replay {
     this.device.memory.free(this.uniforms);
   }
 
+  /** The first run, cut by an estimate of its time, says how long it really takes, and later runs are cut by that. */
+  private async measure(start: number): Promise<void> {
+    this.measured = true;
+    const { device, recorder, flops, bytes } = this;
+    await device.errors.settle(device.gpu.queue.onSubmittedWorkDone());
+    const seconds = (performance.now() - start) / 1000;
+    this.batches = inBatches(recorder.name, this.placed, device.pace, seconds / device.pace.estimate({ flops, bytes }));
+  }
+
   /** Makes the bind groups and puts the op parameters into `slots`, which is to be written to `uniforms`. */
   private prepare(operations: readonly Operation<BufferRange>[], slots: Uint8Array): GPUBindGroup[] {
     let offset = 0;
@@ -154,12 +167,13 @@ export class Replay {
   }
 }
 
-/** Cuts the list before each dispatch that would be one too many. */
-function inBatches(name: string, operations: readonly Operation<BufferRange>[], most: number): Batch[] {
+/** Cuts the list before each dispatch that would take too long with those before it, `slowness` times as long as by the estimate. */
+function inBatches(name: string, operations: readonly Operation<BufferRange>[], pace: Pace, slowness: number): Batch[] {
   const batches: Batch[] = [];
   let batch: Operation<BufferRange>[] = [];
   let first = 1;
   let dispatches = 0;
+  let seconds = 0;
   const finish = () => {
     const last = batch.findLast((operation) => operation.kind === 'dispatch');
     const range = `dispatches ${first} to ${first + dispatches - 1}`;
@@ -168,10 +182,15 @@ function inBatches(name: string, operations: readonly Operation<BufferRange>[], 
     batch = [];
     first += dispatches;
     dispatches = 0;
+    seconds = 0;
   };
   for (const operation of operations) {
-    if (operation.kind === 'dispatch' && dispatches === most) finish();
-    if (operation.kind === 'dispatch') dispatches += 1;
+    if (operation.kind === 'dispatch') {
+      const own = slowness * pace.estimate(operation.cost);
+      if (dispatches > 0 && seconds + own > pace.limit) finish();
+      dispatches += 1;
+      seconds += own;
+    }
     batch.push(operation);
   }
   finish();

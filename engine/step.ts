@@ -6,7 +6,7 @@
  *   place     operations are dropped if nothing reads their results. The allocations of the others get places in a few large buffers,
  *             the arenas: two that are alive together do not overlap, and no dispatch reads and writes one buffer (placement.ts)
  *   warm up   each pipeline runs once on nothing, so that the driver compiles it (warm-up.ts)
- *   replay    every run writes the inputs, encodes the list from first to last, and submits it (replay.ts)
+ *   replay    every run writes the inputs, encodes the list from first to last, and submits it, in parts if it is long (replay.ts)
  *
  * From run to run only data change: the inputs, and numbers that the host computes from them (`hostTensor`, tensor.ts).
  */
@@ -34,8 +34,6 @@ export interface StepInput {
 export interface CaptureOptions {
   /** The step's name in error messages and labels; default: 'step'. */
   name?: string;
-  /** The most dispatches of one submit, because some drivers' watchdogs end long ones; default: all. */
-  dispatchesPerSubmit?: number;
   /** Called for each pipeline that is compiled before the first run: drivers take up to seconds for one. */
   onPipeline?: OnPipeline;
 }
@@ -63,7 +61,6 @@ export function captureStep<Name extends string, Outputs extends Tensors>(
 
 export class CapturedStep<Name extends string, Outputs extends Tensors> implements Disposable {
   private readonly name: string;
-  private readonly dispatchesPerSubmit: number;
   private readonly onPipeline: OnPipeline | undefined;
   private readonly inputs: Readonly<Record<Name, Tensor>>;
   /** Made by the first run. `homes` has a buffer for each allocation of an output: in an arena, later operations would overwrite it. */
@@ -78,11 +75,8 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     private readonly device: Device,
     inputs: Readonly<Record<Name, StepInput>>,
     private readonly fn: (inputs: Readonly<Record<Name, Tensor>>) => Outputs,
-    { name = 'step', dispatchesPerSubmit = Number.MAX_SAFE_INTEGER, onPipeline }: CaptureOptions,
+    { name = 'step', onPipeline }: CaptureOptions,
   ) {
-    if (!Number.isInteger(dispatchesPerSubmit) || dispatchesPerSubmit < 1)
-      throw new RangeError(`captureStep: dispatchesPerSubmit is ${dispatchesPerSubmit}; expected an integer from 1`);
-    this.dispatchesPerSubmit = device.options.debug ? 1 : dispatchesPerSubmit;
     this.name = `step '${name}'`;
     this.onPipeline = onPipeline;
     this.inputs = mapRecord(inputs, ({ shape, dtype = 'f32' }: StepInput, input) => {
@@ -191,7 +185,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
     }) as unknown as Outputs;
     // The activations of eager steps make room for the arenas.
     device.memory.trim();
-    return { replay: new Replay(device, recorder, homes, this.dispatchesPerSubmit), outputs, homes };
+    return { replay: new Replay(device, recorder, homes), outputs, homes };
   }
 
   private checkedOutputs(result: unknown): Outputs {

@@ -32,18 +32,25 @@ export interface AttentionCost {
   readonly work: PlanWork;
 }
 
+const ALL = { query: true, key: true, value: true };
+
+/** The plan of a call. */
+export function planOf(problem: AttentionProblem): Plan {
+  const { table, batch, validity = null, expression, wants = ALL } = problem;
+  const { queryRows, lossBlocks } = rowsOf(problem);
+  return fillPlan(planForm(table, batch, queryRows), {
+    ...{ validity, lossBlocks, wants },
+    expression: expression && { source: {}, samples: expression.samples, allowedPairs: expression.allowedPairs },
+  });
+}
+
 /**
  * FLOPs and bytes that a call needs, as benchmarks of attention state them: FLOPs of the products alone, backward's with S and dP made
  * once for all gradients, whatever the variant, and as if no workgroups shared a list.
  */
-export function attentionCost(problem: AttentionProblem): AttentionCost {
-  const { table, batch, heads, kvHeads, headDimension, dtype = 'f32', validity = null, expression } = problem;
-  const { wants = { query: true, key: true, value: true } } = problem;
-  const { queryRows, lossBlocks } = rowsOf(problem);
-  const plan = fillPlan(planForm(table, batch, queryRows), {
-    ...{ validity, lossBlocks, wants },
-    expression: expression && { source: {}, samples: expression.samples, allowedPairs: expression.allowedPairs },
-  });
+export function attentionCost(problem: AttentionProblem, plan = planOf(problem)): AttentionCost {
+  const { table, batch, heads, kvHeads, headDimension, dtype = 'f32', wants = ALL } = problem;
+  const { queryRows } = rowsOf(problem);
   const queryTokens = queryRows.reduce((sum, { rows }) => sum + rows, 0);
   const sizes = { batch, queryTokens, keyTokens: table.layout.keyTokens, heads, kvHeads, headDimension };
   const uniform = { wantsQuery: Number(wants.query), wantsKeyValue: Number(wants.key || wants.value) };

@@ -9,6 +9,7 @@ import {
   roundUp,
   specialise,
   streams,
+  type Tensor,
   tensor,
   zeroTensor,
 } from '../engine/index.ts';
@@ -204,7 +205,7 @@ function tryOut(device: Device, layout: Sequence, source: ExpressionSource, give
 
   const parameters = { TILE, ...given };
   const { length: tokens } = layout;
-  const uniform = { tokens, samples, points: points.length, pointsAt, tokenDataAt, constantsAt, step: STEP };
+  const uniform = { tokens, samples, points: points.length, pointsAt, tokenDataAt, constantsAt, step: STEP, width: 0 };
   return device.step(() => {
     const plan = tensor(device, words, [words.length], { dtype: 'u32' });
     const run = (entry: string, bindings: object, workgroups: [number, number?, number?]) =>
@@ -216,6 +217,34 @@ function tryOut(device: Device, layout: Sequence, source: ExpressionSource, give
     const values = source.score === undefined ? null : emptyTensor(device, [points.length, 4], 'f32', op);
     if (values) run('differentiate', { values }, [Math.ceil(points.length / TILE)]);
     return { allowedPairs, values, points };
+  });
+}
+
+/**
+ * The mask of an expression as numbers [width, width], for operations that add it to their scores: 0 where a query token sees a key
+ * token, -1e30 elsewhere, and beyond the tokens. For one sample; a test's oracle and an unfused partner, not for models.
+ */
+export function maskMatrix(device: Device, { layout, source, parameters }: AttentionExpression, width: number): Tensor {
+  const tokenData = Array.from(source.tokenData ?? []);
+  const words = [...tokenData, ...bitsOf(source.constants ?? []), 0];
+  const uniform = {
+    ...{ tokens: layout.length, samples: 1, points: 0, pointsAt: 0, tokenDataAt: 0, constantsAt: tokenData.length },
+    ...{ step: STEP, width },
+  };
+  return device.step(() => {
+    const plan = tensor(device, words, [words.length], { dtype: 'u32' });
+    const maskNumbers = emptyTensor(device, [width, width], 'f32', 'maskMatrix');
+    const own = { TILE, ...parameters };
+    const workgroups = [Math.ceil(width / TILE), width] as const;
+    device.dispatch({
+      kernel,
+      entry: 'maskTokens',
+      parameters: own,
+      uniform,
+      bindings: { plan, maskNumbers },
+      workgroups,
+    });
+    return maskNumbers;
   });
 }
 

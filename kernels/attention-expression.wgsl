@@ -1,6 +1,7 @@
 // A mask and a score of attention, as WGSL expressions, tried out once when they are registered (attention-expression.ts).
 //
 //   countAllowed    how many token pairs of each tile pair the mask allows: none, all (a full tile, whose mask is never evaluated) or some
+//   maskTokens      0 for every token pair that the mask allows, -1e30 for the others: what unfused operations add to their scores
 //   differentiate   f(s - step), f(s), f(s + step) and f'(s) of the score f at drawn points, for finite differences on the host
 //
 // `plan` holds the tiles (first token, tokens: 2 words each), the points (s as bits, q, k, head: 4 words each), the token data
@@ -14,12 +15,13 @@ fn scoreDerivative(score: f32, q: i32, k: i32, head: i32, queryData: u32, keyDat
 fn tokenData(at: u32) -> u32 { return 0u; }                                                                      // @param
 fn constant(index: i32) -> f32 { return bitcast<f32>(plan[shape.constantsAt + u32(index)]); }
 
-struct Shape { tokens: u32, samples: u32, points: u32, pointsAt: u32, tokenDataAt: u32, constantsAt: u32, step: f32 }
+struct Shape { tokens: u32, samples: u32, points: u32, pointsAt: u32, tokenDataAt: u32, constantsAt: u32, step: f32, width: u32 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 @group(0) @binding(2) var<storage, read_write> allowedPairs: array<atomic<u32>>;  // [samples, query tile, key tile], zero before
 @group(0) @binding(3) var<storage, read_write> values: array<vec4f>;             // [points]
+@group(0) @binding(4) var<storage, read_write> maskNumbers: array<f32>;          // [width, width]
 
 // One workgroup a tile pair and sample, one thread a query token. A sum of integers is the same in any order.
 @compute @workgroup_size(TILE)
@@ -36,6 +38,17 @@ fn countAllowed(@builtin(workgroup_id) pair: vec3u, @builtin(num_workgroups) til
     count += u32(allowed(i32(q), i32(k), queryData, tokenData(dataAt + k)));
   }
   atomicAdd(&allowedPairs[(pair.z * tiles.x + pair.x) * tiles.y + pair.y], count);
+}
+
+// One thread a token pair of the matrix [width, width]; places beyond the tokens are hidden.
+@compute @workgroup_size(TILE)
+fn maskTokens(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let q = workgroup.y;
+  let k = workgroup.x * TILE + thread;
+  if (k >= shape.width) { return; }
+  let inside = q < shape.tokens && k < shape.tokens;
+  let seen = inside && allowed(i32(q), i32(k), tokenData(shape.tokenDataAt + q), tokenData(shape.tokenDataAt + k));
+  maskNumbers[q * shape.width + k] = select(-1e30, 0.0, seen);
 }
 
 // One thread a point; the samples take turns.

@@ -65,7 +65,6 @@ const SOFTWARE_WORKGROUPS = 8;
 // Each costs a slice of dk and dv, as long as all keys.
 const SOFTWARE_BACKWARD_WORKGROUPS = 4;
 const MOST_SPLITS = 16;
-
 /** Workgroup memory of a team: two operands of TILE rows by 32 elements. */
 const TEAM_BYTES = 2 * TILE * 32 * 4;
 
@@ -122,7 +121,7 @@ const software: Variant = {
     return {
       kernel: softwareKernel,
       entry: forward ? entry : 'backward',
-      parameters: { LANES: lanes, ...(dtype !== 'f32' && { Word, unpack }) },
+      parameters: { LANES: lanes, subgroupSize: lanes, ...(dtype !== 'f32' && { Word, unpack }) },
       uniform: { groups: headDimension / 4, dValueAt: dValueGroup(sizes), wantsQuery: 0, wantsKeyValue: 0 },
       workgroups: gridFor(workgroups * splits, 1),
       splits,

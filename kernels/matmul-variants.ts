@@ -1,12 +1,14 @@
 /**
  * The kernels for matrix products that a device can run, and which one it takes: the shipped default, or the choice of a tuning
- * file. All variants but the software adapter's are one file, matmul.wgsl, with other tiles.
+ * file. The variants are one file, matmul.wgsl, with other tiles, but for the software adapter's and the experimental ones with
+ * subgroup matrices (openDevice's option `experimental`), which only a tuning file chooses.
  */
 import { type DataType, type Device, type Kernel, loadKernel, type Parameters } from '../engine/index.ts';
 import { softwareLanes } from './variant.ts';
 
 export const matmulKernel = await loadKernel(new URL('./matmul.wgsl', import.meta.url));
 const softwareKernel = await loadKernel(new URL('./matmul.software.wgsl', import.meta.url));
+const matrixKernel = await loadKernel(new URL('./matmul.matrix.wgsl', import.meta.url));
 
 /** large: many tiles of 64 x 64. short: at most 16 rows. narrow: at most 16 columns. small: what is left. */
 export const matmulSizes = ['large', 'small', 'short', 'narrow'] as const;
@@ -42,10 +44,14 @@ export interface MatmulVariant {
   /** Workgroups worth having: a product with fewer tiles splits its depth into pieces of at least `splitDepth` terms. */
   readonly workgroups: number;
   readonly splitDepth: number;
+  /** More workgroups, to fill a large GPU, of long pieces: the partial sums of a split cost about as much as 250 terms. */
+  readonly full?: { readonly workgroups: number; readonly splitDepth: number };
 }
 
 function baseVariant(tileRows: number, tileColumns: number, threadRows: number, threadColumns: number): MatmulVariant {
   const groups = threadColumns / 4;
+  // With 8 x 8 sums a thread a product has few threads.
+  const largest = threadRows * threadColumns === 64;
   return {
     name: `base-${tileRows}x${tileColumns}-${threadRows}x${threadColumns}`,
     suits: (_, { sides }) => groups % sides === 0,
@@ -54,8 +60,9 @@ function baseVariant(tileRows: number, tileColumns: number, threadRows: number, 
     tileRows,
     tileColumns,
     step: 16,
-    workgroups: 128,
+    workgroups: largest ? 256 : 128,
     splitDepth: 128,
+    ...(largest && { full: { workgroups: 1024, splitDepth: 2048 } }),
   };
 }
 
@@ -65,12 +72,36 @@ function softwareVariant(lanes: 4 | 8, name: string, blocks: number): MatmulVari
     name,
     suits: (device) => softwareLanes(device) === lanes,
     kernel: softwareKernel,
-    parameters: { LANES: lanes, ROWS: 4 * blocks },
+    parameters: { LANES: lanes, subgroupSize: lanes, ROWS: 4 * blocks },
     tileRows: 4 * blocks,
     tileColumns: 4 * lanes,
     step: 4,
     workgroups: 8,
     splitDepth: 1024,
+  };
+}
+
+/** Multiplies matrices of 16 x 16 f16 in subgroups of 32 lanes. Gradients are f32, so that its operands are those of products forward. */
+function matrixVariant(tile: number, step: number): MatmulVariant {
+  return {
+    name: `matrix-${tile}x${tile}`,
+    suits: ({ features, subgroupMatrices, subgroupSizes: [least, most] }, { a, b }) =>
+      a === 'f16' &&
+      b === 'f16' &&
+      ['shader-f16', 'subgroups', 'subgroup-size-control'].every((name) => features.has(name)) &&
+      least <= 32 &&
+      most >= 32 &&
+      subgroupMatrices.some(
+        ({ componentType, resultComponentType, M, N, K }) =>
+          componentType === 'f16' && resultComponentType === 'f32' && [M, N, K].every((size) => size === 16),
+      ),
+    kernel: matrixKernel,
+    parameters: { TILE_ROWS: tile, TILE_COLUMNS: tile, STEP: step },
+    tileRows: tile,
+    tileColumns: tile,
+    step,
+    workgroups: 128,
+    splitDepth: 128,
   };
 }
 
@@ -80,28 +111,47 @@ const variants: readonly MatmulVariant[] = [
     softwareVariant(lanes, 'software-short', lanes / 2),
   ]),
   baseVariant(64, 64, 8, 4),
+  baseVariant(64, 64, 4, 8),
   baseVariant(64, 64, 8, 8),
   baseVariant(128, 64, 8, 8),
   baseVariant(32, 32, 4, 4),
-  baseVariant(32, 32, 4, 8),
+  baseVariant(32, 64, 4, 8),
   baseVariant(16, 64, 4, 4),
   baseVariant(16, 64, 4, 8),
   baseVariant(64, 16, 4, 4),
-  baseVariant(64, 16, 4, 8),
+  matrixVariant(64, 32),
+  matrixVariant(128, 16),
 ];
 
-/** A dual product needs two groups of columns in a thread. */
-const shippedBase: Readonly<Record<MatmulSize, readonly [one: string, dual: string]>> = {
-  large: ['base-64x64-8x4', 'base-64x64-8x8'],
-  small: ['base-32x32-4x4', 'base-32x32-4x8'],
+type ShippedTiles = Readonly<Record<MatmulSize, readonly [one: string, dual: string]>>;
+
+/**
+ * A thread with 32 sums needs 64 registers: GPUs with subgroups of 64 (AMD's GCN) or of 8 to 32 (Intel's) have those for several
+ * subgroups at a time. A dual product needs two groups of columns in a thread.
+ */
+const tilesForFewRegisters: ShippedTiles = {
+  large: ['base-64x64-8x4', 'base-64x64-4x8'],
+  small: ['base-32x32-4x4', 'base-64x64-4x8'],
   short: ['base-16x64-4x4', 'base-16x64-4x8'],
-  narrow: ['base-64x16-4x4', 'base-64x16-4x8'],
+  narrow: ['base-64x16-4x4', 'base-64x64-4x8'],
+};
+
+/**
+ * GPUs with subgroups of 32 (AMD's RDNA, NVIDIA's) have registers for several subgroups with 64 sums a thread, which read half as
+ * many bytes of workgroup memory for a multiplication as 16 sums do.
+ */
+const tilesForManyRegisters: ShippedTiles = {
+  large: ['base-64x64-8x8', 'base-64x64-8x8'],
+  small: ['base-32x64-4x8', 'base-32x64-4x8'],
+  short: ['base-16x64-4x4', 'base-16x64-4x8'],
+  narrow: ['base-64x16-4x4', 'base-32x64-4x8'],
 };
 
 /** A software adapter compiles for half a second what a product with few rows gains in a thousand runs: there all sizes take one kernel. */
 function shippedVariant(device: Device, { sides, size }: MatmulKey): string {
   if ([4, 8].includes(softwareLanes(device) ?? 0)) return 'software';
-  return shippedBase[size][sides - 1];
+  const tiles = device.subgroupSizes[0] === 32 ? tilesForManyRegisters : tilesForFewRegisters;
+  return tiles[size][sides - 1];
 }
 
 /** The class of an output [rows, columns], `batches` of them. */
@@ -109,6 +159,12 @@ export function matmulSize(rows: number, columns: number, batches: number): Matm
   if (rows <= 16) return 'short';
   if (columns <= 16) return 'narrow';
   return batches * Math.ceil(rows / 64) * Math.ceil(columns / 64) >= 64 ? 'large' : 'small';
+}
+
+/** The splits of its depth that a product of so many tiles gets. */
+export function splitsOf({ workgroups, splitDepth, full }: MatmulVariant, tiles: number, depth: number): number {
+  const most = (count: number, terms: number) => Math.min(Math.ceil(count / tiles), Math.floor(depth / terms));
+  return Math.max(1, most(workgroups, splitDepth), full ? most(full.workgroups, full.splitDepth) : 1);
 }
 
 const chosen = new WeakMap<Device, readonly MatmulChoice[]>();

@@ -15,9 +15,9 @@
 //
 // A workgroup makes a tile of TILE_ROWS x TILE_COLUMNS outputs, STEP terms at a time: the threads bring the next TILE_ROWS x STEP of
 // A and STEP x TILE_COLUMNS of B into workgroup memory, in blocks of 4 x 4. Then every thread adds to its own THREAD_ROWS rows x
-// THREAD_GROUPS groups of four columns. Terms beyond a run count as zero. Rows of A and columns of B beyond the last are read as
-// whatever lies there, or as WebGPU bounds the access: they reach only outputs that are not stored, or that pad the width to a
-// whole number of groups.
+// THREAD_GROUPS groups of four columns, term by term: it reads a column of its rows of A and a row of its columns of B, and multiplies
+// each with each. Terms beyond a run count as zero. Rows of A and columns of B beyond the last are read as whatever lies there, or as
+// WebGPU bounds the access: they reach only outputs that are not stored, or that pad the width to a whole number of groups.
 //
 // A dual product (two PRODUCTS) is that of a gated MLP, activation(A B) * (A up): B is its gate. The left half of a tile holds columns
 // of B, the right half the same columns of a second matrix `up`, stored like B. A thread has both sums of an output for its epilogue.
@@ -30,13 +30,17 @@ const THREAD_GROUPS: u32 = 1u;                                               // 
 const PRODUCTS: u32 = 1u;                                                    // @param  2: dual; divides THREAD_GROUPS
 const TILE_GROUPS: u32 = TILE_COLUMNS / 4u;
 const PRODUCT_GROUPS: u32 = TILE_GROUPS / PRODUCTS;
+const OWN_ROW_GROUPS: u32 = THREAD_ROWS / 4u;
 const STEP_GROUPS: u32 = STEP / 4u;
 const BLOCKS_OF_A: u32 = TILE_ROWS / 4u * STEP_GROUPS;                       // of 4 x 4, in a tile
 const BLOCKS_OF_B: u32 = TILE_GROUPS * STEP_GROUPS;
 const COLUMN_THREADS: u32 = TILE_GROUPS / THREAD_GROUPS;
-const THREADS: u32 = TILE_ROWS / THREAD_ROWS * COLUMN_THREADS;
-const LOADS_OF_A: u32 = (BLOCKS_OF_A + THREADS - 1u) / THREADS;              // blocks that a thread brings at a time
-const LOADS_OF_B: u32 = (BLOCKS_OF_B + THREADS - 1u) / THREADS;
+const ROW_THREADS: u32 = TILE_ROWS / THREAD_ROWS;
+const THREADS: u32 = ROW_THREADS * COLUMN_THREADS;
+// The threads take the blocks in turn: those of A, then those of B, with the next turn if there are too few threads left for all.
+const TURNS_OF_A: u32 = (BLOCKS_OF_A + THREADS - 1u) / THREADS;
+const FIRST_OF_B: u32 = select(TURNS_OF_A * THREADS, BLOCKS_OF_A, BLOCKS_OF_A + BLOCKS_OF_B <= TURNS_OF_A * THREADS);
+const TURNS: u32 = (FIRST_OF_B + BLOCKS_OF_B + THREADS - 1u) / THREADS;
 
 alias WordA = vec4f;                                                         // @param  storage of four elements
 // @or f16, bf16  alias WordA = vec2u;
@@ -113,6 +117,10 @@ fn placeInA(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STE
 fn placeInB(block: u32) -> vec2u { return vec2u(block % TILE_GROUPS, block / TILE_GROUPS); } // @param
 // @or transposed  fn placeInB(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); }
 
+// Whether a thread's block in a turn is one of A, and of B. By the first comparisons compilers leave out turns that have none.
+fn isOfA(turn: u32, block: u32) -> bool { return turn < TURNS_OF_A && block < BLOCKS_OF_A; }
+fn isOfB(turn: u32, block: u32) -> bool { return turn >= FIRST_OF_B / THREADS && block - FIRST_OF_B < BLOCKS_OF_B; }
+
 struct Shape {
   rows: u32, groups: u32, depth: u32,                                        // of the output: rows and columns / 4; terms of a sum
   batches: u32, splits: u32, splitRuns: u32, runs: u32, runLength: u32,      // splits and runs of a batch, runs of a split, terms of a run
@@ -139,8 +147,13 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(12) var<storage, read_write> dUpOutput: array<vec4f>;          // du
 @group(0) @binding(13) var<storage, read_write> hidden: array<Kept>;              // h
 
-var<workgroup> tileA: array<vec4f, TILE_ROWS * STEP_GROUPS>;                 // row by row, groups along k
-var<workgroup> tileB: array<vec4f, STEP * TILE_GROUPS>;                      // term by term, groups along n
+// The tiles, four terms at a time, by the threads that use them. WGSL bounds an index that varies, constant ones become part of
+// the instruction: in the innermost loop only a thread's own place and the terms vary. Threads that bring neighbouring terms store
+// at the same time, and `apart` moves them to different banks of workgroup memory, which are 32 x 4 bytes wide.
+struct TermsOfA { rows: array<array<array<vec4f, OWN_ROW_GROUPS>, ROW_THREADS>, 4>, apart: array<vec4f, 2> }
+struct TermsOfB { columns: array<array<array<vec4f, COLUMN_THREADS>, THREAD_GROUPS>, 4>, apart: array<vec4f, 2> }
+var<workgroup> tileA: array<TermsOfA, STEP_GROUPS>;
+var<workgroup> tileB: array<TermsOfB, STEP_GROUPS>;
 
 const ZERO_TO_THREE = vec4u(0u, 1u, 2u, 3u);
 
@@ -179,12 +192,6 @@ fn loadA(at: vec4u, present: vec4<bool>) -> mat4x4f {
 fn loadB(at: vec4u, dual: u32, present: vec4<bool>) -> mat4x4f {
   return mat4x4f(select(vec4f(), readB(at.x, dual), present.x), select(vec4f(), readB(at.y, dual), present.y),
                  select(vec4f(), readB(at.z, dual), present.z), select(vec4f(), readB(at.w, dual), present.w));
-}
-
-// sum + A[m, k .. k+3] B[k .. k+3, n .. n+3], for one m.
-fn addProduct(sum: vec4f, rowOfA: vec4f, blockB: mat4x4f) -> vec4f {
-  let two = fma(blockB[1], vec4f(rowOfA.y), fma(blockB[0], vec4f(rowOfA.x), sum));
-  return fma(blockB[3], vec4f(rowOfA.w), fma(blockB[2], vec4f(rowOfA.z), two));
 }
 
 // Activations and their slopes, as in activation.wgsl. s(z) = 1 / (1 + exp(-z)), made from exp(-|z|), which never overflows.
@@ -236,15 +243,16 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
   let batch = part / shape.splits;
   let firstRow = tile / columnTiles % rowTiles * TILE_ROWS;
   let firstGroup = tile % columnTiles * PRODUCT_GROUPS;
-  let row = thread / COLUMN_THREADS * THREAD_ROWS;                           // of this thread's outputs, within the tile
-  let column = thread % COLUMN_THREADS;
+  let rowThread = thread / COLUMN_THREADS;                                   // where this thread's outputs are in the tile
+  let columnThread = thread - rowThread * COLUMN_THREADS;                    // after % Mesa would add constants outside the loads
 
-  let firstOfB = (thread + THREADS - BLOCKS_OF_A % THREADS) % THREADS;       // threads without a block of A are the first with one of B
-  var rowsA: array<vec4u, LOADS_OF_A>;
-  for (var i = 0u; i < LOADS_OF_A; i++) { rowsA[i] = rowsOfA(batch, firstRow + 4u * placeInA(thread + i * THREADS).x); }
-  var rowsB: array<vec4u, LOADS_OF_B>;
-  for (var i = 0u; i < LOADS_OF_B; i++) {
-    rowsB[i] = rowsOfB(batch, 4u * (firstGroup + placeInB(firstOfB + i * THREADS).x % PRODUCT_GROUPS));
+  var rows: array<vec4u, TURNS>;                                             // of the blocks that this thread brings
+  for (var turn = 0u; turn < TURNS; turn++) {
+    let block = turn * THREADS + thread;
+    if (isOfA(turn, block)) { rows[turn] = rowsOfA(batch, firstRow + 4u * placeInA(block).x); }
+    if (isOfB(turn, block)) {
+      rows[turn] = rowsOfB(batch, 4u * (firstGroup + placeInB(block - FIRST_OF_B).x % PRODUCT_GROUPS));
+    }
   }
 
   var sums: array<vec4f, THREAD_ROWS * THREAD_GROUPS>;
@@ -253,49 +261,49 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
     let length = min(shape.runLength, shape.depth - run * shape.runLength);
     for (var step = 0u; step < length; step += STEP) {
       workgroupBarrier();
-      for (var i = 0u; i < LOADS_OF_A; i++) {
-        let place = placeInA(thread + i * THREADS);
-        if (thread + i * THREADS < BLOCKS_OF_A) {
-          let block = blockOfA(rowsA[i], firstRow + 4u * place.x, Term(batch, run, step + 4u * place.y, length));
-          for (var j = 0u; j < 4u; j++) { tileA[(4u * place.x + j) * STEP_GROUPS + place.y] = block[j]; }
+      for (var turn = 0u; turn < TURNS; turn++) {
+        let block = turn * THREADS + thread;
+        if (isOfA(turn, block)) {
+          let place = placeInA(block);
+          let ofRows = blockOfA(rows[turn], firstRow + 4u * place.x, Term(batch, run, step + 4u * place.y, length));
+          let terms = transpose(ofRows);
+          for (var t = 0u; t < 4u; t++) { tileA[place.y].rows[t][place.x / OWN_ROW_GROUPS][place.x % OWN_ROW_GROUPS] = terms[t]; }
         }
-      }
-      for (var i = 0u; i < LOADS_OF_B; i++) {
-        let place = placeInB(firstOfB + i * THREADS);
-        if (firstOfB + i * THREADS < BLOCKS_OF_B) {
+        if (isOfB(turn, block)) {
+          let place = placeInB(block - FIRST_OF_B);
           let n = 4u * (firstGroup + place.x % PRODUCT_GROUPS);
-          let block = blockOfB(rowsB[i], n, place.x / PRODUCT_GROUPS, Term(batch, run, step + 4u * place.y, length));
-          for (var j = 0u; j < 4u; j++) { tileB[(4u * place.y + j) * TILE_GROUPS + place.x] = block[j]; }
+          let terms = blockOfB(rows[turn], n, place.x / PRODUCT_GROUPS, Term(batch, run, step + 4u * place.y, length));
+          for (var t = 0u; t < 4u; t++) { tileB[place.y].columns[t][place.x / COLUMN_THREADS][place.x % COLUMN_THREADS] = terms[t]; }
         }
       }
       workgroupBarrier();
       let groups = (min(STEP, length - step) + 3u) / 4u;
       for (var terms = 0u; terms < groups; terms++) {
-        var blocks = array<mat4x4f, THREAD_GROUPS>();
-        for (var j = 0u; j < THREAD_GROUPS; j++) {
-          let first = terms * TILE_COLUMNS + column + j * COLUMN_THREADS;    // four rows of tileB are TILE_COLUMNS groups
-          blocks[j] = mat4x4f(tileB[first], tileB[first + TILE_GROUPS], tileB[first + 2u * TILE_GROUPS], tileB[first + 3u * TILE_GROUPS]);
-        }
-        for (var i = 0u; i < THREAD_ROWS; i++) {
-          let rowOfA = tileA[(row + i) * STEP_GROUPS + terms];
-          for (var j = 0u; j < THREAD_GROUPS; j++) {
-            let at = i * THREAD_GROUPS + j;
-            sums[at] = addProduct(sums[at], rowOfA, blocks[j]);
+        for (var t = 0u; t < 4u; t++) {
+          var columns: array<vec4f, THREAD_GROUPS>;
+          for (var j = 0u; j < THREAD_GROUPS; j++) { columns[j] = tileB[terms].columns[t][j][columnThread]; }
+          for (var i = 0u; i < THREAD_ROWS; i += 4u) {
+            let fourRows = tileA[terms].rows[t][rowThread][i / 4u];
+            for (var row = 0u; row < 4u; row++) {
+              for (var j = 0u; j < THREAD_GROUPS; j++) {
+                let at = (i + row) * THREAD_GROUPS + j;
+                sums[at] = fma(columns[j], vec4f(fourRows[row]), sums[at]);
+              }
+            }
           }
         }
       }
     }
   }
 
-  for (var j = 0u; j < THREAD_GROUPS / PRODUCTS; j++) {
-    let group = firstGroup + column + j * COLUMN_THREADS;
-    let end = select(0u, min(firstRow + row + THREAD_ROWS, shape.rows), group < shape.groups);
-    var ownRows = sums;
-    for (var m = firstRow + row; m < end; m++) {
-      store(part, m, group, ownRows[j], ownRows[j + THREAD_GROUPS - THREAD_GROUPS / PRODUCTS]);
-      // A variable index would keep the sums in memory, not in registers.
-      for (var i = THREAD_GROUPS; i < THREAD_ROWS * THREAD_GROUPS; i++) { ownRows[i - THREAD_GROUPS] = ownRows[i]; }
+  let first = firstRow + rowThread * THREAD_ROWS;
+  for (var m = first; m < min(first + THREAD_ROWS, shape.rows); m++) {
+    for (var j = 0u; j < THREAD_GROUPS / PRODUCTS; j++) {
+      let group = firstGroup + columnThread + j * COLUMN_THREADS;
+      if (group < shape.groups) { store(part, m, group, sums[j], sums[j + THREAD_GROUPS - THREAD_GROUPS / PRODUCTS]); }
     }
+    // A variable index would keep the sums in memory, not in registers.
+    for (var i = THREAD_GROUPS; i < THREAD_ROWS * THREAD_GROUPS; i++) { sums[i - THREAD_GROUPS] = sums[i]; }
   }
 }
 

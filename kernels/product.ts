@@ -7,13 +7,14 @@ import {
   type GradientSum,
   gradientSum,
   gridFor,
+  type Kernel,
   type Parameters,
   roundUp,
   type Tensor,
 } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { accumulating, type Epilogue } from './epilogue.ts';
-import { type MatmulVariant, matmulKernel, matmulLaunch, matmulSize } from './matmul-variants.ts';
+import { type MatmulVariant, matmulKernel, matmulLaunch, matmulSize, splitsOf } from './matmul-variants.ts';
 import { expectDtype, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
@@ -102,11 +103,11 @@ export function encodeProduct(product: Product, op: string): void {
   const size = matmulSize(rows, groups * 4, batches);
   const key = { a: a.tensor.dtype, b: b.tensor.dtype, transposeA, transposeB, sides, size } as const;
   const variant = matmulLaunch(device, key);
-  const sideColumns = variant.kernel === matmulKernel ? variant.tileColumns / sides : variant.tileColumns;
+  const sideColumns = sharesTile(variant.kernel) ? variant.tileColumns / sides : variant.tileColumns;
   const tiles = batches * Math.ceil(rows / variant.tileRows) * Math.ceil((groups * 4) / sideColumns);
   // Partial sums are of one product.
-  const wanted = up ? 1 : Math.ceil(variant.workgroups / Math.max(tiles, 1));
-  const walk = walkOf(product, wanted, variant);
+  const most = up ? 1 : splitsOf(variant, Math.max(tiles, 1), depth);
+  const walk = walkOf(product, most, variant.step);
   const shape = {
     ...{ rows, groups, depth, batches, ...walk },
     ...fieldsOf('a', a, transposeA, walk.runLength),
@@ -114,9 +115,9 @@ export function encodeProduct(product: Product, op: string): void {
   };
   const epilogue = accumulate ? accumulating : product.epilogue;
   const outputs = batches * rows * groups * 4;
-  const addition = epilogue ? additionOf(epilogue, outputs) : undefined;
-  if (addition && accumulate) addition.bytes += bytesOf(output, batches);
   const whole = walk.splits === 1;
+  const addition = epilogue ? additionOf(epilogue, outputs, whole ? variant.kernel : matmulKernel) : undefined;
+  if (addition && accumulate) addition.bytes += bytesOf(output, batches);
   const partial = whole ? null : emptyTensor(device, [batches * walk.splits, rows, groups * 4], 'f32', op);
   const target = partial ? { tensor: partial, rows: rows * walk.splits, batchRows: rows } : output;
   const now = whole ? addition : undefined;
@@ -127,8 +128,8 @@ export function encodeProduct(product: Product, op: string): void {
       ...variant.parameters,
       ...(up && { PRODUCTS: 2, readB: 'dual' }),
       ...orientation(transposeA, transposeB, variant),
-      ...storageOf('A', key.a),
-      ...storageOf('B', key.b),
+      ...storageOf(variant.kernel, 'A', key.a),
+      ...storageOf(variant.kernel, 'B', key.b),
       ...storage(target.tensor.dtype),
       ...now?.parameters,
     },
@@ -149,7 +150,7 @@ export function applyEpilogue(sums: Tensor, epilogue: Epilogue, op: string): Ten
   const output = emptyTensor(sums.device, sums.shape, 'f32', op);
   const unused = Object.fromEntries(matmulKernel.structs.get('Shape')!.map(({ name }) => [name, 0]));
   const shape = { ...unused, rows, groups, batches: 1, splits: 1 };
-  reduceSplits(sums, shape, { tensor: output, rows }, 1, additionOf(epilogue, sums.size));
+  reduceSplits(sums, shape, { tensor: output, rows }, 1, additionOf(epilogue, sums.size, matmulKernel));
   return output;
 }
 
@@ -176,13 +177,14 @@ function reduceSplits(
 function additionOf(
   { parameters, bindings, flops }: Epilogue,
   outputs: number,
+  kernel: Kernel,
 ): Required<Pick<Dispatch, 'parameters' | 'flops' | 'bytes'>> & { bindings: Readonly<Record<string, Tensor>> } {
   const kept = bindings.preActivation ?? bindings.forwardPreActivation;
   return {
     parameters: {
       ...parameters,
-      ...(bindings.bias && storageOf('B', bindings.bias.dtype)),
-      ...(kept && storageOf('Kept', kept.dtype)),
+      ...(bindings.bias && storageOf(kernel, 'B', bindings.bias.dtype)),
+      ...(kept && storageOf(kernel, 'Kept', kept.dtype)),
     },
     bindings,
     flops: flops * outputs,
@@ -194,22 +196,21 @@ function additionOf(
   };
 }
 
-/** The alternatives `storage` of one operand: of WordA and unpackA, of Kept, unpackKept and packKept. */
-function storageOf(operand: 'A' | 'B' | 'Kept', dtype: DataType): Parameters {
+/** The alternatives `storage` of one operand, without those that a kernel made for one storage does not leave open. */
+function storageOf({ parameters }: Kernel, operand: 'A' | 'B' | 'Kept', dtype: DataType): Parameters {
   if (dtype === 'f32') return {};
-  if (operand === 'Kept') return { Kept: dtype, unpackKept: dtype, packKept: dtype };
-  return { [`Word${operand}`]: dtype, [`unpack${operand}`]: dtype };
+  const open = [operand === 'Kept' ? operand : `Word${operand}`, `unpack${operand}`, `pack${operand}`];
+  return Object.fromEntries(open.filter((name) => parameters.includes(name)).map((name) => [name, dtype]));
 }
 
-/** The depth in runs, and the runs in at most `wanted` splits. */
+/** The depth in runs, and the runs in at most `most` splits. */
 function walkOf(
   { a, b, depth }: Product,
-  wanted: number,
-  variant: MatmulVariant,
+  most: number,
+  step: number,
 ): { runLength: number; runs: number; splitRuns: number; splits: number } {
-  const most = Math.max(1, Math.min(wanted, Math.floor(depth / variant.splitDepth)));
   const mapped = [...(a.transposed ? [a] : []), ...(b.transposed ? [] : [b])].filter((matrix) => !isOneRun(matrix));
-  const piece = Math.max(roundUp(Math.ceil(depth / most), variant.step), variant.step);
+  const piece = Math.max(roundUp(Math.ceil(depth / most), step), step);
   const runLength = mapped.length > 0 ? mapped[0].map!.length : piece;
   const bothByRows = a.transposed && !b.transposed;
   if (mapped.some(({ map }) => map!.length !== runLength) || (mapped.length > 0 && !bothByRows))
@@ -257,12 +258,17 @@ function outputFields(matrix: Matrix): Record<string, number> {
   return { outputBatch, outputLength: length, outputStride: stride, outputOffset: offset };
 }
 
-/** Which way the blocks of 4 x 4 lie in memory; matmul.wgsl also hands them to its threads accordingly. */
+/** Whether the kernel's threads share a tile in workgroup memory, whose halves are the two sides of a dual product. */
+function sharesTile({ parameters }: Kernel): boolean {
+  return parameters.includes('placeInA');
+}
+
+/** Which way the blocks of 4 x 4 lie in memory; a kernel that shares a tile also hands them to its threads accordingly. */
 function orientation(transposeA: boolean, transposeB: boolean, { kernel }: MatmulVariant): Parameters {
-  const base = kernel === matmulKernel;
+  const shared = sharesTile(kernel);
   const transposed = 'transposed';
   return {
-    ...(transposeA && { blockOfA: transposed, ...(base && { placeInA: transposed }) }),
-    ...(transposeB && { blockOfB: transposed, ...(base && { placeInB: transposed }) }),
+    ...(transposeA && { blockOfA: transposed, ...(shared && { placeInA: transposed }) }),
+    ...(transposeB && { blockOfB: transposed, ...(shared && { placeInB: transposed }) }),
   };
 }

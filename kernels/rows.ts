@@ -24,7 +24,7 @@ const threadsFor = (groups: number) => Math.min(Math.max(2 ** Math.ceil(Math.log
  */
 export function rowParameters(device: Device, groups: number): Parameters & { THREADS: number } {
   const lanes = softwareLanes(device);
-  if (lanes) return { THREADS: lanes, enable: 'subgroups', sumOfThreads: 'subgroups' };
+  if (lanes) return { THREADS: lanes, subgroupSize: lanes, sumOfThreads: 'subgroups' };
   return { THREADS: device.software ? 8 : threadsFor(groups) };
 }
 

@@ -1,7 +1,8 @@
 import type { Device } from '../engine/index.ts';
 
-/** Lanes of every subgroup of a software adapter, for `*.software.wgsl` kernels; null where the adapter is none, or they vary. */
+/** Lanes of every subgroup of a software adapter, for `*.software.wgsl` kernels; null for other adapters, and where they vary. */
 export function softwareLanes(device: Device): number | null {
   const [least, most] = device.subgroupSizes;
-  return device.software && device.features.has('subgroups') && least === most ? least : null;
+  const fixed = least === most || device.features.has('subgroup-size-control');
+  return device.software && device.features.has('subgroups') && fixed ? least : null;
 }

@@ -7,6 +7,7 @@ import {
   backward,
   type DataType,
   type Device,
+  InputError,
   type Kernel,
   loadKernel,
   openDevice,
@@ -17,6 +18,7 @@ import {
   zeroTensor,
 } from '../engine/index.ts';
 import * as kernels from '../kernels/index.ts';
+import { pretendMatrices } from './support/emulated-matrices.ts';
 
 const root = new URL('..', import.meta.url);
 const files = ['engine', 'kernels', 'bench/measure'].flatMap((folder) =>
@@ -30,6 +32,13 @@ const files = ['engine', 'kernels', 'bench/measure'].flatMap((folder) =>
  * a binding that the entry point does not use.
  */
 const nullDevice = (floor: boolean) => openDevice({ adapter: 'null', floor, debug: true });
+/** The same with experimental features; null where this build of Dawn has none. */
+const experimental = await openDevice({ adapter: 'null', experimental: true, debug: true }).catch((error) => {
+  if (error instanceof InputError) return null;
+  throw error;
+});
+afterAll(() => experimental?.close());
+const noExperiments = 'this build of Dawn has no subgroup matrices';
 
 async function expectValid(gpu: GPUDevice, entryPoints: readonly string[], code: string, what = ''): Promise<void> {
   for (const entryPoint of entryPoints) {
@@ -80,23 +89,31 @@ describe('WGSL files as they stand', () => {
     floor.close();
     full.close();
   });
+  /** Whether a WGSL text needs features that are no standard yet. */
+  const isExperiment = (source: string) => /^enable .*\bchromium_experimental/m.test(source);
 
-  test.each(files)('%s is valid, every entry point of it', async (path) => {
+  test.for(files)('%s is valid, every entry point of it', async (path, { skip }) => {
     const source = readFileSync(new URL(path, root), 'utf8');
     expect(source).not.toMatch(/\$\{|^\s*#/m);
     const extensions = [...source.matchAll(/^enable ([^;]+);/gm)].flatMap((match) => match[1].split(/,\s*/));
     const sibling = path.split('.').length > 2;
     if (!sibling) expect(extensions, 'a base file needs no feature').toEqual([]);
-    const { gpu, features } = extensions.length > 0 ? full : floor;
-    for (const extension of extensions) expect([...features]).toContain(extension);
+    const device = isExperiment(source) ? experimental : extensions.length > 0 ? full : floor;
+    if (!device) return skip(noExperiments);
+    const { gpu, features } = device;
+    for (const extension of extensions)
+      expect([...features]).toContain(extension.replace(/^f16$/, 'shader-f16').replaceAll('_', '-'));
     const kernel = await loadKernel(new URL(path, root));
     expect(kernel.entryPoints.length).toBe(source.match(/@compute/g)!.length);
     expect(kernel.parameters.length).toBe(source.match(/\/\/ @param/g)?.length ?? 0);
     await expectValid(gpu, kernel.entryPoints, source);
+    const target = { immediateBytes: full.immediateBytes, subgroupSizeControl: false };
+    const immediate = specialise(kernel, {}, target);
+    if (immediate !== source) await expectValid(full.gpu, kernel.entryPoints, immediate, 'with immediates');
   });
 
   const kernelsWithAlternatives = files.filter((path) => /^\/\/ @or /m.test(readFileSync(new URL(path, root), 'utf8')));
-  test.each(kernelsWithAlternatives)('%s is valid with each of its alternatives', async (path) => {
+  test.for(kernelsWithAlternatives)('%s is valid with each of its alternatives', async (path, { skip }) => {
     const kernel = await loadKernel(new URL(path, root));
     const sets = alternativeSets(kernel);
     const chosen = new Set(sets.flatMap((set) => Object.entries(set).map(String)));
@@ -108,8 +125,9 @@ describe('WGSL files as they stand', () => {
         .join();
       const enable = Object.entries(needing).flatMap(([feature, words]) => (words.test(text) ? [feature] : []));
       const code = specialise(kernel, { ...parameters, ...(enable.length > 0 && { enable: enable.join() }) });
-      const { gpu } = /^enable /m.test(code) ? full : floor;
-      await expectValid(gpu, kernel.entryPoints, code, JSON.stringify(parameters));
+      const device = isExperiment(code) ? experimental : /^enable /m.test(code) ? full : floor;
+      if (!device) return skip(noExperiments);
+      await expectValid(device.gpu, kernel.entryPoints, code, JSON.stringify(parameters));
     }
   });
 });
@@ -284,6 +302,37 @@ function runEveryMatmul(device: Device): void {
   }
 }
 
+/** Products of f16 by the kernels with subgroup matrices: orientations, epilogues, what is kept for backward, storage of the result. */
+function runEveryMatrixProduct(device: Device): void {
+  const operand = (shape: number[], dtype: DataType = 'f16') => {
+    const made = zeroTensor(device, shape, dtype, 'operand');
+    made.wantsGradient = true;
+    return made;
+  };
+  const [x, weight] = [operand([20, 8]), operand([20, 8])];
+  for (const variant of ['matrix-64x64', 'matrix-128x128']) {
+    for (const transposeA of [false, true])
+      for (const transposeB of [false, true]) {
+        const choices = ([1, 2] as const).map(
+          (sides) => ({ transposeA, transposeB, sides, size: 'small', variant }) as const,
+        );
+        kernels.useMatmulVariants(
+          device,
+          choices.map((choice) => ({ a: 'f16', b: 'f16', ...choice })),
+        );
+        const [a, b] = [operand(transposeA ? [8, 20] : [20, 8]), operand(transposeB ? [20, 8] : [8, 20])];
+        for (const bias of [undefined, operand([20])]) kernels.matmul(a, b, { transposeA, transposeB, bias });
+        if (transposeA || !transposeB) continue;
+        for (const dtype of ['f32', 'f16', 'bf16'] as const)
+          for (const activation of ['gelu', 'swish'] as const) {
+            const residual = operand([20, 20], dtype);
+            kernels.linear(x, weight, null, { activation, residual, dtype });
+            kernels.gatedMlp(x, weight, weight, operand([8, 20]), { activation, dtype });
+          }
+      }
+  }
+}
+
 /** Every kernel of attention that the device can run, with a user's expressions and without, lists shared and not. */
 function runEveryAttention(device: Device, parameters: Parameters): void {
   for (const dtype of ['f32', 'f16', 'bf16'] as const)
@@ -327,6 +376,13 @@ describe('WGSL files at the parameters in use', () => {
     device.close();
   });
 
+  test('every product with subgroup matrices', async ({ skip }) => {
+    if (!experimental) return skip(noExperiments);
+    experimental.step(() => runEveryMatrixProduct(pretendMatrices(experimental)));
+    await experimental.finish();
+    note(experimental.pipelines.names());
+  });
+
   test.each([true, false])('every kernel of attention, with expressions (software adapter: %s)', async (software) => {
     const device = Object.assign(await nullDevice(false), { software, subgroupSizes: [8, 8] as const });
     const layout = kernels.sequence({ all: 40 });
@@ -335,7 +391,9 @@ describe('WGSL files at the parameters in use', () => {
     const mask = { mask: 'q >= k && queryData == keyData', tokenData: new Uint32Array(40) };
     // The numbers that this backend reads back are no derivatives: it compiles the check, and fails it.
     await kernels.attentionExpression(device, layout, { ...mask, ...score }).catch(() => {});
-    const { parameters } = await kernels.attentionExpression(device, layout, mask);
+    const registered = await kernels.attentionExpression(device, layout, mask);
+    const { parameters } = registered;
+    kernels.maskMatrix(device, registered, 40);
     const declared = (name: string, value: string) =>
       `fn ${name}(score: f32, q: i32, k: i32, head: i32, queryData: u32, keyData: u32) -> f32 { return ${value}; }`;
     const scores = {
@@ -352,6 +410,7 @@ describe('WGSL files at the parameters in use', () => {
     const left: string[] = [];
     for (const path of files) {
       const { name, entryPoints, parameters, alternatives } = await loadKernel(new URL(path, root));
+      if (!experimental && name === 'matmul.matrix') continue;
       const sets = entryPoints.map((entry) => used.get(`${name} ${entry}`) ?? []);
       entryPoints.forEach((entry, i) => {
         if (sets[i].length === 0) left.push(`${name} ${entry}`);

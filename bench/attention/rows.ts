@@ -20,15 +20,17 @@ import {
   attentionExpression,
   attentionVariant,
   attentionVariants,
+  maskMatrix,
   matmul,
+  planOf,
   reshape,
   scale,
   softmax,
   useAttentionVariants,
   type VariantChoice,
 } from '../../kernels/index.ts';
-import type { Task } from '../measure/measure.ts';
 import { type Direction, taskOf, waves } from '../measure/operation-task.ts';
+import { type Task, type Timer, Work } from '../measure/work.ts';
 import { type Case, DENSE } from './cases.ts';
 import { type AttentionShape, tokensOf } from './shapes.ts';
 
@@ -53,13 +55,19 @@ export interface RowKey {
 export interface Row {
   readonly key: RowKey;
   readonly shape: AttentionShape;
-  readonly task: Task;
-  /** FLOPs of live work. */
+  readonly work: Work;
+  /** FLOPs of live work: 2 products for each live pair of tokens forward, up to 5 backward, whatever the variant computes. */
   readonly flops: number;
-  /** Bytes read and written if each kernel touches each operand once; null for unfused rows. */
+  /** Bytes read and written if each kernel touches each operand once; null for unfused rows, whose operations say it. */
   readonly bytesMoved: number | null;
   /** Bytes of the operands that persist: q, k, v, and, if there is a backward, the gradient of the output. */
   readonly operandBytes: number;
+  /** Milliseconds that the host took for the plan, which a batch makes once and no row's time contains. */
+  readonly planMilliseconds: number;
+}
+
+export function keyText({ shape, mask, variant, direction, storage }: RowKey): string {
+  return [shape, mask, variant, direction, storage].join(' | ');
 }
 
 /** Makes the rows of a device. Rows of one shape and storage share operands. */
@@ -71,6 +79,7 @@ export class Rows {
     private readonly device: Device,
     /** The choices for rows that name no variant. */
     private readonly tuned: readonly VariantChoice[],
+    private readonly timer: Timer,
   ) {}
 
   /** A row, or the reason why it cannot be measured. */
@@ -88,23 +97,34 @@ export class Rows {
     if (largest > limit) return `a tensor of ${largest} bytes is above this device's limit of ${limit}`;
     if (unfused && largest > LARGEST_SCORES) return `each of its matrices of scores would take ${largest} bytes`;
 
-    const expression = of.source && !unfused ? await this.expression(of) : undefined;
+    const expression = of.source && (await this.expression(of));
     const problem = { table: of.table, queries: of.queries, lossBlocks: of.lossBlocks, batch, heads, kvHeads };
-    const { forward, backward, work } = attentionCost({ ...problem, headDimension, dtype: key.storage, expression });
+    const sized = { ...problem, headDimension, dtype: key.storage, expression };
+    const begin = performance.now();
+    const plan = planOf(sized);
+    const planMilliseconds = performance.now() - begin;
+    const { forward, backward } = attentionCost(sized, plan);
     const pick = (ofForward: number, ofBackward: number) =>
       (key.direction === 'backward' ? 0 : ofForward) + (key.direction === 'forward' ? 0 : ofBackward);
-    const common = { key, shape };
-    if (unfused) {
-      const product = 2 * headDimension * heads * work.forward;
-      const { task, operandBytes } = this.unfused(key, shape, of);
-      return { ...common, task, operandBytes, bytesMoved: null, flops: pick(2 * product, 4 * product) };
-    }
-    const { task, operandBytes } = this.fused(key, shape, of, rowsOfQueries, expression);
-    const [flops, bytesMoved] = [pick(forward.flops, backward.flops), pick(forward.bytes, backward.bytes)];
-    return { ...common, task, operandBytes, bytesMoved, flops };
+    const { task, operandBytes } = unfused
+      ? this.unfused(key, shape, of, expression)
+      : this.fused(key, shape, of, rowsOfQueries, expression);
+    return {
+      ...{ key, shape, operandBytes },
+      work: new Work(this.device, keyText(key), task, this.timer),
+      flops: pick(forward.flops, backward.flops),
+      bytesMoved: unfused ? null : pick(forward.bytes, backward.bytes),
+      planMilliseconds: unfused ? 0 : planMilliseconds,
+    };
   }
 
-  private fused(key: RowKey, shape: AttentionShape, of: Case, rows: number, expression?: AttentionExpression) {
+  private fused(
+    key: RowKey,
+    shape: AttentionShape,
+    of: Case,
+    rows: number,
+    expression?: AttentionExpression,
+  ): { task: Task; operandBytes: number } {
     const { batch, heads, kvHeads, headDimension: size } = shape;
     const [query, key_, value, gradient] = [
       this.operand('query', [batch, rows, heads, size], key.storage),
@@ -121,7 +141,7 @@ export class Rows {
     };
   }
 
-  private unfused({ direction }: RowKey, shape: AttentionShape, of: Case) {
+  private unfused({ direction }: RowKey, shape: AttentionShape, of: Case, expression?: AttentionExpression) {
     const { batch, heads, kvHeads, headDimension: size } = shape;
     // Whole groups of four, so that matmul need not pad; the mask hides the added keys.
     const tokens = roundUp(tokensOf(shape), 4);
@@ -132,7 +152,7 @@ export class Rows {
       this.operand('value', [batch * kvHeads, tokens, size], 'f32'),
       this.operand('gradient', grouped, 'f32'),
     ];
-    const mask = this.mask(of, tokens);
+    const mask = this.mask(of, tokens, expression);
     const forward = () => {
       const scores = matmul(scale(query, 1 / Math.sqrt(size)), key, { transposeB: true });
       const probabilities = softmax(add(reshape(scores, [batch * heads, tokens, tokens]), mask));
@@ -151,9 +171,13 @@ export class Rows {
     return has.includes(variant) ? null : 'this variant has a forward kernel only';
   }
 
-  private choices({ variant, storage }: RowKey, headDimension: number): VariantChoice[] {
+  /** The variant of a row for the kernels that it times; what only prepares them stays the default, which is compiled anyway. */
+  private choices({ variant, storage, direction }: RowKey, headDimension: number): VariantChoice[] {
     if (variant === DEFAULT) return [...this.tuned];
-    const all = attentionEntries.map((entry) => ({ entry, dtype: storage, headDimension, variant }));
+    const timed = attentionEntries.filter(
+      (entry) => direction === 'both' || (entry === 'forward') === (direction === 'forward'),
+    );
+    const all = timed.map((entry) => ({ entry, dtype: storage, headDimension, variant }));
     return all.filter((choice) => attentionVariants(this.device, choice).includes(variant));
   }
 
@@ -166,9 +190,11 @@ export class Rows {
   }
 
   /** The mask as numbers [size, size]: 0 for pairs that the table allows, -1e30 for the others. */
-  private mask({ name, table }: Case, size: number): Tensor {
+  private mask({ name, table }: Case, size: number, expression?: AttentionExpression): Tensor {
     const { blocks } = table.layout;
     return this.remembered(`mask ${name} ${blocks.map((block) => block.length)}`, () => {
+      // A mask that is an expression stands beside a table in which all see all.
+      if (expression) return maskMatrix(this.device, expression, size);
       const numbers = new Float32Array(size * size).fill(-1e30);
       blocks.forEach((from, i) => {
         blocks.forEach((to, j) => {
@@ -229,7 +255,7 @@ export function defaultKernels(
 
 function whyNotUnfused({ storage, direction }: RowKey, { source, table, queries, lossBlocks }: Case): string | null {
   if (storage !== 'f32') return 'matmul and softmax are f32';
-  if (source) return 'it adds its mask as numbers and takes no expression; its time does not depend on the mask';
+  if (source?.score !== undefined) return 'it adds its mask as numbers and has no place for a score expression';
   if (queries) return 'it has a row for every token';
   const stops = lossBlocks || table.cells.flat().some((edge) => edge.keyGradient < 1 || edge.valueGradient < 1);
   return stops && direction !== 'forward' ? 'it cannot cut or scale the gradient of an edge' : null;

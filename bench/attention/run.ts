@@ -1,21 +1,21 @@
 /** A run of `insula bench attention`: rows measured in the same rounds as matrix products and the arithmetic roof. */
-import * as v from 'valibot';
 import { type Device, InputError, tensor, withoutTape } from '../../engine/index.ts';
 import { type ExpressionSource, matmul, type VariantChoice } from '../../kernels/index.ts';
-import { type Measured, type MeasureOptions, measure, spreadSchema, type Task } from '../measure/measure.ts';
-import { type Direction, directions } from '../measure/operation-task.ts';
-import { provenance } from '../measure/provenance.ts';
-import { arithmeticProbe } from '../measure/roofline.ts';
-import { savedRunSchema } from '../measure/saved-run.ts';
+import type { Direction } from '../measure/operation-task.ts';
+import { limited, RoofProbes } from '../measure/roofline.ts';
+import { measureRun, type RunBudget, type Timed } from '../measure/run.ts';
+import { changeOf, pairedRatio, type Ratio } from '../measure/statistics.ts';
+import { type DispatchSample, type Timer, Work } from '../measure/work.ts';
+import { settledBy } from './answer.ts';
 import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
 import {
   DEFAULT,
   defaultKernels,
+  keyText,
   type Row,
   type RowKey,
   Rows,
   type Storage,
-  storages,
   UNFUSED,
   variantsOf,
 } from './rows.ts';
@@ -30,41 +30,14 @@ export interface AttentionRunOptions {
   readonly variants: readonly string[];
   readonly directions: readonly Direction[];
   readonly storages: readonly Storage[];
-  readonly rounds: number;
-  readonly seconds: number;
   readonly timer?: Timer;
   /** Whether to measure the times of single dispatches too. */
   readonly profile: boolean;
   readonly tuned: readonly VariantChoice[];
 }
 
-const timers = ['gpu', 'wall'] as const;
-/** The times that rates and ratios are computed from: GPU timestamps, or the time from submission to end. */
-export type Timer = (typeof timers)[number];
-
-const FORMAT = 'insula bench attention 1' as const;
-
-const times = { wall: spreadSchema, gpu: v.nullable(spreadSchema) };
-const rowSchema = v.object({
-  ...{ shape: v.string(), mask: v.string(), variant: v.string() },
-  ...{ direction: v.picklist(directions), storage: v.picklist(storages) },
-  /** Name of the matrix product that the row is compared with. */
-  matmul: v.string(),
-  ...times,
-});
-const anchorSchema = v.object({ name: v.string(), ...times });
-export const attentionRunSchema = v.pipe(
-  savedRunSchema(FORMAT, rowSchema, {
-    timer: v.picklist(timers),
-    matmuls: v.pipe(v.array(anchorSchema), v.readonly()),
-  }),
-  v.check(({ timer, rows, matmuls }) => timer === 'wall' || [...rows, ...matmuls].every(({ gpu }) => gpu), 'GPU times'),
-);
-/** The part of an earlier run that a later one is compared with. */
-export type SavedAttentionRun = v.InferOutput<typeof attentionRunSchema>;
-
-export type BenchResult = Awaited<ReturnType<typeof runAttention>>;
-export type ResultRow = BenchResult['rows'][number];
+export type AttentionRun = Awaited<ReturnType<typeof runAttention>>;
+export type ResultRow = AttentionRun['rows'][number];
 
 /** @throws InputError if a shape, a mask or a score cannot be understood, on whatever adapter */
 export function expectCases({ shapes, masks, score }: Pick<AttentionRunOptions, 'shapes' | 'masks' | 'score'>): void {
@@ -74,13 +47,8 @@ export function expectCases({ shapes, masks, score }: Pick<AttentionRunOptions, 
   }
 }
 
-/** Measures the rows and reports progress to `onProgress`. @throws InputError if options contradict each other or the device */
-export async function runAttention(
-  device: Device,
-  options: AttentionRunOptions,
-  onProgress?: MeasureOptions['onProgress'],
-) {
-  const begin = performance.now();
+/** @throws InputError if options contradict each other or the device */
+export async function runAttention(device: Device, options: AttentionRunOptions, budget: RunBudget) {
   const timestamps = device.features.has('timestamp-query');
   const timer = options.timer ?? (timestamps && !device.software ? 'gpu' : 'wall');
   if (!timestamps && (timer === 'gpu' || options.profile))
@@ -89,7 +57,7 @@ export async function runAttention(
     );
   const { shapes, leftOut } = shapesFor(device, options.shapes);
   if (!options.shapes) leftOut.push('other masks, storage and variants than these: --mask, --storage, --variant');
-  const rows = await makeRows(device, options, shapes, leftOut);
+  const rows = await makeRows(device, options, timer, shapes, leftOut);
   if (rows.length === 0) throw new InputError(`nothing to measure: ${leftOut.join('; ')}`);
 
   const defaults = rows
@@ -98,61 +66,82 @@ export async function runAttention(
       defaultKernels(device, options.tuned, dtype, headDimension),
     );
   const sizes = [...new Set(rows.map(({ shape }) => matmulSize(shape)))];
-  const roof = arithmeticProbe(device);
-  const tasks = [...rows.map(({ task }) => task), ...sizes.map((size) => matmulTask(device, size)), roof.task];
-  const { rounds, seconds } = options;
-  const wanted = { rounds, seconds, timestamps: timer === 'gpu' || options.profile, onProgress };
-  const measured = await measure(device, tasks, wanted);
-  const milliseconds = ({ wall, gpu }: Measured) => (timer === 'gpu' ? gpu! : wall).median;
-  /** A known amount of arithmetic, measured in the same rounds. */
-  const anchor = (name: string, flops: number, own: Measured) => {
-    const { wall, gpu } = own;
-    return { name, wall, gpu, gigaflops: flops / milliseconds(own) / 1e6 };
-  };
-  const matmuls = sizes.map((size, i) => anchor(matmulName(size), 2 * size ** 3, measured[rows.length + i]));
-  const roofAnchor = anchor(roof.name, roof.flops, measured.at(-1)!);
-  const time = (wanted: RowKey) => {
-    const at = rows.findIndex(({ key }) => keyText(key) === keyText(wanted));
-    return at < 0 ? null : { milliseconds: milliseconds(measured[at]), flops: rows[at].flops };
-  };
+  using probes = new RoofProbes(device);
+  const run = await measureRun(
+    device,
+    {
+      ...{ command: 'bench attention', options, timer },
+      rows: rows.map(({ work }) => work),
+      anchors: [...sizes.map((size) => matmulWork(device, size, timer)), ...probes.all.map(({ entrant }) => entrant)],
+      settled: settledBy(rows.map(({ key }) => key)),
+      finish: async (timed, anchors) => {
+        const made = timed.map((own) => resultRow(own, rows, timed, anchors, probes.roofOf(anchors)));
+        if (!options.profile) return made;
+        for (const row of made)
+          row.dispatches = await rows.find(({ key }) => keyText(key) === row.name)!.work.profile();
+        return made;
+      },
+    },
+    budget,
+  );
   return {
-    format: FORMAT,
-    ...provenance(device),
-    options,
-    timer,
-    seconds: (performance.now() - begin) / 1000,
-    rows: rows.map(({ key, shape, flops, bytesMoved, operandBytes }, i) => {
-      const { wall, gpu, repeats, stepBytes, workgroups, dispatchTimes: dispatches } = measured[i];
-      const own = milliseconds(measured[i]);
-      const dense = time({ ...key, mask: DENSE })!;
-      const unfused = time({ ...key, variant: UNFUSED, storage: 'f32' });
-      const product = matmuls.find(({ name }) => name === matmulName(matmulSize(shape)))!;
-      const gigaflops = flops / own / 1e6;
-      return {
-        ...key,
-        sizes: shapeText(shape),
-        ...{ wall, gpu, repeats, flops, gigaflops },
-        // Divided by those of the row that differs by a dense mask only.
-        toDense: { time: own / dense.milliseconds, work: flops / dense.flops },
-        // The time of the same engine's unfused operations, if they were measured, divided by this row's.
-        unfusedToThis: unfused && unfused.milliseconds / own,
-        matmul: product.name,
-        percentOfMatmul: (100 * gigaflops) / product.gigaflops,
-        percentOfRoof: (100 * gigaflops) / roofAnchor.gigaflops,
-        // Operands, results and intermediates.
-        memoryBytes: operandBytes + stepBytes,
-        ...{ bytesMoved, workgroups, dispatches },
-      };
-    }),
-    matmuls,
-    roof: roofAnchor,
-    // The form and the kernels that `default` stands for at each storage and head dimension, and the rows that were not measured.
+    ...run,
+    roof: probes.roofOf(run.anchors),
+    // The kernels that `default` stands for at each storage and head dimension, and the rows that were not measured.
     ...{ defaults: [...new Set(defaults)], leftOut },
   };
 }
 
-export function keyText({ shape, mask, variant, direction, storage }: RowKey): string {
-  return [shape, mask, variant, direction, storage].join(' | ');
+/** A row with what it is compared with in the same rounds. */
+function resultRow(
+  own: Timed,
+  rows: readonly Row[],
+  timed: readonly Timed[],
+  anchors: readonly Timed[],
+  roof: ReturnType<RoofProbes['roofOf']>,
+) {
+  const rowNamed = (name: string) => rows.find(({ key }) => keyText(key) === name)!;
+  const { key, shape, work, flops, bytesMoved, operandBytes, planMilliseconds } = rowNamed(own.name);
+  const other = (change: Partial<RowKey>) => timed.find(({ name }) => name === keyText({ ...key, ...change }));
+  const times = (one: Timed | undefined, another: Timed | undefined) => (one && another ? ratioOf(one, another) : null);
+  const dense = other({ mask: DENSE });
+  const product = anchors.find(({ name }) => name === matmulName(matmulSize(shape)));
+  const { repeats, stepBytes, workgroups, dispatches: count, bytes } = work;
+  const limits = limited({ flops, bytes: bytesMoved ?? bytes, dispatches: count }, own.time.median, roof);
+  // The first row that differs in the mask alone and has the same live work should take the same time.
+  const equal = timed.find(
+    ({ name }) =>
+      name !== own.name &&
+      keyText({ ...rowNamed(name).key, mask: key.mask }) === own.name &&
+      rowNamed(name).flops === flops,
+  );
+  const toEqual = equal ? pairedRatio(own.times, equal.times) : null;
+  return {
+    ...key,
+    ...own,
+    sizes: shapeText(shape),
+    ...{ repeats, flops, ...limits },
+    // Divided by those of the row that differs by a dense mask only.
+    toDense: { time: times(own, dense), work: dense ? flops / rowNamed(dense.name).flops : null },
+    // The time of the same engine's unfused operations, if they were measured, divided by this row's.
+    unfusedToThis: times(other({ variant: UNFUSED, storage: 'f32' }), own),
+    // Set where a row of equal live work takes another time beyond doubt.
+    unequal:
+      equal && toEqual && changeOf(toEqual) !== 'none' ? { mask: rowNamed(equal.name).key.mask, ...toEqual } : null,
+    matmul: matmulName(matmulSize(shape)),
+    percentOfMatmul: product
+      ? (100 * limits.gigaflops * product.time.median * 1e6) / (2 * matmulSize(shape) ** 3)
+      : null,
+    // Operands, results and intermediates.
+    memoryBytes: operandBytes + stepBytes,
+    ...{ planMilliseconds, workgroups, dispatches: [] as DispatchSample[] },
+  };
+}
+
+/** The median ratio of two rows over the rounds, or of their medians where there are too few. */
+function ratioOf(own: Timed, other: Timed): number {
+  const ratio: Ratio | null = pairedRatio(own.times, other.times);
+  return ratio ? ratio.ratio : own.time.median / other.time.median;
 }
 
 /** The shapes of --shape; without it a few of the suite, and lines about the shapes that are left out. */
@@ -166,17 +155,20 @@ function shapesFor(device: Device, named?: readonly string[]): { shapes: Attenti
     .filter(({ name }) => !chosen.some((shape) => shape.name === name));
   const leftOut = [`shapes ${rest.map(({ name }) => name).join(', ')}: name them by --shape, or all by --shape suite`];
   if (!device.software) return { shapes: chosen, leftOut };
-  leftOut.unshift('all but one sample and one group of at most two heads of each shape: this is a software adapter');
+  leftOut.unshift(
+    'all but one sample, one group of at most two heads and 512 tokens of each shape: this is a software adapter',
+  );
   return { shapes: chosen.map(smaller), leftOut };
 }
 
 async function makeRows(
   device: Device,
   options: AttentionRunOptions,
+  timer: Timer,
   shapes: readonly AttentionShape[],
   leftOut: string[],
 ): Promise<Row[]> {
-  const maker = new Rows(device, options.tuned);
+  const maker = new Rows(device, options.tuned, timer);
   const rows: Row[] = [];
   const known = new Set<string>();
   const without = new Map<string, Set<string>>();
@@ -212,8 +204,13 @@ function matmulSize(shape: AttentionShape): number {
 
 const matmulName = (size: number) => `matmul ${size} x ${size} x ${size}`;
 
-function matmulTask(device: Device, size: number): Task {
+function matmulWork(device: Device, size: number, timer: Timer): Work {
   const numbers = Float32Array.from({ length: size * size }, (_, i) => Math.sin(i));
   const [a, b] = [0, 1].map(() => tensor(device, numbers, [size, size]));
-  return { prepare: () => () => void withoutTape(device, () => matmul(a, b)) };
+  return new Work(
+    device,
+    matmulName(size),
+    { prepare: () => () => void withoutTape(device, () => matmul(a, b)) },
+    timer,
+  );
 }

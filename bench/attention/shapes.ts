@@ -81,9 +81,13 @@ function writtenShape(value: string): AttentionShape {
   return { ...made, name: shapeText(made) };
 }
 
-/** A shape at a size for a CPU: one sample, and one group of at most two query heads. */
+const MOST_TOKENS = 512;
+
+/** A shape at a size for a CPU: one sample, one group of at most two query heads, and blocks that are shorter by one factor. */
 export function smaller(shape: AttentionShape): AttentionShape {
   const heads = Math.min(shape.heads / shape.kvHeads, 2);
-  const made = { ...shape, batch: 1, heads, kvHeads: 1 };
+  const factor = Math.min(1, MOST_TOKENS / tokensOf(shape));
+  const blocks = shape.blocks.map(([name, length]) => [name, Math.ceil(length * factor)] as const);
+  const made = { ...shape, batch: 1, blocks, heads, kvHeads: 1 };
   return { ...made, name: `${shape.name} at ${shapeText(made)}` };
 }

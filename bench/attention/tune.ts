@@ -7,9 +7,9 @@ import {
   useAttentionVariants,
   type VariantKey,
 } from '../../kernels/index.ts';
-import type { Candidates } from '../measure/choose.ts';
-import type { Task } from '../measure/measure.ts';
+import { type Candidates, worthMeasuring } from '../measure/choose.ts';
 import { taskOf, waves } from '../measure/operation-task.ts';
+import type { Task } from '../measure/work.ts';
 import { denseCase } from './cases.ts';
 import type { Storage } from './rows.ts';
 import type { AttentionRunOptions } from './run.ts';
@@ -34,7 +34,7 @@ export function attentionCandidates(
       entries.map((entry) => {
         const key = { entry, dtype, headDimension: shape.headDimension };
         const task = (variant: string) => taskFor(device, shape, key, variant);
-        return { key, variants: attentionVariants(device, key), sizes: shapeText(shape), task };
+        return { key, variants: worthMeasuring(attentionVariants(device, key)), sizes: shapeText(shape), task };
       }),
     ),
   );

@@ -9,7 +9,7 @@ import {
   useMatmulVariants,
 } from '../../kernels/index.ts';
 import { matmulSize } from '../../kernels/matmul-variants.ts';
-import type { Candidates } from '../measure/choose.ts';
+import { type Candidates, worthMeasuring } from '../measure/choose.ts';
 import { waves } from '../measure/operation-task.ts';
 import type { ModelShape } from './shapes.ts';
 
@@ -65,9 +65,7 @@ export class ProductCandidates implements Disposable {
         const key = { a: dtype, b: dtype, ...form, size: matmulSize(rows, columns, 1) };
         if (seen.has(JSON.stringify(key))) return [];
         seen.add(JSON.stringify(key));
-        // On a software adapter the kernels made for GPUs take seconds to compile and run several times as long.
-        const all = matmulVariants(device, key);
-        const variants = all[0].startsWith('software') ? all.filter((name) => name.startsWith('software')) : all;
+        const variants = worthMeasuring(matmulVariants(device, key));
         const run = this.runOf(product, key);
         const task = (variant: string) => ({
           prepare: () => {

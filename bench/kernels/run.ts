@@ -1,37 +1,19 @@
 /** A run of `insula bench kernels`: every op of a model's step, forward and backward, measured beside the probes of the roof. */
-
-import * as v from 'valibot';
 import { nearest } from '../../engine/files/nearest.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
-import { type Measured, measure, type RoundOptions, spreadSchema } from '../measure/measure.ts';
 import { taskOf } from '../measure/operation-task.ts';
-import { provenance } from '../measure/provenance.ts';
-import { type Roof, RoofProbes, roofSchema } from '../measure/roofline.ts';
-import { savedRunSchema } from '../measure/saved-run.ts';
+import { provenanceLine } from '../measure/provenance.ts';
+import { aboveRoof, limited, RoofProbes, roofCell } from '../measure/roofline.ts';
+import { courseLine, measureRun, type RunBudget } from '../measure/run.ts';
+import { aligned, digits, groupBy, quartiles } from '../measure/table.ts';
+import { Work } from '../measure/work.ts';
 import { kernelCases, type Operands } from './cases.ts';
 import { opOf } from './problem.ts';
 import { modelShapes, modelShapesOf } from './shapes.ts';
 
-const KERNELS_FORMAT = 'insula bench kernels 1' as const;
+export type KernelsRun = Awaited<ReturnType<typeof runKernels>>;
 
-type Bound = 'memory' | 'arithmetic' | 'launch';
-
-const savedRow = v.object({
-  /** Name of the model's sizes. */
-  shape: v.string(),
-  /** The op and its own sizes. */
-  name: v.string(),
-  direction: v.picklist(['forward', 'backward']),
-  wall: spreadSchema,
-});
-export const kernelsRunSchema = savedRunSchema(KERNELS_FORMAT, savedRow, { roof: roofSchema });
-/** The part of an earlier run that a later one is compared with. */
-export type SavedKernelsRun = v.InferOutput<typeof kernelsRunSchema>;
-
-export type KernelsResult = Awaited<ReturnType<typeof runKernels>>;
-export type KernelRow = KernelsResult['rows'][number];
-
-interface KernelsOptions extends RoundOptions {
+interface KernelsOptions {
   /** Names of model shapes; by default pi-eighth on a software adapter, else pi. */
   readonly shapes?: readonly string[];
   /** Names of ops; an empty list stands for all. */
@@ -46,8 +28,7 @@ export function expectOperations(names: readonly string[]): void {
 }
 
 /** @throws InputError if no op or shape has a name that is given */
-export async function runKernels(device: Device, options: KernelsOptions) {
-  const begin = performance.now();
+export async function runKernels(device: Device, options: KernelsOptions, budget: RunBudget) {
   expectOperations(options.names);
   const models = modelShapesOf(options.shapes ?? [device.software ? 'pi-eighth' : 'pi']);
   const cases = models.flatMap((model) => kernelCases(model).map((one) => ({ model, one })));
@@ -60,50 +41,56 @@ export async function runKernels(device: Device, options: KernelsOptions) {
       const made = one.make(device);
       operands.push(made);
       const directions = made.gradient ? (['forward', 'backward'] as const) : (['forward'] as const);
-      return directions.map((direction) => ({
-        ...{ shape: model.name, name: one.name, direction },
-        task: made.gradient
+      return directions.map((direction) => {
+        const task = made.gradient
           ? taskOf(device, direction, () => made.forward()!, made.gradient)
-          : { prepare: () => () => void made.forward() },
-      }));
+          : { prepare: () => () => void made.forward() };
+        const work = new Work(device, `${model.name} | ${one.name} | ${direction}`, task);
+        return { shape: model.name, op: one.name, direction, work };
+      });
     });
-    const { rounds, seconds, onProgress } = options;
-    const tasks = [...probes.all, ...rows].map(({ task }) => task);
-    const measured = await measure(device, tasks, { rounds, seconds, timestamps: false, onProgress });
-    const roof = probes.roofOf(measured);
-    return {
-      format: KERNELS_FORMAT,
-      ...provenance(device),
-      roof,
-      rows: rows.flatMap(({ task: _, ...key }, i) => {
-        const { wall, flops, bytes, dispatches } = measured[probes.all.length + i];
-        const work = { flops, bytes, dispatches };
-        // The gradient of an addition is the gradient itself: nothing runs.
-        return dispatches === 0 ? [] : [{ ...key, wall, ...work, ...compared(work, wall.median, roof) }];
-      }),
-      seconds: (performance.now() - begin) / 1000,
-    };
+    const run = await measureRun(
+      device,
+      {
+        ...{ command: 'bench kernels', options },
+        rows: rows.map(({ work }) => work),
+        anchors: probes.all.map(({ entrant }) => entrant),
+        finish: (timed, anchors) =>
+          timed.flatMap((own) => {
+            const { work, ...key } = rows.find(({ work }) => work.name === own.name)!;
+            const { flops, bytes, dispatches } = work;
+            const counts = { flops, bytes, dispatches };
+            // The gradient of an addition is the gradient itself: nothing runs.
+            if (dispatches === 0) return [];
+            return [{ ...key, ...own, ...counts, ...limited(counts, own.time.median, probes.roofOf(anchors)) }];
+          }),
+      },
+      budget,
+    );
+    return { ...run, roof: probes.roofOf(run.anchors) };
   } finally {
     for (const made of operands) made[Symbol.dispose]();
   }
 }
 
-/** The rates of work that took `milliseconds`, its least time by the roof as a share of it, and what limits it. */
-export function compared(
-  { flops, bytes, dispatches }: Pick<Measured, 'flops' | 'bytes' | 'dispatches'>,
-  milliseconds: number,
-  { gigaflops, gigabytesPerSecond, dispatchMicroseconds }: Roof,
-) {
-  const least: Record<Bound, number> = {
-    memory: bytes / gigabytesPerSecond / 1e6,
-    arithmetic: flops / gigaflops / 1e6,
-    launch: (dispatches * dispatchMicroseconds) / 1e3,
-  };
-  const bound = (Object.keys(least) as Bound[]).reduce((most, own) => (least[own] > least[most] ? own : most));
-  return {
-    gigaflops: flops / milliseconds / 1e6,
-    gigabytesPerSecond: bytes / milliseconds / 1e6,
-    percentOfRoof: (100 * least[bound]) / milliseconds,
-    bound,
-  };
+export function kernelLines(run: KernelsRun): string[] {
+  const { roof, rows } = run;
+  const columns = ['op', 'direction', 'limited by', 'ms', 'quartiles', 'GFLOP/s', 'GB/s', '% roof', 'dispatches'];
+  const cells = (row: KernelsRun['rows'][number]) => [
+    ...[row.op, row.direction, row.bound, digits(row.time.median), quartiles(row.time)],
+    ...[digits(row.gigaflops), digits(row.gigabytesPerSecond), roofCell(row), String(row.dispatches)],
+  ];
+  return [
+    provenanceLine(run),
+    `${courseLine(run)}; wall times, medians`,
+    `roof, in the same rounds: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s, ${digits(roof.dispatchMicroseconds)} microseconds a dispatch`,
+    ...[...groupBy(rows, ({ shape }) => shape)].flatMap(([shape, own]) => [
+      ...['', shape],
+      ...aligned([columns, ...own.map(cells)], 3),
+    ]),
+    '',
+    'GFLOP/s and GB/s count each operand once, by the cost models of the dispatches. % roof is the least time by the limiting resource (FLOPs at the arithmetic rate,',
+    'bytes at the bandwidth of copies in memory, or dispatches) divided by the time taken.',
+    ...aboveRoof(rows),
+  ];
 }

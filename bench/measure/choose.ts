@@ -1,8 +1,10 @@
 /** Measures variants of kernels beside each other and chooses the best for each place. */
 import type { Device } from '../../engine/index.ts';
-import { measure, type RoundOptions, type Spread, type Task } from './measure.ts';
 import { provenance } from './provenance.ts';
+import { type Budget, inRounds } from './rounds.ts';
+import { changeOf, pairedRatio, spread } from './statistics.ts';
 import type { Tuned } from './tuning.ts';
+import { type Task, Work } from './work.ts';
 
 /** The alternatives for one choice, identified by its key. */
 export interface Candidates<Key> {
@@ -14,26 +16,36 @@ export interface Candidates<Key> {
   task(variant: string): Task;
 }
 
-/** Measures all variants of all places in the same rounds. */
+/** On a software adapter the kernels made for GPUs take seconds to compile and run several times as long: they are not candidates. */
+export const worthMeasuring = (variants: readonly string[]): string[] =>
+  variants.filter((name) => !variants[0].startsWith('software') || name.startsWith('software'));
+
+/** Measures all variants of all places that have more than one in the same rounds. */
 export async function choose<Key extends object>(
   device: Device,
   places: readonly Candidates<Key>[],
-  options: RoundOptions,
+  budget: Budget,
 ): Promise<(Key & Tuned)[]> {
-  const tasks = places.flatMap(({ variants, task }) => variants.map(task));
-  const measured = await measure(device, tasks, { ...options, timestamps: false });
+  const open = places.filter(({ variants }) => variants.length > 1);
+  const entrants = open.flatMap(({ key, variants, task }) =>
+    variants.map((variant) => new Work(device, `${JSON.stringify(key)} ${variant}`, task(variant))),
+  );
+  if (entrants.length === 0) return [];
+  const { times } = await inRounds(device, entrants, budget);
+  budget.signal?.throwIfAborted();
   const { commit, date } = provenance(device);
   let next = 0;
-  return places.map(({ key, variants, sizes }) => {
-    const own = variants.map((variant) => ({ variant, wall: measured[next++].wall }));
-    const milliseconds = Object.fromEntries(own.map(({ variant, wall }) => [variant, wall.median]));
+  return open.map(({ key, variants, sizes }) => {
+    const own = variants.map((variant) => ({ variant, times: times[next++] }));
+    const milliseconds = Object.fromEntries(own.map((one) => [one.variant, spread(one.times).median]));
     return { ...key, variant: best(own), milliseconds, sizes, date, commit };
   });
 }
 
-/** The shipped variant, which comes first, unless the quartiles of a faster one lie apart from its own. */
-export function best(measured: readonly { readonly variant: string; readonly wall: Spread }[]): string {
+/** The shipped variant, which comes first, unless another is faster beyond doubt; then the fastest of those. */
+export function best(measured: readonly { readonly variant: string; readonly times: readonly number[] }[]): string {
   const [shipped, ...others] = measured;
-  const faster = others.filter(({ wall }) => wall.upperQuartile < shipped.wall.lowerQuartile);
-  return [shipped, ...faster].sort((a, b) => a.wall.median - b.wall.median)[0].variant;
+  const faster = others.filter(({ times }) => changeOf(pairedRatio(times, shipped.times)) === 'faster');
+  const median = ({ times }: { readonly times: readonly number[] }) => spread(times).median;
+  return [shipped, ...faster].sort((a, b) => median(a) - median(b))[0].variant;
 }

@@ -10,7 +10,7 @@ export function increment(device: Device, count: Tensor): void {
 
 /** Makes `groups` equal bind groups of `count` for `dispatchAll`. */
 export function bindGroups(device: Device, count: Tensor, groups: number): GPUBindGroup[] {
-  const layout = device.pipelines.get(kernel, 'increment', {}, ['count']).getBindGroupLayout(0);
+  const layout = device.pipelines.get(kernel, 'increment', {}, ['count']).groupLayout;
   const resource = { buffer: count.buffer, offset: count.offset, size: count.byteLength };
   return Array.from({ length: groups }, () =>
     device.gpu.createBindGroup({ layout, entries: [{ binding: 0, resource }] }),
@@ -19,10 +19,10 @@ export function bindGroups(device: Device, count: Tensor, groups: number): GPUBi
 
 /** Submits `dispatches` dispatches in one pass, as a captured step replays them; the bind groups take turns. */
 export function dispatchAll(device: Device, dispatches: number, groups: readonly GPUBindGroup[]): void {
-  const pipeline = device.pipelines.get(kernel, 'increment', {}, ['count']);
+  const { compiled } = device.pipelines.get(kernel, 'increment', {}, ['count']);
   device.submit('launch probe', (encoder) => {
     const pass = encoder.beginComputePass();
-    pass.setPipeline(pipeline);
+    pass.setPipeline(compiled);
     for (let i = 0; i < dispatches; i++) {
       if (groups.length > 1 || i === 0) pass.setBindGroup(0, groups[i % groups.length]);
       pass.dispatchWorkgroups(1);

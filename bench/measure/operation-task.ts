@@ -1,6 +1,6 @@
 /** An operation as a task to measure (forward, backward or both), and the numbers that it runs on. */
 import { backward, type Device, type Tensor, withoutTape } from '../../engine/index.ts';
-import type { Task } from './measure.ts';
+import type { Task } from './work.ts';
 
 export const directions = ['forward', 'backward', 'both'] as const;
 export type Direction = (typeof directions)[number];

@@ -1,48 +1,44 @@
-/** The limits of an adapter: arithmetic, bandwidth and launch cost, measured once by probe kernels and kept for later commands. */
-import * as v from 'valibot';
-import { readJsonFile } from '../../engine/files/json-schema.ts';
-import { type Device, InputError, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
+/** The limits of an adapter: arithmetic, bandwidth and launch cost, measured by probe kernels. */
+import { type Device, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
 import { dealings, type Movement, move } from './bandwidth.ts';
 import { multiplyAdd, multiplyAddFlops } from './fused-multiply-add.ts';
 import { bindGroups, dispatchAll, increment } from './launch.ts';
-import { type Measured, measure, type RoundOptions, type Spread, spread, type Task } from './measure.ts';
-import { provenance, provenanceFields } from './provenance.ts';
-import { adapterPath, writeAdapterFile } from './tuning.ts';
+import { type Provenance, provenance } from './provenance.ts';
+import { type Budget, inRounds } from './rounds.ts';
+import type { Timed } from './run.ts';
+import { timeSingle } from './single.ts';
+import { type Spread, spread } from './statistics.ts';
+import { digits } from './table.ts';
+import { Work } from './work.ts';
 
-const ROOFLINE_FORMAT = 'insula roofline 1';
-
-const probeSchema = v.object({
-  name: v.string(),
-  unit: v.picklist(['GFLOP/s', 'GB/s', 'microseconds']),
-  median: v.number(),
-  lowerQuartile: v.number(),
-  upperQuartile: v.number(),
-});
-type Probe = v.InferOutput<typeof probeSchema>;
+interface Probe {
+  readonly name: string;
+  readonly unit: 'GFLOP/s' | 'GB/s' | 'microseconds';
+  readonly median: number;
+  /** Quartiles; for tasks that are timed alone, the median less and plus the median absolute deviation. */
+  readonly low: number;
+  readonly high: number;
+}
 
 /** The limits that a kernel is compared with. */
-export const roofSchema = v.object({
+export interface Roof {
   /** f32, fused multiply-adds in registers. */
-  gigaflops: v.number(),
+  readonly gigaflops: number;
   /** The best copy, bytes read and bytes written. */
-  gigabytesPerSecond: v.number(),
+  readonly gigabytesPerSecond: number;
   /** One more dispatch in a pass, with a bind group of its own. */
-  dispatchMicroseconds: v.number(),
-});
-export type Roof = v.InferOutput<typeof roofSchema>;
+  readonly dispatchMicroseconds: number;
+}
 
-const rooflineSchema = v.object({
-  format: v.literal(ROOFLINE_FORMAT),
-  ...provenanceFields,
-  roof: roofSchema,
-  probes: v.array(probeSchema),
-  seconds: v.number(),
-});
-type Roofline = v.InferOutput<typeof rooflineSchema>;
+export interface Roofline extends Provenance {
+  readonly roof: Roof;
+  readonly probes: readonly Probe[];
+}
 
 const DISPATCHES = 256;
 const SUBMITS = 32;
-const ROUND_TRIPS = 16;
+/** Samples of a probe of the host. */
+const REPEATED = 16;
 const MEGABYTES = { software: 64, hardware: 128 } as const;
 
 const names = {
@@ -55,21 +51,23 @@ const names = {
   hostEager: 'host time of an eager dispatch',
 } as const;
 
-/** The arithmetic probe as a task, for a run of its own or beside other rows. */
-export function arithmeticProbe(device: Device): { name: string; task: Task; flops: number } {
+/** FLOPs of the arithmetic probe, and the probe as an entrant. */
+function arithmetic(device: Device): { flops: number; entrant: Work } {
   // These sizes take a few milliseconds and keep every core busy.
   const [threads, trips] = device.software ? [2 ** 12, 200] : [2 ** 19, 128];
-  return {
-    name: names.arithmetic,
-    task: { prepare: () => () => void multiplyAdd(device, threads, trips) },
-    flops: multiplyAddFlops(threads, trips),
-  };
+  const entrant = work(device, names.arithmetic, () => void multiplyAdd(device, threads, trips));
+  return { entrant, flops: multiplyAddFlops(threads, trips) };
 }
 
-/** A probe as a task to measure beside others, and its result. */
+/** The arithmetic probe, for runs that compare with no roof: it says how fast the machine was. */
+export const arithmeticProbe = (device: Device): Work => arithmetic(device).entrant;
+
+const work = (device: Device, name: string, run: () => void) => new Work(device, name, { prepare: () => run });
+
+/** A probe to measure beside others, and its result. */
 interface Probing {
-  readonly task: Task;
-  result(measured: Measured): Probe;
+  readonly entrant: Work;
+  result(time: Spread): Probe;
 }
 
 /** The probes that make the roof, to measure beside others: arithmetic, copies in every form, dispatches. */
@@ -86,30 +84,40 @@ export class RoofProbes implements Disposable {
     this.target = tensor(device, new Float32Array(floats), [floats]);
     this.count = tensor(device, [0], [1]);
     this.groups = bindGroups(device, this.count, DISPATCHES);
-    const { name, task, flops } = arithmeticProbe(device);
+    const { entrant, flops } = arithmetic(device);
     this.all = [
-      { task, result: (measured) => rate(name, 'GFLOP/s', flops, measured) },
+      { entrant, result: (time) => rate(entrant.name, 'GFLOP/s', flops, time) },
       ...this.moves('copy'),
-      launches(names.bindGroup, DISPATCHES, () => dispatchAll(device, DISPATCHES, this.groups)),
+      this.launches(names.bindGroup, DISPATCHES, () => dispatchAll(device, DISPATCHES, this.groups)),
     ];
   }
 
   moves(movement: Movement): Probing[] {
     const { device, source, target } = this;
     const operands = { source, target, bytes: source.byteLength };
-    return dealings.map((dealing) => ({
-      task: repeated(() => move(device, movement, dealing, operands)),
-      result: (measured) => rate(`${movement}, ${dealing.name}`, 'GB/s', measured.bytes, measured),
-    }));
+    return dealings.map((dealing) => {
+      const entrant = work(device, `${movement}, ${dealing.name}`, () => move(device, movement, dealing, operands));
+      return { entrant, result: (time) => rate(entrant.name, 'GB/s', entrant.bytes, time) };
+    });
   }
 
-  roofOf(measured: readonly Measured[]): Roof {
-    const probes = this.all.map(({ result }, i) => result(measured[i]));
-    const copies = probes.slice(1, 1 + dealings.length);
+  /** The microseconds of one of `count` dispatches or submits. */
+  launches(name: string, count: number, run: () => void): Probing {
+    const entrant = work(this.device, name, run);
+    return { entrant, result: (time) => microseconds(name, time, 1000 / count) };
+  }
+
+  /** The roof by the times of the probes, whatever other anchors are among them. */
+  roofOf(timed: readonly Timed[]): Roof {
+    const median = ({ entrant, result }: Probing) => {
+      const own = timed.find(({ name }) => name === entrant.name);
+      return own ? result(own.time).median : 0;
+    };
+    const [arithmetic, ...others] = this.all;
     return {
-      gigaflops: probes[0].median,
-      gigabytesPerSecond: Math.max(...copies.map(({ median }) => median)),
-      dispatchMicroseconds: probes[1 + dealings.length].median,
+      gigaflops: median(arithmetic),
+      gigabytesPerSecond: Math.max(...others.slice(0, -1).map(median)),
+      dispatchMicroseconds: median(others[others.length - 1]),
     };
   }
 
@@ -118,105 +126,103 @@ export class RoofProbes implements Disposable {
   }
 }
 
+export type Bound = 'memory' | 'arithmetic' | 'launch';
+
+/** FLOPs, bytes and dispatches of a piece of work. */
+export type WorkCounts = Readonly<Record<'flops' | 'bytes' | 'dispatches', number>>;
+
+/** The rates of work that took `milliseconds`, its least time by the roof as a share of it, and what limits it. */
+export function limited({ flops, bytes, dispatches }: WorkCounts, milliseconds: number, roof: Roof) {
+  const least: Record<Bound, number> = {
+    memory: bytes / roof.gigabytesPerSecond / 1e6,
+    arithmetic: flops / roof.gigaflops / 1e6,
+    launch: (dispatches * roof.dispatchMicroseconds) / 1e3,
+  };
+  const bound = (Object.keys(least) as Bound[]).reduce((most, own) => (least[own] > least[most] ? own : most));
+  return {
+    gigaflops: flops / milliseconds / 1e6,
+    gigabytesPerSecond: bytes / milliseconds / 1e6,
+    leastMilliseconds: least[bound],
+    percentOfRoof: (100 * least[bound]) / milliseconds,
+    bound,
+  };
+}
+
+/** The share of the roof as a cell; one above 100 % is marked, and `aboveRoof` explains it. */
+export const roofCell = ({ percentOfRoof }: { readonly percentOfRoof: number }) =>
+  `${digits(percentOfRoof)}${percentOfRoof > 100 ? '*' : ''}`;
+
+/** What marked shares of rows mean; nothing where there is none. */
+export function aboveRoof(rows: readonly { readonly percentOfRoof: number; readonly bound: Bound }[]): string[] {
+  const reasons: Readonly<Record<Bound, string>> = {
+    memory: 'operands stay in a cache, which is faster than the copies in memory that make the roof',
+    arithmetic: 'products in f16 are faster than the f32 multiply-adds that make the roof, or the clock rose meanwhile',
+    launch: 'dispatches of several kernels overlap, those of the probe wait for each other',
+  };
+  const bounds = new Set(rows.filter(({ percentOfRoof }) => percentOfRoof > 100).map(({ bound }) => bound));
+  return [...bounds].map((bound) => `* above the roof, limited by ${bound}: ${reasons[bound]}`);
+}
+
 /** Measures all probes in the same rounds. */
-async function measureRoofline(device: Device, options: RoundOptions): Promise<Roofline> {
-  const begin = performance.now();
+export async function measureRoofline(device: Device, budget: Budget): Promise<Roofline> {
   using probes = new RoofProbes(device);
   const group = probes.groups.slice(0, 1);
   const all = [
     ...[...probes.all, ...probes.moves('read'), ...probes.moves('write')],
-    launches(names.dispatch, DISPATCHES, () => dispatchAll(device, DISPATCHES, group)),
-    launches(names.submit, SUBMITS, () => {
+    probes.launches(names.dispatch, DISPATCHES, () => dispatchAll(device, DISPATCHES, group)),
+    probes.launches(names.submit, SUBMITS, () => {
       for (let i = 0; i < SUBMITS; i++) dispatchAll(device, 1, group);
     }),
   ];
-  const tasks = all.map(({ task }) => task);
-  const measured = await measure(device, tasks, { ...options, timestamps: false });
+  const entrants = all.map(({ entrant }) => entrant);
+  const { times } = await inRounds(device, entrants, budget);
+  const timed = entrants.map(({ name }, i) => ({ name, time: spread(times[i]), times: times[i] }));
   return {
-    format: ROOFLINE_FORMAT,
     ...provenance(device),
-    roof: probes.roofOf(measured),
-    probes: [
-      ...all.map(({ result }, i) => result(measured[i])),
-      ...(await hostProbes(device, probes.count, probes.groups)),
-    ],
-    seconds: (performance.now() - begin) / 1000,
+    roof: probes.roofOf(timed),
+    probes: [...all.map(({ result }, i) => result(timed[i].time)), ...(await hostProbes(device, probes))],
   };
 }
 
-/** The probes that are measured one at a time: round trips, and the host's time to encode. */
-async function hostProbes(device: Device, count: Tensor, groups: readonly GPUBindGroup[]): Promise<Probe[]> {
-  const [trips, replayed, eager]: number[][] = [[], [], []];
-  for (let i = 0; i < ROUND_TRIPS; i++) {
-    await device.finish();
-    const start = performance.now();
-    dispatchAll(device, 1, groups.slice(0, 1));
-    await device.read(count, 4);
-    trips.push(performance.now() - start);
-
-    const encode = performance.now();
-    dispatchAll(device, DISPATCHES, groups);
-    replayed.push((performance.now() - encode) / DISPATCHES);
-    await device.finish();
-
-    eager.push(
-      device.step(() => {
-        const own = zeroTensor(device, [1], 'f32', 'launch probe');
-        const first = performance.now();
-        for (let dispatch = 0; dispatch < DISPATCHES; dispatch++) increment(device, own);
-        return (performance.now() - first) / DISPATCHES;
-      }),
-    );
-  }
-  return [
-    microseconds(names.roundTrip, spread(trips), 1000),
-    microseconds(names.hostReplayed, spread(replayed), 1000),
-    microseconds(names.hostEager, spread(eager), 1000),
-  ];
+/** Round trips, and the host's time to encode: single tasks. */
+async function hostProbes(device: Device, { count, groups }: RoofProbes): Promise<Probe[]> {
+  const statistics = await timeSingle(
+    {
+      [names.roundTrip]: () => {
+        dispatchAll(device, 1, groups.slice(0, 1));
+        return device.read(count, 4);
+      },
+      [names.hostReplayed]: async () => {
+        const start = performance.now();
+        dispatchAll(device, DISPATCHES, groups);
+        const overriddenDuration = (performance.now() - start) / DISPATCHES;
+        await device.finish();
+        return { overriddenDuration };
+      },
+      [names.hostEager]: async () => {
+        const own = device.step(() => {
+          const counted = zeroTensor(device, [1], 'f32', 'launch probe');
+          const start = performance.now();
+          for (let dispatch = 0; dispatch < DISPATCHES; dispatch++) increment(device, counted);
+          return (performance.now() - start) / DISPATCHES;
+        });
+        await device.finish();
+        return { overriddenDuration: own };
+      },
+    },
+    { milliseconds: 0, iterations: REPEATED },
+  );
+  return Object.entries(statistics).map(([name, { p50, mad }]) => {
+    return { name, unit: 'microseconds', median: 1000 * p50, low: 1000 * (p50 - mad), high: 1000 * (p50 + mad) };
+  });
 }
 
-function repeated(work: () => void): Task {
-  return { prepare: () => work };
-}
-
-/** The microseconds of one of `count` dispatches or submits. */
-const launches = (name: string, count: number, work: () => void): Probing => ({
-  task: repeated(work),
-  result: ({ wall }) => microseconds(name, wall, 1000 / count),
-});
-
-function rate(name: string, unit: Probe['unit'], amount: number, { wall }: Measured): Probe {
+function rate(name: string, unit: Probe['unit'], amount: number, time: Spread): Probe {
   const of = (milliseconds: number) => amount / milliseconds / 1e6;
-  return {
-    ...{ name, unit, median: of(wall.median) },
-    ...{ lowerQuartile: of(wall.upperQuartile), upperQuartile: of(wall.lowerQuartile) },
-  };
+  return { name, unit, median: of(time.median), low: of(time.upperQuartile), high: of(time.lowerQuartile) };
 }
 
 function microseconds(name: string, { median, lowerQuartile, upperQuartile }: Spread, factor: number): Probe {
-  return {
-    ...{ name, unit: 'microseconds', median: factor * median },
-    ...{ lowerQuartile: factor * lowerQuartile, upperQuartile: factor * upperQuartile },
-  };
-}
-
-/**
- * The roofline kept for the device, or measured now and then kept. With `fresh` it is measured in any case. A device that was
- * opened on the `floor`, with the default limits and no features, has a file of its own.
- */
-export async function roofline(
-  device: Device,
-  { fresh = false, floor = false, ...options }: RoundOptions & { fresh?: boolean; floor?: boolean },
-): Promise<{ roofline: Roofline; path: string; kept: boolean }> {
-  const path = adapterPath(device.description, floor ? '.floor.roofline.json' : '.roofline.json');
-  const read = () =>
-    readJsonFile(path, rooflineSchema, 'a roofline').catch((error) => {
-      if (error instanceof InputError) return null; // it is measured and written again
-      throw error;
-    });
-  const known = fresh ? null : await read();
-  if (known) return { roofline: known, path, kept: true };
-  const measured = await measureRoofline(device, options);
-  await writeAdapterFile(path, measured);
-  return { roofline: measured, path, kept: false };
+  const [low, high] = [factor * lowerQuartile, factor * upperQuartile];
+  return { name, unit: 'microseconds', median: factor * median, low, high };
 }

@@ -1,5 +1,5 @@
 /** Rows as lines for people, and as CSV. */
-import type { Spread } from './measure.ts';
+import type { Spread } from './statistics.ts';
 
 /** Three significant digits. */
 export function digits(value: number): string {
@@ -10,11 +10,11 @@ export function quartiles({ lowerQuartile, upperQuartile }: Spread): string {
   return `${digits(lowerQuartile)} - ${digits(upperQuartile)}`;
 }
 
-/** The cells of a comparison: the median before and now, their ratio, and whether the quartiles lie apart. */
-export function changeCells(before: Spread, now: Spread): [before: string, now: string, ratio: string, apart: string] {
-  const apart = before.lowerQuartile > now.upperQuartile || before.upperQuartile < now.lowerQuartile;
-  const ratio = digits(now.median / before.median);
-  return [digits(before.median), digits(now.median), ratio, apart ? 'yes' : 'no'];
+/** Values by their key, in the order of their first ones. */
+export function groupBy<T>(values: Iterable<T>, keyOf: (value: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const value of values) groups.set(keyOf(value), [...(groups.get(keyOf(value)) ?? []), value]);
+  return groups;
 }
 
 /** Rows as lines. The first `left` columns are aligned to the left, the others to the right. */

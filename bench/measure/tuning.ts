@@ -46,6 +46,8 @@ const tuningSchema = v.object({
   ),
   /** Description of the adapter, driver included: another adapter refuses the file. */
   adapter: v.string(),
+  /** Made with the adapter's experimental features, with which a command that names the file opens it. */
+  experimental: v.optional(v.boolean()),
   attention: v.pipe(v.array(tunedAttention), v.readonly()),
   matmul: v.optional(v.pipe(v.array(tunedProduct), v.readonly()), []),
 });
@@ -56,12 +58,7 @@ export type Tuning = v.InferOutput<typeof tuningSchema>;
 
 /** The path of an adapter's tuning, in the user's cache folder, unless another file is named. */
 export function tuningPath(adapter: string): string {
-  return adapterPath(adapter, '.json');
-}
-
-/** The path of a file about an adapter: in the user's cache folder, under the adapter's name. */
-export function adapterPath(adapter: string, ending: string): string {
-  return join(cacheFolder(), 'tuning', fileName(adapter) + ending);
+  return join(cacheFolder(), 'tuning', `${fileName(adapter)}.json`);
 }
 
 /** The path of a tuning that comes with the project, contributed by someone with that adapter and driver. */
@@ -72,14 +69,6 @@ export function shippedTuningPath(adapter: string): string {
 function fileName(adapter: string): string {
   const name = adapter.toLowerCase().replace(/[^a-z0-9]+/g, '-');
   return name.replace(/^-|-$/g, '');
-}
-
-/** Writes a file about an adapter as JSON and makes its folder. @throws InputError if that fails */
-export async function writeAdapterFile(path: string, contents: unknown): Promise<void> {
-  await mkdir(dirname(path), { recursive: true }).catch((error) => {
-    throw fileError(error, dirname(path), 'make this folder');
-  });
-  await writeFileSafely(path, [`${JSON.stringify(contents, null, 1)}\n`]);
 }
 
 /**
@@ -114,9 +103,11 @@ export function placeText(choice: VariantChoice | MatmulChoice): string {
   return `${size} products ${form}, ${a === b ? a : `${a} and ${b}`}`;
 }
 
+const readTuning = (path: string) => readJsonFile(path, tuningSchema, "a tuning file of 'insula bench --tune'");
+
 /** Reads a tuning file as `findTuning` does, but does not check that this device has the variants. */
 export async function readTuningFile(device: Device, path: string, mustExist: boolean): Promise<Tuning | null> {
-  const tuning = await readJsonFile(path, tuningSchema, "a tuning file of 'insula bench --tune'").catch((error) => {
+  const tuning = await readTuning(path).catch((error) => {
     if (error.cause?.code === 'ENOENT' && !mustExist) return null;
     throw error;
   });
@@ -136,7 +127,7 @@ const keyFields = {
 export async function keepTuning(
   device: Device,
   path: string,
-  chosen: Omit<Tuning, 'format' | 'adapter'>,
+  chosen: Pick<Tuning, 'attention' | 'matmul'>,
 ): Promise<Tuning> {
   const before = await readTuningFile(device, path, false);
   const kept = <T extends object>(all: readonly T[], now: readonly T[], fields: readonly (keyof T)[]) => [
@@ -146,11 +137,14 @@ export async function keepTuning(
   const attention = kept(before?.attention ?? [], chosen.attention, keyFields.attention);
   const matmul = kept(before?.matmul ?? [], chosen.matmul, keyFields.matmul);
   const tuning: Tuning = {
-    ...{ format: TUNING_FORMAT, adapter: device.description },
+    ...{ format: TUNING_FORMAT, adapter: device.description, experimental: device.options.experimental },
     attention: attention.filter((choice) => attentionVariants(device, choice).includes(choice.variant)),
     matmul: matmul.filter((choice) => matmulVariants(device, choice).includes(choice.variant)),
   };
-  await writeAdapterFile(path, tuning);
+  await mkdir(dirname(path), { recursive: true }).catch((error) => {
+    throw fileError(error, dirname(path), 'make this folder');
+  });
+  await writeFileSafely(path, [`${JSON.stringify(tuning, null, 1)}\n`]);
   return tuning;
 }
 
@@ -172,7 +166,8 @@ export async function openTunedDevice(
   { adapter, floor, tuning: named }: TunedDeviceOptions,
   note: (line: string) => void,
 ): Promise<{ device: Device; tuning: Tuning | null }> {
-  const device = await openDevice({ adapter, floor });
+  const experimental = !floor && named !== undefined && (await readTuning(named)).experimental;
+  const device = await openDevice({ adapter, floor, experimental });
   try {
     const onDefaults = floor && named === undefined;
     const { path, tuning } = onDefaults ? { path: '', tuning: null } : await findTuning(device, named);

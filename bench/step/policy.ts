@@ -1,5 +1,4 @@
 /** Measures the latency by part of policies that act, of several systems beside each other, with random weights. */
-import * as v from 'valibot';
 import { type Device, randomStream, streams } from '../../engine/index.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { actingObjective, type OnLatency } from '../../model/architecture/objectives/index.ts';
@@ -9,21 +8,13 @@ import { SUBTASK, systemNamed } from '../../model/systems/index.ts';
 import { fixedTokenizers } from '../../model/training/fitting.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import { type ActionTokenizer, type ActionTokenKind, type ChunkShape, FastTokenizer } from '../../tokenizers/index.ts';
-import { inRounds, spread, spreadSchema } from '../measure/measure.ts';
-import { provenance } from '../measure/provenance.ts';
-import { savedRunSchema } from '../measure/saved-run.ts';
-import { type PartLatency, timesByPart } from '../measure/table.ts';
-
-const FORMAT = 'insula bench policy 1' as const;
-
-const savedRow = v.object({
-  system: v.string(),
-  /** Milliseconds from an encoded observation to the normalised chunk on the host. */
-  total: spreadSchema,
-});
-export const policyRunSchema = savedRunSchema(FORMAT, savedRow, { sizes: v.record(v.string(), v.unknown()) });
-/** The part of an earlier run that a later one is compared with. */
-export type SavedPolicyRun = v.InferOutput<typeof policyRunSchema>;
+import type { Entrant } from '../measure/entrant.ts';
+import { provenanceLine } from '../measure/provenance.ts';
+import { arithmeticProbe } from '../measure/roofline.ts';
+import { courseLine, measureRun, type RunBudget, type Timed } from '../measure/run.ts';
+import { spread } from '../measure/statistics.ts';
+import { aligned, digits, type PartLatency, quartiles, timesByPart } from '../measure/table.ts';
+import { sizesText } from './run.ts';
 
 export interface PolicySizes extends Pick<StepSizes, 'preset' | 'prompt' | 'horizon' | 'depth'> {
   /** Observations that are acted on at once. */
@@ -34,48 +25,40 @@ export interface PolicySizes extends Pick<StepSizes, 'preset' | 'prompt' | 'hori
 
 interface PolicyBenchOptions extends PolicySizes {
   readonly systems: readonly string[];
-  readonly rounds: number;
-  readonly seconds: number;
 }
 
 const SEED = 1;
 /** Chunks that FAST is fitted to, and that say how many tokens a chunk has. */
 const CHUNKS = 64;
 
-export type PolicyResult = Awaited<ReturnType<typeof runPolicyBench>>;
+export type PolicyRun = Awaited<ReturnType<typeof runPolicyBench>>;
 
 /** @throws InputError if a system or preset is unknown */
-export async function runPolicyBench(
-  device: Device,
-  { systems, rounds, seconds, ...sizes }: PolicyBenchOptions,
-  onProgress: (what: string, done: number, total: number) => void,
-) {
-  const policies: MeasuredPolicy[] = [];
+export async function runPolicyBench(device: Device, { systems, ...sizes }: PolicyBenchOptions, budget: RunBudget) {
+  const policies: TimedPolicy[] = [];
   try {
-    for (const system of systems) {
-      const policy = new MeasuredPolicy(device, system, sizes);
-      policies.push(policy);
-      await policy.call(() => {}); // compiles its pipelines
-      onProgress('first calls', policies.length, systems.length);
-    }
-    await inRounds({ rounds, seconds, onProgress }, async () => {
-      for (const policy of policies) await policy.sample();
-    });
-    return { format: FORMAT, sizes, rows: policies.map((policy) => policy.row()), ...provenance(device) };
+    for (const system of systems) policies.push(new TimedPolicy(device, system, sizes));
+    return await measureRun(
+      device,
+      {
+        ...{ command: 'bench policy', options: sizes, rows: policies, anchors: [arithmeticProbe(device)] },
+        finish: (timed) => timed.map((own) => policies.find(({ name }) => name === own.name)!.row(own)),
+      },
+      budget,
+    );
   } finally {
     for (const policy of policies) policy[Symbol.dispose]();
   }
 }
 
-export type PolicyRow = ReturnType<MeasuredPolicy['row']>;
-
-class MeasuredPolicy implements Disposable {
+/** A policy as an entrant: milliseconds from an encoded observation to the normalised chunk on the host. */
+class TimedPolicy implements Entrant, Disposable {
+  readonly name: string;
   private readonly model: Model;
   private readonly batch: ReturnType<typeof randomBatch>;
   private readonly noise: Float32Array;
   /** The tokens of a chunk, the same in every call; null for systems that act by other means. */
   private readonly tokens: ArrayLike<number> | null;
-  private readonly totals: number[] = [];
   /** By part: its milliseconds in each call, and how often it runs in one. */
   private readonly parts = new Map<string, { milliseconds: number[]; times: number }>();
 
@@ -84,6 +67,7 @@ class MeasuredPolicy implements Disposable {
     private readonly system: string,
     private readonly sizes: PolicySizes,
   ) {
+    this.name = `${system} | ${sizesText(sizes)}`;
     const { actionTokens } = systemNamed(system);
     const first = measuredConfiguration(system, sizes);
     const shape = { horizon: first.horizon, dimension: first.actionDimension };
@@ -100,8 +84,12 @@ class MeasuredPolicy implements Disposable {
     randomStream(SEED, 0, streams.sampling).fillNormal(this.noise);
   }
 
+  start(): Promise<void> {
+    return this.call(() => {});
+  }
+
   /** One call with the times of its parts, each of which waits for the adapter, and one without. */
-  async sample(): Promise<void> {
+  async sample(): Promise<number> {
     const latency: PartLatency[] = [];
     await this.call((part, milliseconds) => latency.push({ part, milliseconds }));
     for (const [part, own] of timesByPart(latency)) {
@@ -110,10 +98,10 @@ class MeasuredPolicy implements Disposable {
     }
     const start = performance.now();
     await this.call();
-    this.totals.push(performance.now() - start);
+    return performance.now() - start;
   }
 
-  async call(onLatency?: OnLatency): Promise<void> {
+  private async call(onLatency?: OnLatency): Promise<void> {
     const { model, batch, noise, tokens, sizes } = this;
     const written = new Map<number, number>();
     await act(model, batch, {
@@ -128,13 +116,13 @@ class MeasuredPolicy implements Disposable {
     });
   }
 
-  row() {
-    const { system, model, tokens, totals, parts } = this;
+  row(timed: Timed) {
+    const { system, model, tokens, parts } = this;
     return {
+      ...timed,
       system,
       parameters: [...model.parameters].reduce((sum, { size }) => sum + size, 0),
       parts: [...parts].map(([name, { milliseconds, times }]) => ({ name, times, ...spread(milliseconds) })),
-      total: spread(totals),
       /** The number of tokens of a chunk; null for systems that act by other means. */
       tokens: actingObjective(model.objectives)?.acts === 'tokens' ? tokens!.length : null,
     };
@@ -159,4 +147,25 @@ function smoothChunk({ horizon, dimension }: ChunkShape, seed: number) {
     return random.uniform(2 * d) * Math.sin(6 * random.uniform(2 * d + 1) + (3 * step) / horizon);
   });
   return { data, horizon, dimension };
+}
+
+export function policyLines(run: PolicyRun): string[] {
+  const { rows, options } = run;
+  const parts = [...new Set(rows.flatMap((row) => row.parts.map(({ name }) => name)))];
+  const partCell = (row: PolicyRun['rows'][number], part: string) => {
+    const own = row.parts.find(({ name }) => name === part);
+    if (!own) return '-';
+    return own.times === 1 ? digits(own.median) : `${own.times} x ${digits(own.median / own.times)}`;
+  };
+  const cells = rows.map((row) => [
+    row.system,
+    ...parts.map((part) => partCell(row, part)),
+    ...[digits(row.time.median), quartiles(row.time), row.tokens === null ? '-' : String(row.tokens)],
+  ]);
+  return [
+    provenanceLine(run),
+    `${sizesText({ preset: 'tiny', ...options })}, random weights; milliseconds, medians; ${courseLine(run)}`,
+    ...aligned([['system', ...parts, 'total', 'quartiles', 'tokens'], ...cells], 1),
+    'total: from an encoded observation to the chunk on the host, in calls of their own; where parts are timed, each waits for the adapter. tokens: those of a smooth chunk.',
+  ];
 }

@@ -1,16 +1,15 @@
 /** Results of `insula bench step` as lines for people. */
 import { formatPercent } from '../../model/report/markup.ts';
-import type { Spread } from '../measure/measure.ts';
 import { provenanceLine } from '../measure/provenance.ts';
-import { comparisonOf } from '../measure/saved-run.ts';
-import { aligned, changeCells, digits, quartiles } from '../measure/table.ts';
-import type { SavedStepRun, StepResult, StepRow } from './run.ts';
+import { courseLine } from '../measure/run.ts';
+import { aligned, digits, quartiles } from '../measure/table.ts';
+import { type StepRow, type StepRun, sizesText } from './run.ts';
 
 /** The cells of a row by the names of their columns. */
 const columns: Readonly<Record<string, (row: StepRow) => string>> = {
   system: ({ system }) => system,
-  'ms a step': ({ wall }) => digits(wall.median),
-  quartiles: ({ wall }) => quartiles(wall),
+  'ms a step': ({ time }) => digits(time.median),
+  quartiles: ({ time }) => quartiles(time),
   'samples/s': ({ samplesPerSecond }) => digits(samplesPerSecond),
   'tokens/s': ({ tokensPerSecond }) => digits(tokensPerSecond),
   'GFLOP/s': ({ gigaflops }) => digits(gigaflops),
@@ -25,17 +24,15 @@ const columns: Readonly<Record<string, (row: StepRow) => string>> = {
   'first step s': ({ firstSeconds }) => digits(firstSeconds),
 };
 
-export function stepLines(result: StepResult): string[] {
-  const { rows, sizes } = result;
-  const { preset = 'tiny', batch } = sizes;
-  const cells = rows.map((row) => Object.values(columns).map((cell) => cell(row)));
+export function stepLines(run: StepRun): string[] {
+  const cells = run.rows.map((row) => Object.values(columns).map((cell) => cell(row)));
   return [
-    provenanceLine(result),
-    `preset ${preset}, batch ${batch}; medians of ${rows[0].wall.rounds} rounds that interleave the systems`,
+    provenanceLine(run),
+    `${sizesText({ preset: 'tiny', ...run.options })}; medians; ${courseLine(run)}`,
     ...aligned([Object.keys(columns), ...cells], 1),
     'host ms: time to write numbers, encode and submit. us a dispatch: time to encode and submit one. arenas MB: memory of activations; x least: the same, divided by the least that any plan takes.',
-    ...rows.flatMap(compilationLine),
-    ...rows.flatMap(kernelLines),
+    ...run.rows.flatMap(compilationLine),
+    ...run.rows.flatMap(kernelLines),
   ];
 }
 
@@ -50,7 +47,7 @@ function compilationLine({ system, compiled }: StepRow): string[] {
   ];
 }
 
-function kernelLines({ system, kernels, busy }: StepRow): string[] {
+function kernelLines({ system, kernels, profiled }: StepRow): string[] {
   if (kernels.length === 0) return [`${system}: no times by kernel, because this adapter has no timestamps`];
   const shown = kernels.filter(({ share }) => share >= 0.01);
   const rest = kernels.slice(shown.length).reduce((sum, { share }) => sum + share, 0);
@@ -64,36 +61,10 @@ function kernelLines({ system, kernels, busy }: StepRow): string[] {
   ]);
   return [
     '',
-    `${system}: GPU time by kernel, ${percent(busy)} of the wall time of a step in all; each dispatch is in a pass of its own, which costs time`,
+    `${system}: GPU time by kernel, ${digits(profiled!)} ms in one step whose dispatches each have a pass of their own, which costs time`,
     ...aligned([['kernel', 'dispatches', 'share', 'ms', 'GFLOP/s', 'GB/s'], ...rows], 1),
     ...(rest > 0 ? [`others: ${percent(rest)}`] : []),
   ];
 }
 
 const percent = (share: number | null) => (share === null ? '-' : formatPercent(share, 1));
-
-/** The changes since an earlier run, system by system and kernel by kernel. */
-export function comparisonLines(before: SavedStepRun, after: StepResult): string[] {
-  return comparisonOf(before, after, {
-    key: ({ system }) => system,
-    columns: ['system', '', 'before', 'now', 'now / before', 'quartiles apart'],
-    left: 2,
-    cells: (earlier, row) => {
-      const single = (what: string, was: number, is: number) => {
-        return [row.system, what, digits(was), digits(is), digits(is / was), ''];
-      };
-      const spread = (what: string, was: Spread, is: Spread) => [row.system, what, ...changeCells(was, is)];
-      const kernels = row.kernels.flatMap(({ kernel, milliseconds, share }) => {
-        const own = earlier.kernels.find((other) => other.kernel === kernel);
-        return own && share >= 0.01 ? [single(`ms of ${kernel}`, own.milliseconds, milliseconds)] : [];
-      });
-      return [
-        spread('ms a step', earlier.wall, row.wall),
-        spread('host ms', earlier.host, row.host),
-        single('arenas MB', earlier.arenaBytes / 1e6, row.arenaBytes / 1e6),
-        ...kernels,
-      ];
-    },
-    legend: 'now / before: below 1 is faster. The times of single kernels are noisy: each is from one run.',
-  });
-}

@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import type { Device } from '../../engine/index.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
 import type { StartAnswers } from '../../model/inspect/answers.ts';
@@ -14,15 +15,14 @@ import { evaluateClosedLoop } from '../tabletop/evaluation.ts';
 import { tabletopPolicy } from '../tabletop/policy.ts';
 import type { SceneSettings } from '../tabletop/scene.ts';
 import { askStart } from '../tabletop/start-answers.ts';
-import type { SavedRun } from './saved.ts';
+import { type SavedRun, savedSchema } from './saved.ts';
 import type { StudyRun } from './study.ts';
 
-/** What the runs of a study have in common. */
+/** The sources that the runs of a study have in common. */
 interface StudySources {
   readonly start: VisionLanguageFile;
   /** SHA-256 of the start's file. */
   readonly hash: string;
-  /** The start's own answers. */
   readonly answers: StartAnswers;
   dataset(settings: RunSettings): Promise<Dataset>;
   scenes(settings: RunSettings): readonly SceneSettings[];
@@ -58,19 +58,16 @@ export async function performRun(device: Device, run: StudyRun, sources: StudySo
     const acted = settings.data === null ? await timed('closedLoop', closedLoop) : null;
     const trained = await timed('questions', () => askStart(device, start, questionScenes, signal, model));
     const secondsAt = new Map(history.training.map((row) => [row.step, row.seconds]));
-    return {
+    // The file has fewer fields than a result of the closed loop.
+    return v.parse(savedSchema, {
       format: 'insula study run 1',
-      ...{ ...run, start: hash, ...provenance(device) },
-      objectives: objectives.map(({ name, title, baseline }) => ({ name, title, baseline })),
+      ...{ ...run, start: hash, ...provenance(device), objectives },
       heldOut: history.heldOut.map((row) => ({ ...row, seconds: secondsAt.get(row.step) ?? 0 })),
       baselines: history.baselines,
-      episodes:
-        acted?.episodes.map(({ seed, success, rightObject, stageScore, steps }) => {
-          return { seed, success, rightObject, stageScore, steps };
-        }) ?? null,
+      episodes: acted?.episodes ?? null,
       questions: { start: answers, trained },
       seconds,
-    };
+    });
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -17,7 +17,7 @@ const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 const questions = v.object({ objects: count(), near: v.nullable(share), others: count(), tokens: v.nullable(share) });
 const episode = { seed: count(), success: v.boolean(), rightObject: v.boolean(), stageScore: share, steps: count() };
 
-const savedSchema = v.object({
+export const savedSchema = v.object({
   format: v.literal('insula study run 1'),
   study: v.string(),
   variant: v.string(),
@@ -37,7 +37,6 @@ const savedSchema = v.object({
   episodes: v.nullable(v.array(v.object(episode))),
   /** Answers of the start, and of the start with the weights of the trained policy; null if that lacks some of them. */
   questions: v.object({ start: questions, trained: v.nullable(questions) }),
-  /** Seconds by part. */
   seconds: v.record(v.string(), v.number()),
 });
 export type SavedRun = v.InferOutput<typeof savedSchema>;

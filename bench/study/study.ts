@@ -9,7 +9,6 @@ import { type RunSettings, runSettings } from '../../model/training/run-settings
 
 export interface Variant {
   readonly name: string;
-  /** One line. */
   readonly meaning: string;
   readonly settings: Partial<RunSettings>;
   /** The name of the variant that this one differs from by one setting: its curves have the same colour, dashed. */

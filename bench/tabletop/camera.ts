@@ -15,13 +15,8 @@ const RAYS = SIDE * SIDE;
 /** Half the picture's width at distance 1 from the eye. */
 const HALF_WIDTH = 0.16;
 
-function subtract(a: Vector, b: Vector): Vector {
-  return [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
-}
-
-function dot(a: Vector, b: Vector): number {
-  return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-}
+const subtract = (a: Vector, b: Vector): Vector => [a[0] - b[0], a[1] - b[1], a[2] - b[2]];
+const dot = (a: Vector, b: Vector) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 
 function cross(a: Vector, b: Vector): Vector {
   return [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
@@ -32,7 +27,6 @@ function normalise(v: Vector): Vector {
   return [v[0] / length, v[1] / length, v[2] / length];
 }
 
-/** The camera's axes. */
 function axesOf({ eye, target }: Look['camera']): Record<'forward' | 'right' | 'up', Vector> {
   const forward = normalise(subtract(target, eye));
   const right = normalise(cross(forward, [0, 0, 1]));
@@ -81,7 +75,6 @@ const everyTile = Array.from({ length: TILES * TILES }, (_, tile) => tile);
  * + - * / and square root, so that every JavaScript engine makes the same bytes.
  */
 export class Camera {
-  readonly #mujoco: MainModule;
   /** Distance and colour (0 to 255) at every ray of the still scene, tile by tile. */
   readonly #stillDistance = new Float64Array(TILES * TILES * RAYS);
   readonly #stillColour = new Float32Array(TILES * TILES * RAYS * 3);
@@ -92,9 +85,7 @@ export class Camera {
   #toLight: Vector = normalise(plainLook.light.direction);
   #directions = directionsOf(plainLook.camera);
 
-  constructor(mujoco: MainModule) {
-    this.#mujoco = mujoco;
-  }
+  constructor(private readonly mujoco: MainModule) {}
 
   /** Casts the still geoms: once, before the first picture of a model. */
   prepare(model: MjModel, data: MjData, look: Look = plainLook): void {
@@ -131,26 +122,13 @@ export class Camera {
       this.#rays.set(this.#directions.subarray(tile * RAYS * 3, (tile + 1) * RAYS * 3), at * RAYS * 3);
     });
     const rays = this.#rays.subarray(0, count * 3) as unknown as number[];
+    const eye = [...this.#look.camera.eye];
     const groupMask = [0, 1, 2, 3, 4, 5].map((other) => (other === group ? 1 : 0));
-    const hits = new this.#mujoco.IntBuffer(count);
-    const distances = new this.#mujoco.DoubleBuffer(count);
-    const normals = new this.#mujoco.DoubleBuffer(count * 3);
+    const hits = new this.mujoco.IntBuffer(count);
+    const distances = new this.mujoco.DoubleBuffer(count);
+    const normals = new this.mujoco.DoubleBuffer(count * 3);
     try {
-      const { mj_multiRay } = this.#mujoco;
-      mj_multiRay(
-        model,
-        data,
-        [...this.#look.camera.eye],
-        rays,
-        groupMask,
-        true,
-        -1,
-        hits,
-        distances,
-        normals,
-        count,
-        10,
-      );
+      this.mujoco.mj_multiRay(model, data, eye, rays, groupMask, true, -1, hits, distances, normals, count, 10);
       const hit = hits.GetView() as Int32Array;
       const distance = distances.GetView() as Float64Array;
       const normal = normals.GetView() as Float64Array;

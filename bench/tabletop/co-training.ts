@@ -3,29 +3,23 @@ import { randomStream, streams } from '../../engine/random.ts';
 import { type ExampleSource, ImageCache, shuffledEpochs, type VisionLanguage } from '../../model/data/index.ts';
 import type { CoTraining } from '../../model/training/co-training.ts';
 import { beginningOf } from './frames.ts';
-import { type QuestionKind, questionAbout, questionKinds } from './questions.ts';
+import { drawsOf } from './look.ts';
+import { questionAbout, questionKinds } from './questions.ts';
 import { episodeSeed, simplePlacing } from './scene.ts';
 import type { TabletopWorld } from './world.ts';
 
 /** Every scene has one question of each. An instruction is no question: demonstrations have those. */
-const kinds = questionKinds.filter((kind): kind is Exclude<QuestionKind, 'task'> => kind !== 'task');
+const kinds = questionKinds.filter((kind) => kind !== 'task');
 /** The most random numbers that one question draws. */
 const WORDS = 8;
 
-interface QuestionOptions {
-  readonly seed: number;
-  /** The first of the seed's training scenes; the questions are about `scenes` of them from there on. */
-  readonly from: number;
-  readonly scenes: number;
-}
-
 /**
- * A question of every kind about the beginning of every scene of simple placing, once an epoch, in an order that depends on the options
- * and the epoch alone. `world` draws a scene when its image is needed.
+ * A question of every kind about the beginning of `scenes` training scenes of simple placing, from the seed's scene number `from` on,
+ * once an epoch, in an order that depends on the options and the epoch alone. `world` draws a scene when its image is needed.
  */
 export function worldQuestions(
   world: TabletopWorld,
-  { seed, from, scenes }: QuestionOptions,
+  { seed, from, scenes }: { readonly seed: number; readonly from: number; readonly scenes: number },
 ): ExampleSource<VisionLanguage> {
   const size = scenes * kinds.length;
   const images = new ImageCache();
@@ -42,9 +36,9 @@ export function worldQuestions(
     at(place) {
       const { number } = shuffled(place);
       const scene = episodeSeed('training', seed, from + Math.floor(number / kinds.length));
-      let drawn = number * WORDS;
-      const draw = (below: number) => random.integer(drawn++, below);
-      const { prompt, answer } = questionAbout(beginningOf(scene, simplePlacing), kinds[number % kinds.length], draw);
+      const { integer } = drawsOf(random, number * WORDS);
+      const beginning = beginningOf(scene, simplePlacing);
+      const { prompt, answer } = questionAbout(beginning, kinds[number % kinds.length], integer);
       return { prompt, answer, image: image(scene) };
     },
   };

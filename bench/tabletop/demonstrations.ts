@@ -1,91 +1,35 @@
-import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
+import type { WorldTask } from '../../tokenizers/index.ts';
+import { cached } from './cache.ts';
 import { IMAGE_SIZE, project } from './camera.ts';
-import { attempt, type DemonstrationSettings, type Recording } from './episode-recorder.ts';
+import type { Recording, Watched } from './episode-recorder.ts';
 import { makeScene } from './make-scene.ts';
 import { restingHeight } from './mjcf.ts';
-import { dimensions, nameOf, type Scene, simplePlacing, workplace } from './scene.ts';
-import { ACTION_DIMENSION, ACTION_NAMES, CAMERA, RATE, STATE_DIMENSION, TabletopWorld } from './world.ts';
+import { dimensions, nameOf, type Scene, type SceneSettings, simplePlacing, workplace } from './scene.ts';
+import { inWorkers } from './workers.ts';
+import { ACTION_DIMENSION, ACTION_NAMES, CAMERA, RATE, STATE_DIMENSION } from './world.ts';
 
-interface DemonstrationOptions extends DemonstrationSettings {
-  /** Node only: the folder that keeps finished demonstrations; without it they are made again each time. */
+interface DemonstrationOptions extends Watched {
+  readonly episodes: number;
+  /** The seed that chooses the scenes: a whole number from 0; 0 by default. */
+  readonly seed?: number;
+  /** Kinds of scenes, which take turns; simple placing by default. */
+  readonly scenes?: readonly SceneSettings[];
+  /** The folder that keeps finished demonstrations; without it they are made again each time. */
   readonly cacheFolder?: string;
-  /** Called after every episode with the number of episodes done and of all. */
-  readonly onProgress?: (done: number, total: number) => void;
-  /** Stops the recording: its reason is thrown. */
-  readonly signal?: AbortSignal;
 }
 
 /**
- * Demonstrations of the scripted demonstrator in training scenes, with all their pictures in memory (about 0.3 MB an
- * episode). Node makes them in as many worker threads as there are cores, a browser on the calling thread with a pause
- * after each episode.
- *
- * @throws InputError if a setting is out of range or the demonstrator fails too often
+ * Demonstrations of the scripted demonstrator in training scenes, with all their pictures in memory (about 0.3 MB an episode): the first
+ * successful attempts. Worker threads make them, as many as there are cores. Node only.
  */
 export async function demonstrations(options: DemonstrationOptions): Promise<Dataset> {
-  const { episodes, seed = 0, disturbance = 0, scenes = [simplePlacing], cacheFolder } = options;
-  if (!Number.isInteger(episodes) || episodes < 1) {
-    throw new InputError(`demonstrations: ${episodes} episodes is not a whole number from 1`);
-  }
-  if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new InputError(`demonstrations: seed ${seed} is not a whole number from 0 to 2^53 - 1`);
-  }
-  if (!(disturbance >= 0 && disturbance <= 0.05)) {
-    throw new InputError(`demonstrations: a disturbance of ${disturbance} m is not between 0 and 0.05 m`);
-  }
-  const settings = { episodes, seed, disturbance, scenes };
-  const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
-  if (!inNode) return recordedDataset(await collect(attempts(settings), options));
-
-  const { cachedRecordings } = await import('./demonstrations-node.ts');
-  let isMade = false;
-  const recordings = await cachedRecordings(settings, cacheFolder, (attempted) => {
-    isMade = true;
-    return collect(attempted, options);
-  });
-  if (!isMade) options.onProgress?.(episodes, episodes);
-  return recordedDataset(recordings);
+  const { episodes, seed = 0, scenes = [simplePlacing], cacheFolder } = options;
+  const make = () => inWorkers('attempt', { seed, scenes }, episodes, options);
+  if (cacheFolder === undefined) return recordedDataset(await make());
+  return recordedDataset(await cached(cacheFolder, 'demonstrations', { episodes, seed, scenes }, make));
 }
 
-/** Attempts made on this thread, in order and without end; a page may draw and respond between them. */
-async function* attempts(settings: Required<DemonstrationSettings>): AsyncGenerator<Recording | null> {
-  const world = await TabletopWorld.create();
-  try {
-    for (let index = 0; ; index++) {
-      yield attempt(world, settings, index);
-      await new Promise((resolve) => setTimeout(resolve));
-    }
-  } finally {
-    world.delete();
-  }
-}
-
-/** The first successful attempts: scenes in which the demonstrator fails are skipped. */
-async function collect(
-  attempted: AsyncIterable<Recording | null>,
-  { episodes, onProgress, signal }: DemonstrationOptions,
-): Promise<Recording[]> {
-  const all: Recording[] = [];
-  let index = 0;
-  for await (const recording of attempted) {
-    signal?.throwIfAborted();
-    index++;
-    if (recording !== null) {
-      all.push(recording);
-      onProgress?.(all.length, episodes);
-    }
-    if (all.length === episodes) break;
-    if (index > 4 * (all.length + 10)) {
-      throw new InputError(
-        `demonstrations: the demonstrator succeeded in only ${all.length} of ${index} scenes; use a smaller disturbance`,
-      );
-    }
-  }
-  return all;
-}
-
-/** Recorded episodes as a data set. */
 export function recordedDataset(recordings: readonly Recording[]): Dataset {
   return {
     name: 'tabletop',
@@ -111,12 +55,14 @@ function toEpisode({ seed, settings, length, actions, states, images, instructio
   return { id: `tabletop-${seed}`, length, actions, states, instructions, cameras: [CAMERA], image, subtask, places };
 }
 
-/** Whether the gripper has closed on something of this width, in metres. */
-const isClosedOn = (width: number) => (state: Float32Array) => state[3] < width + 0.006;
-const statesUntil = (states: Float32Array, step: number) =>
-  Array.from({ length: step + 1 }, (_, before) =>
-    states.subarray(before * STATE_DIMENSION, (before + 1) * STATE_DIMENSION),
+/** The states up to a control step, and whether the gripper has closed, in one of them, on what the task has it grasp. */
+function soFar(states: Float32Array, step: number, task: WorldTask) {
+  const until = Array.from({ length: step + 1 }, (_, at) =>
+    states.subarray(at * STATE_DIMENSION, (at + 1) * STATE_DIMENSION),
   );
+  const width = 2 * (task === 'place' ? dimensions.object : dimensions.handle.half);
+  return { until, isClosed: (state: Float32Array) => state[3] < width + 0.006 };
+}
 
 /** The part of the task that is done at a control step, by the states up to it. */
 function subtaskOf(
@@ -126,17 +72,14 @@ function subtaskOf(
 ) {
   const target = fixtures[fixture];
   const reach = `reach for the ${nameOf(task === 'place' ? objects[object] : target)}`;
-  const soFar = statesUntil(states, step);
+  const { until, isClosed } = soFar(states, step, task);
   if (task === 'press') {
     const above = ([x, y]: Float32Array) => Math.abs(x - target.x) < 0.02 && Math.abs(y - target.y) < 0.02;
-    return soFar.some(above) ? 'press it' : reach;
+    return until.some(above) ? 'press it' : reach;
   }
-  const isClosed = isClosedOn(graspedWidth(task));
-  if (isClosed(soFar[step])) return task === 'place' ? `bring it to the ${nameOf(target)}` : 'pull it open';
-  return soFar.some(isClosed) ? 'let go' : reach;
+  if (isClosed(until[step])) return task === 'place' ? `bring it to the ${nameOf(target)}` : 'pull it open';
+  return until.some(isClosed) ? 'let go' : reach;
 }
-
-const graspedWidth = (task: 'place' | 'open') => 2 * (task === 'place' ? dimensions.object : dimensions.handle.half);
 
 /** Where the named things are in the picture of a control step, those that are acted on first: what is grasped is at the gripper. */
 function placesOf(scene: Scene, states: Float32Array, step: number): [number, number][] {
@@ -145,11 +88,11 @@ function placesOf(scene: Scene, states: Float32Array, step: number): [number, nu
   const placesAt = (...positions: ArrayLike<number>[]) =>
     positions.map(({ 0: x, 1: y, 2: z }) => project([x, y, z], look.camera));
   if (settings.task === 'press') return placesAt(target);
-  const soFar = statesUntil(states, step);
-  const grasped = soFar.findLast(isClosedOn(graspedWidth(settings.task)));
+  const { until, isClosed } = soFar(states, step, settings.task);
+  const grasped = until.findLast(isClosed);
   if (settings.task === 'open') return placesAt(grasped ? [target[0], grasped[1], target[2]] : target);
-  const { x, y, shape } = objects[object];
-  if (!grasped) return placesAt([x, y, restingHeight(shape)], target);
-  const isLetGo = grasped !== soFar[step];
+  const { x, y, noun } = objects[object];
+  if (!grasped) return placesAt([x, y, restingHeight(noun)], target);
+  const isLetGo = grasped !== until[step];
   return placesAt(isLetGo ? [target[0], target[1], dimensions.object] : grasped, target);
 }

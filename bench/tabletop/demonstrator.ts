@@ -34,17 +34,14 @@ interface Goal {
  * evenly. It reads the state of the simulation, not the picture.
  */
 export class Demonstrator {
-  readonly #world: TabletopWorld;
   #velocity = [0, 0, 0];
 
-  constructor(world: TabletopWorld) {
-    this.#world = world;
-  }
+  constructor(private readonly world: TabletopWorld) {}
 
   /** The action [4] for the present state of the world; called once per control step. */
   action(): Float32Array {
-    const { place, opening } = nextGoals[this.#world.scene.settings.task](this.#world);
-    const [x, y, z, width] = this.#world.command();
+    const { place, opening } = nextGoals[this.world.scene.settings.task](this.world);
+    const [x, y, z, width] = this.world.command();
     const [wayX, wayY, wayZ] = [place[0] - x, place[1] - y, place[2] - z];
     const across = Math.sqrt(wayX * wayX + wayY * wayY);
     const share = across > 0 ? pace(across) / across : 0;

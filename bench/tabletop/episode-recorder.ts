@@ -1,25 +1,26 @@
 import { Demonstrator } from './demonstrator.ts';
-import { Disturbance } from './disturbance.ts';
+import { disturbance } from './disturbance.ts';
 import { episodeSeed, type SceneSettings, simplePlacing } from './scene.ts';
-import { ACTION_DIMENSION, type TabletopWorld, type WorldObservation } from './world.ts';
+import type { TabletopWorld, WorldObservation } from './world.ts';
 
 /** The number of control steps after which an episode has failed. */
 export const MAXIMUM_STEPS = 40;
 /** Control steps of a demonstration after success: the gripper rises, which shows that the task is done. */
 const AFTER_SUCCESS = 3;
 
+/** Work that takes a while: `onProgress` gets the number of its parts that are done and of all; the reason of an aborted signal is thrown. */
+export interface Watched {
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+}
+
 /** The choice of demonstrations: the same settings give the same bytes. */
 export interface DemonstrationSettings {
-  readonly episodes: number;
-  /** The seed that chooses the scenes: a whole number from 0; 0 by default. */
-  readonly seed?: number;
-  /**
-   * Root mean square of the pushes against the gripper, in metres (see `recordEpisode`). The default, 0, is better for
-   * policies that act in chunks: pushes cannot be predicted, so they blur the target of a chunk.
-   */
-  readonly disturbance?: number;
-  /** Kinds of scenes, which take turns; simple placing by default. */
-  readonly scenes?: readonly SceneSettings[];
+  readonly seed: number;
+  /** Kinds of scenes, which take turns. */
+  readonly scenes: readonly SceneSettings[];
+  /** Root mean square of the pushes against the gripper, in metres (see `recordEpisode`); none by default. */
+  readonly pushes?: number;
 }
 
 /** One episode: a demonstration, or the actions of a policy. */
@@ -36,75 +37,60 @@ export interface Recording {
   readonly instructions: readonly string[];
 }
 
-/** Collects an episode control step by control step. */
-export class EpisodeRecorder {
-  readonly #actions: number[] = [];
-  readonly #states: number[] = [];
-  readonly #pictures: Uint8Array[] = [];
+/** An observation and the action that followed it. */
+export interface RecordedStep {
+  readonly observation: WorldObservation;
+  readonly action: ArrayLike<number>;
+}
 
-  /** Control steps so far. */
-  get length(): number {
-    return this.#pictures.length;
-  }
-
-  /** Adds an observation and the action that followed it. */
-  add({ image, state }: WorldObservation, action: ArrayLike<number>): void {
-    this.#pictures.push(image.pixels);
-    this.#states.push(...state);
-    this.#actions.push(...Array.from(action));
-  }
-
-  recording(seed: number, settings: SceneSettings, instructions: readonly string[]): Recording {
-    const size = this.#pictures[0].length;
-    const images = new Uint8Array(this.length * size);
-    this.#pictures.forEach((picture, step) => {
-      images.set(picture, step * size);
-    });
-    return {
-      seed,
-      settings,
-      length: this.#actions.length / ACTION_DIMENSION,
-      actions: Float32Array.from(this.#actions),
-      states: Float32Array.from(this.#states),
-      images,
-      instructions,
-    };
-  }
+export function recordingOf(
+  steps: readonly RecordedStep[],
+  about: Pick<Recording, 'seed' | 'settings' | 'instructions'>,
+): Recording {
+  const size = steps[0].observation.image.pixels.length;
+  const images = new Uint8Array(steps.length * size);
+  for (const [at, { observation }] of steps.entries()) images.set(observation.image.pixels, at * size);
+  return {
+    ...about,
+    length: steps.length,
+    actions: Float32Array.from(steps.flatMap(({ action }) => Array.from(action))),
+    states: Float32Array.from(steps.flatMap(({ observation }) => [...observation.state])),
+    images,
+  };
 }
 
 /**
- * Lets the demonstrator act on a seed's scene; null if it does not succeed within MAXIMUM_STEPS. With `disturbance` (root
- * mean square, in metres) the gripper follows the demonstrator's action plus a slowly changing push, but the recording
+ * Lets the demonstrator act on a seed's scene; null if it does not succeed within MAXIMUM_STEPS. With `pushes` (root mean
+ * square, in metres) the gripper follows the demonstrator's action plus a slowly changing push, but the recording
  * holds the action alone: such demonstrations show how to recover from a policy's own errors (Laskey et al. 2017, "DART:
  * noise injection for robust imitation learning").
  */
 export function recordEpisode(
   world: TabletopWorld,
   seed: number,
-  disturbance: number,
+  pushes: number,
   settings: SceneSettings = simplePlacing,
 ): Recording | null {
   world.reset(seed, settings);
   const demonstrator = new Demonstrator(world);
-  const pushes = new Disturbance(seed, disturbance);
-  const recorder = new EpisodeRecorder();
+  const pushed = disturbance(seed, pushes);
+  const steps: RecordedStep[] = [];
   let rest = AFTER_SUCCESS;
   while (rest > 0) {
-    const step = recorder.length;
-    if (step === MAXIMUM_STEPS) return null;
+    if (steps.length === MAXIMUM_STEPS) return null;
     const action = demonstrator.action();
-    recorder.add(world.observe(), action);
-    world.step(pushes.push(action, step));
+    steps.push({ observation: world.observe(), action });
+    world.step(pushed(action, steps.length - 1));
     rest = world.success() ? rest - 1 : AFTER_SUCCESS;
   }
-  return recorder.recording(seed, settings, world.scene.instructions);
+  return recordingOf(steps, { seed, settings, instructions: world.scene.instructions });
 }
 
 /** The demonstration of attempt number `index`; null if the demonstrator fails in its scene. */
 export function attempt(
   world: TabletopWorld,
-  { seed, disturbance, scenes }: Required<DemonstrationSettings>,
+  { seed, scenes, pushes = 0 }: DemonstrationSettings,
   index: number,
 ): Recording | null {
-  return recordEpisode(world, episodeSeed('training', seed, index), disturbance, scenes[index % scenes.length]);
+  return recordEpisode(world, episodeSeed('training', seed, index), pushes, scenes[index % scenes.length]);
 }

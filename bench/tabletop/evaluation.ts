@@ -1,11 +1,9 @@
-import { InputError } from '../../engine/files/errors.ts';
 import type { PreviousChunks } from '../../model/architecture/objectives/index.ts';
-import type { Image } from '../../model/data/dataset.ts';
 import type { ActOptions } from '../../model/policy/acting.ts';
-import { type DecodeCounts, Decodes } from '../../model/policy/decodes.ts';
+import { Decodes } from '../../model/policy/decodes.ts';
 import { type ExecutionOptions, Executor } from '../../model/policy/execution.ts';
 import type { WorldTask } from '../../tokenizers/index.ts';
-import { MAXIMUM_STEPS } from './episode-recorder.ts';
+import { MAXIMUM_STEPS, type Watched } from './episode-recorder.ts';
 import type { Film } from './film.ts';
 import { makeScene } from './make-scene.ts';
 import { episodeSeed, type Scene, type SceneSettings, simplePlacing } from './scene.ts';
@@ -28,7 +26,7 @@ export interface WorldPolicy {
   see?(index: number, observation: WorldObservation): void;
 }
 
-export interface EvaluationOptions extends ExecutionOptions {
+export interface EvaluationOptions extends ExecutionOptions, Watched {
   /** The number of episodes, which advance together; 20 by default. */
   readonly episodes?: number;
   /** The seed that chooses the scenes, all different from training scenes; 0 by default. */
@@ -39,94 +37,43 @@ export interface EvaluationOptions extends ExecutionOptions {
   readonly change?: (scene: Scene) => Scene;
   /** The number of control steps after which an episode has failed. */
   readonly maximumSteps?: number;
-  /** Called after every control step with the number done and the largest possible number. */
-  readonly onProgress?: (done: number, total: number) => void;
   /** Called before every action that is carried out, with the observation of episode number `index` at that moment. */
   readonly onAction?: (index: number, observation: WorldObservation, action: Float32Array) => void;
-  /** Records the episodes. */
   readonly film?: Film;
-  /** Stops the evaluation: its reason is thrown. */
-  readonly signal?: AbortSignal;
 }
 
-const within = `within ${MAXIMUM_STEPS} control steps`;
-
-const stagesOf = (task: WorldTask) =>
-  `stages: how many of these were reached: ${stages[task].map(({ name }) => name).join(', ')}`;
-
-/** The meaning of each task's rates. */
-export const CLOSED_LOOP_MEASURE: Readonly<Record<WorldTask, string>> = {
-  place: `success: ${within} the named object lies in the named bin, let go; right object: success, or the first object that was lifted is the named one; ${stagesOf('place')}`,
-  press: `success: ${within} the named button is the first that is pressed down; right object: the same; ${stagesOf('press')}`,
-  open: `success: ${within} the named drawer is out by 5 cm; right object: success, or the first drawer that was pulled is the named one; ${stagesOf('open')}`,
+const rates: Readonly<Record<WorldTask, string>> = {
+  place:
+    'the named object lies in the named bin, let go; right object: success, or the first object that was lifted is the named one',
+  press: 'the named button is the first that is pressed down; right object: the same',
+  open: 'the named drawer is out by 5 cm; right object: success, or the first drawer that was pulled is the named one',
 };
 
-export interface EpisodeResult {
-  readonly seed: number;
-  readonly settings: SceneSettings;
-  readonly instruction: string;
-  readonly success: boolean;
-  /** The outcome in words. */
-  readonly outcome: string;
-  /** Success, or the first thing that the gripper lifted, pressed or pulled was the named one. */
-  readonly rightObject: boolean;
-  /** The share of the task's stages that were reached. */
-  readonly stageScore: number;
-  /** Control steps until success, or until the episode was given up. */
-  readonly steps: number;
-  /** The first thing that the gripper lifted, pressed or pulled: the index of an object or a fixture; -1 if there is none. */
-  readonly firstMoved: number;
-  /** The bin in which the named object lies at the end: the index of a fixture; -1 if there is none. */
-  readonly bin: number;
-  /** The picture at the end. */
-  readonly end: Image;
-}
+/** The meaning of a task's rates. */
+export const closedLoopMeasure = (task: WorldTask): string =>
+  `success: within ${MAXIMUM_STEPS} control steps ${rates[task]}; stages: how many of these were reached: ${stages[task].map(({ name }) => name).join(', ')}`;
 
-export interface Evaluation {
-  /** Share of episodes with success. */
-  readonly success: number;
-  /** Share of episodes with the right object. */
-  readonly rightObject: number;
-  /** Mean stage score of the episodes. */
-  readonly stageScore: number;
-  /** Action tokens that were decoded for episodes that were not over; null for a policy that acts by none. */
-  readonly decodes: DecodeCounts | null;
-  readonly episodes: readonly EpisodeResult[];
-}
+export type Evaluation = Awaited<ReturnType<typeof evaluateClosedLoop>>;
+export type EpisodeResult = Evaluation['episodes'][number];
 
 /** Lets a policy act in held-out scenes of the world, in lockstep: each call of the policy serves all of them. */
-export async function evaluateClosedLoop(policy: WorldPolicy, options: EvaluationOptions = {}): Promise<Evaluation> {
-  const {
-    episodes = 20,
-    seed = 0,
-    scenes = [simplePlacing],
-    maximumSteps = MAXIMUM_STEPS,
-    change = (scene) => scene,
-    onProgress,
-    onAction,
-    film,
-    signal,
-    ...execution
-  } = options;
-  for (const [name, value] of Object.entries({ episodes, maximumSteps })) {
-    if (!Number.isInteger(value) || value < 1)
-      throw new InputError(`closed loop: ${name} is ${value}, not a whole number from 1`);
-  }
+export async function evaluateClosedLoop(policy: WorldPolicy, options: EvaluationOptions = {}) {
+  const { episodes = 20, seed = 0, scenes = [simplePlacing], maximumSteps = MAXIMUM_STEPS, film } = options;
   const worlds: TabletopWorld[] = [];
   try {
     const seeds = Array.from({ length: episodes }, (_, index) => episodeSeed('evaluation', seed, index));
     for (const [index, episode] of seeds.entries()) {
       const world = await TabletopWorld.create();
       worlds.push(world);
-      world.begin(change(makeScene(episode, scenes[index % scenes.length])));
+      const scene = makeScene(episode, scenes[index % scenes.length]);
+      world.begin(options.change?.(scene) ?? scene);
     }
     const steps = worlds.map(() => 0);
-    const observed = worlds.map((world) => ({ at: 0, observation: world.observe() }));
+    const observed: (WorldObservation | undefined)[] = [];
     /** The observation of an episode at present, made once. */
     const observe = (index: number) => {
-      if (observed[index].at < steps[index])
-        observed[index] = { at: steps[index], observation: worlds[index].observe() };
-      return observed[index].observation;
+      observed[index] ??= worlds[index].observe();
+      return observed[index];
     };
     const isOver = (index: number) => steps[index] === maximumSteps || worlds[index].success();
     let running: number[] = [];
@@ -138,23 +85,24 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
       for (const index of running) film?.call(index, steps[index], worlds[index], observations[index], chunks[index]);
       return chunks;
     };
-    const executor = new Executor(call, ACTION_DIMENSION, execution);
+    const executor = new Executor(call, ACTION_DIMENSION, options);
     for (let done = 0; done < maximumSteps; done++) {
       running = [...worlds.keys()].filter((index) => !isOver(index));
       if (running.length === 0) break;
-      signal?.throwIfAborted();
+      options.signal?.throwIfAborted();
       const actions = await executor.next(() => {
         called = done;
         return worlds.map((_, index) => observe(index));
       });
       for (const index of running) {
         if (policy.see && called < done) policy.see(index, observe(index));
-        if (onAction) onAction(index, observe(index), actions[index]);
+        if (options.onAction) options.onAction(index, observe(index), actions[index]);
         worlds[index].step(actions[index]);
+        observed[index] = undefined;
         film?.moved(index, worlds[index]);
         steps[index]++;
       }
-      onProgress?.(done + 1, maximumSteps);
+      options.onProgress?.(done + 1, maximumSteps);
     }
     const results = worlds.map((world, index) => ({
       seed: seeds[index],
@@ -162,18 +110,25 @@ export async function evaluateClosedLoop(policy: WorldPolicy, options: Evaluatio
       instruction: observe(index).instruction,
       success: world.success(),
       outcome: outcomeOf(world),
+      // Success, or the first thing that the gripper lifted, pressed or pulled was the named one.
       rightObject: world.success() || world.rightObject(),
+      // The share of the task's stages that were reached.
       stageScore: world.stageScore(),
+      // Control steps until success, or until the episode was given up.
       steps: steps[index],
+      // The index of that first thing, an object or a fixture, and of the bin in which the named object lies at the end; -1 for none.
       firstMoved: world.firstMoved,
       bin: world.scene.fixtures.findIndex((_, bin) => world.scene.object >= 0 && world.liesIn(world.scene.object, bin)),
       end: observe(index).image,
     }));
-    const share = (of: (result: EpisodeResult) => boolean) => results.filter(of).length / episodes;
+    const mean = (of: (result: (typeof results)[number]) => number) =>
+      results.reduce((sum, result) => sum + of(result), 0) / episodes;
     return {
-      success: share((r) => r.success),
-      rightObject: share((r) => r.rightObject),
-      stageScore: results.reduce((sum, r) => sum + r.stageScore, 0) / episodes,
+      // Shares of episodes, and the mean stage score.
+      success: mean(({ success }) => Number(success)),
+      rightObject: mean(({ rightObject }) => Number(rightObject)),
+      stageScore: mean(({ stageScore }) => stageScore),
+      // Action tokens that were decoded for episodes that were not over; null for a policy that acts by none.
       decodes: decodes.counts,
       episodes: results,
     };

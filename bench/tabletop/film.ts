@@ -3,7 +3,6 @@ import type { FilmedEpisode, Frame } from '../../model/report/film-strip.ts';
 import { project } from './camera.ts';
 import { ACTION_DIMENSION, type TabletopWorld, type WorldObservation } from './world.ts';
 
-type Place = [x: number, y: number, z: number];
 /** The end of an episode. */
 type Ended = Omit<FilmedEpisode, 'about' | 'frames'>;
 
@@ -20,11 +19,10 @@ export class Film {
   /** The policy's answer to an observation of episode number `index`, before it is carried out. */
   call(index: number, step: number, world: TabletopWorld, { image }: WorldObservation, chunk: Float32Array): void {
     const [x, y, z, opening] = world.state();
-    const places = Array.from({ length: chunk.length / ACTION_DIMENSION }, (_, at): Place => {
-      const [toX, toY, toZ] = chunk.subarray(at * ACTION_DIMENSION);
-      return [toX, toY, toZ];
-    });
-    const spots = [[x, y, z] as Place, ...places].map((place) => project(place, world.scene.look.camera));
+    const actions = Array.from({ length: chunk.length / ACTION_DIMENSION }, (_, at) =>
+      chunk.subarray(at * ACTION_DIMENSION),
+    );
+    const spots = [world.state(), ...actions].map(([x, y, z]) => project([x, y, z], world.scene.look.camera));
     const centimetres = (metres: number) => String(Math.round(100 * metres)).replace('-', '−');
     const gripper = `gripper at x ${centimetres(x)}, y ${centimetres(y)}, z ${centimetres(z)} cm, open ${centimetres(opening)} cm`;
     this.#frames[index] ??= [];

@@ -3,14 +3,14 @@ import { randomStream, streams } from '../../engine/random.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { IMAGE_SIZE, project } from './camera.ts';
 import { Demonstrator } from './demonstrator.ts';
-import { Disturbance } from './disturbance.ts';
+import { disturbance } from './disturbance.ts';
 import { MAXIMUM_STEPS } from './episode-recorder.ts';
 import { makeScene } from './make-scene.ts';
 import { restingHeight } from './mjcf.ts';
-import { draws, episodeSeed, type FixtureKind, nameOf, type SceneSettings, type Shape, workplace } from './scene.ts';
+import { draws, episodeSeed, nameOf, type SceneSettings, workplace } from './scene.ts';
 import type { TabletopWorld } from './world.ts';
 
-/** What is true of a scene at one moment. */
+/** The facts of a scene at one moment. */
 export interface Truth {
   readonly seed: number;
   readonly settings: SceneSettings;
@@ -61,12 +61,12 @@ export function recordFrames(world: TabletopWorld, seed: number, settings: Scene
   const chosen = new Set([0, ...Array.from({ length: count - 1 }, (_, i) => 1 + random.integer(i, LATEST))]);
   const last = Math.min(MAXIMUM_STEPS, Math.max(...chosen));
   const demonstrator = new Demonstrator(world);
-  const disturbance = new Disturbance(seed, DISTURBANCE);
+  const pushed = disturbance(seed, DISTURBANCE);
   const frames: Frame[] = [];
   for (let step = 0; ; step++) {
     if (chosen.has(step)) frames.push(frameOf(world, seed, settings));
     if (step === last) return frames;
-    world.step(disturbance.push(demonstrator.action(), step));
+    world.step(pushed(demonstrator.action(), step));
   }
 }
 
@@ -90,33 +90,24 @@ function frameOf(world: TabletopWorld, seed: number, settings: SceneSettings): F
 export function beginningOf(seed: number, settings: SceneSettings): Truth {
   const { objects, fixtures, look, start } = makeScene(seed, settings);
   const positions = [
-    ...objects.map(({ x, y, shape }) => [x, y, restingHeight(shape)] as const),
+    ...objects.map(({ x, y, noun }) => [x, y, restingHeight(noun)] as const),
     ...fixtures.map((fixture) => workplace(fixture, 0)),
   ];
   return { seed, settings, held: -1, state: start, places: positions.map((own) => project(own, look.camera)) };
 }
 
 /** An object or a fixture that a frame shows. */
-export interface SeenThing {
-  /** "red cube" */
-  readonly name: string;
-  readonly colour: string;
-  readonly noun: Shape | FixtureKind;
-  /** Its number among the scene's objects, and behind them its fixtures. */
-  readonly index: number;
-  readonly isObject: boolean;
-  readonly place: readonly [number, number];
-}
+export type SeenThing = ReturnType<typeof thingsOf>['objects'][number];
 
 /** The objects and the fixtures of a frame that are in the picture, each from left to right. */
-export function thingsOf({ seed, settings, places }: Truth): { objects: SeenThing[]; fixtures: SeenThing[] } {
+export function thingsOf({ seed, settings, places }: Truth) {
   const scene = makeScene(seed, settings);
   const seen = [...scene.objects, ...scene.fixtures]
-    .map((thing, index): SeenThing => {
-      const noun = 'shape' in thing ? thing.shape : thing.kind;
-      const isObject = index < scene.objects.length;
-      return { name: nameOf(thing), colour: thing.colour, noun, index, isObject, place: places[index] };
-    })
+    .map((thing, index) => ({
+      ...{ name: nameOf(thing), colour: thing.colour, noun: thing.noun },
+      // The number among the scene's objects, and behind them its fixtures.
+      ...{ index, isObject: index < scene.objects.length, place: places[index] },
+    }))
     .filter(({ place }) => place.every((share) => share >= 0 && share <= 1))
     .sort((a, b) => a.place[1] - b.place[1]);
   return { objects: seen.filter(({ isObject }) => isObject), fixtures: seen.filter(({ isObject }) => !isObject) };

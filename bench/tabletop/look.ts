@@ -52,19 +52,13 @@ const surfaces: Readonly<Record<'trained' | 'heldOut', readonly Vector[]>> = {
   ],
 };
 
-/** Numbers drawn one after the other. */
-export interface Draws {
-  between(low: number, high: number): number;
-  integer(below: number): number;
-}
+export type Draws = ReturnType<typeof drawsOf>;
 
-export function drawsOf(random: Random): Draws {
-  let drawn = 0;
-  return {
-    between: (low, high) => low + (high - low) * random.uniform(drawn++),
-    integer: (below) => random.integer(drawn++, below),
-  };
-}
+/** Numbers of a stream from the `drawn`-th on, one after the other. */
+export const drawsOf = (random: Random, drawn = 0) => ({
+  between: (low: number, high: number) => low + (high - low) * random.uniform(drawn++),
+  integer: (below: number) => random.integer(drawn++, below),
+});
 
 const shade = (colour: Vector, factor: number): Vector => [colour[0] * factor, colour[1] * factor, colour[2] * factor];
 

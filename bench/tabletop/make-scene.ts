@@ -6,9 +6,9 @@ import {
   colours,
   dimensions,
   draws,
-  type FixtureKind,
   fixtureOf,
   heldOutPairs,
+  isHeldOut,
   type Scene,
   type SceneFixture,
   type SceneObject,
@@ -20,8 +20,6 @@ import {
 
 /** The simple world has the first of the colours and shapes. */
 const simple = { colours: colours.slice(0, 4), shapes: shapes.slice(0, 3) } as const;
-
-const isHeldOut = (colour: Colour, shape: Shape) => heldOutPairs.some((pair) => pair === `${colour} ${shape}`);
 
 /** The scene of an episode; every choice is uniform. Variations of one seed differ in what they vary alone. */
 export function makeScene(seed: number, settings: SceneSettings = simplePlacing): Scene {
@@ -44,7 +42,7 @@ function some<T>({ integer }: Draws, from: readonly T[], count: number): T[] {
 
 /** The shape, or, of a pair that is held out, the next. */
 function trainedShape(colour: Colour, shape: Shape, from: readonly Shape[]): Shape {
-  return isHeldOut(colour, shape) ? from[(from.indexOf(shape) + 1) % from.length] : shape;
+  return isHeldOut(`${colour} ${shape}`) ? from[(from.indexOf(shape) + 1) % from.length] : shape;
 }
 
 /** Two or three objects of different colours in the front half of the table, two fixtures of different colours in the back half. */
@@ -53,7 +51,7 @@ function simpleScene(own: Draws, settings: SceneSettings): Scene {
   const count = 2 + integer(2);
   const slots = some(own, [-0.13, 0, 0.13], count);
   const objects = some(own, simple.colours, count).map((colour, i) => ({
-    shape: trainedShape(colour, simple.shapes[integer(simple.shapes.length)], simple.shapes),
+    noun: trainedShape(colour, simple.shapes[integer(simple.shapes.length)], simple.shapes),
     colour,
     x: slots[i] + between(-0.018, 0.018),
     y: between(-0.16, -0.06),
@@ -68,7 +66,7 @@ function simpleScene(own: Draws, settings: SceneSettings): Scene {
 
 function fixturesOf(own: Draws, { task }: SceneSettings, from: readonly Colour[]): SceneFixture[] {
   return some(own, from, 2).map((colour, i) => ({
-    kind: fixtureOf[task],
+    noun: fixtureOf[task],
     colour,
     x: (i === 0 ? -1 : 1) * own.between(0.07, 0.14),
     // A drawer stands further back, because its handle stands out and comes forward.
@@ -80,20 +78,26 @@ function fixturesOf(own: Draws, { task }: SceneSettings, from: readonly Colour[]
 const rows = [-0.156, -0.058];
 const places = rows.flatMap((y) => [-0.13, 0, 0.13].map((x) => ({ x, y })));
 
+/** Near one of these places. */
+const near = ({ between }: Draws, { x, y }: { x: number; y: number }) => ({
+  x: x + between(-0.018, 0.018),
+  y: y + between(-0.006, 0.006),
+});
+
 /** Two to five objects, no two alike; in every third scene the second has the colour of the first. */
 function richScene(own: Draws, settings: SceneSettings): Scene {
-  const { between, integer } = own;
+  const { integer } = own;
   const count = 2 + integer(4);
   const chosen = some(own, places, count);
   const different = some(own, colours, count);
   const shared = integer(3) === 0;
   const objects: SceneObject[] = [];
-  for (const [i, { x, y }] of chosen.entries()) {
+  for (const [i, place] of chosen.entries()) {
     const colour = shared && i === 1 ? different[0] : different[i];
-    let shape = trainedShape(colour, shapes[integer(shapes.length)], shapes);
-    while (objects.some((other) => other.colour === colour && other.shape === shape))
-      shape = trainedShape(colour, shapes[(shapes.indexOf(shape) + 1) % shapes.length], shapes);
-    objects.push({ shape, colour, x: x + between(-0.018, 0.018), y: y + between(-0.006, 0.006) });
+    let noun = trainedShape(colour, shapes[integer(shapes.length)], shapes);
+    while (objects.some((other) => other.colour === colour && other.noun === noun))
+      noun = trainedShape(colour, shapes[(shapes.indexOf(noun) + 1) % shapes.length], shapes);
+    objects.push({ noun, colour, ...near(own, place) });
   }
   const fixtures = fixturesOf(own, settings, colours);
   const { trained } = worldLanguage.templates[settings.task];
@@ -114,12 +118,11 @@ function begun({ between, integer }: Draws, settings: SceneSettings, named: Name
 
 function instructionsOf({ objects, fixtures, object, fixture, forms }: Named): string[] {
   return forms.map(({ template, synonyms }) => {
-    const word = (noun: Shape | FixtureKind) => (synonyms ? worldLanguage.synonyms[noun] : noun);
-    const named = objects[object];
-    const { colour, kind } = fixtures[fixture];
+    const called = ({ colour, noun }: SceneObject | SceneFixture) =>
+      `${colour} ${synonyms ? worldLanguage.synonyms[noun] : noun}`;
     return fillTemplate(template, {
-      object: named && `${named.colour} ${word(named.shape)}`,
-      fixture: `${colour} ${word(kind)}`,
+      object: objects[object] && called(objects[object]),
+      fixture: called(fixtures[fixture]),
     });
   });
 }
@@ -146,13 +149,13 @@ export function exchanged(scene: Scene, thing: NamedThing): Scene {
 
 /** The named object, or without one the first, gets a pair of colour and shape that is held out; others give way. */
 function withPair(scene: Scene, { integer }: Draws): Scene {
-  const [colour, shape] = heldOutPairs[integer(3)].split(' ') as [Colour, Shape];
+  const [colour, noun] = heldOutPairs[integer(3)].split(' ') as [Colour, Shape];
   const at = Math.max(0, scene.object);
   const before = scene.objects[at].colour;
   const objects = scene.objects.map((object, i) => {
-    if (i === at) return { ...object, colour, shape };
+    if (i === at) return { ...object, colour, noun };
     if (object.colour !== colour) return object;
-    return { ...object, colour: before, shape: trainedShape(before, object.shape, simple.shapes) };
+    return { ...object, colour: before, noun: trainedShape(before, object.noun, simple.shapes) };
   });
   return renamed(scene, { objects });
 }
@@ -161,26 +164,21 @@ function withPair(scene: Scene, { integer }: Draws): Scene {
 function withDistractors(scene: Scene, own: Draws): Scene {
   const named = scene.objects[Math.max(0, scene.object)];
   const chosen = some(own, places, 5);
-  const otherShapes = simple.shapes.filter((shape) => shape !== named.shape && !isHeldOut(named.colour, shape));
-  const others = some(
+  const nouns = simple.shapes.filter((noun) => noun !== named.noun && !isHeldOut(`${named.colour} ${noun}`));
+  const others = simple.colours.filter((colour) => colour !== named.colour);
+  const [other] = some(
     own,
-    simple.colours.filter((colour) => colour !== named.colour && !isHeldOut(colour, named.shape)),
+    others.filter((colour) => !isHeldOut(`${colour} ${named.noun}`)),
     1,
   );
-  const rest = simple.colours.filter((colour) => colour !== named.colour && !others.includes(colour));
-  const looks: Pick<SceneObject, 'colour' | 'shape'>[] = [
+  const looks: Pick<SceneObject, 'colour' | 'noun'>[] = [
     named,
-    { colour: named.colour, shape: otherShapes[own.integer(otherShapes.length)] },
-    { colour: others[0], shape: named.shape },
-    ...rest.map((colour) => {
-      return { colour, shape: trainedShape(colour, simple.shapes[own.integer(3)], simple.shapes) };
-    }),
+    { colour: named.colour, noun: nouns[own.integer(nouns.length)] },
+    { colour: other, noun: named.noun },
+    ...others
+      .filter((colour) => colour !== other)
+      .map((colour) => ({ colour, noun: trainedShape(colour, simple.shapes[own.integer(3)], simple.shapes) })),
   ];
-  const objects = looks.map(({ colour, shape }, i) => ({
-    colour,
-    shape,
-    x: chosen[i].x + own.between(-0.018, 0.018),
-    y: chosen[i].y + own.between(-0.006, 0.006),
-  }));
+  const objects = looks.map(({ colour, noun }, i) => ({ colour, noun, ...near(own, chosen[i]) }));
   return renamed(scene, { objects, object: Math.min(scene.object, 0) });
 }

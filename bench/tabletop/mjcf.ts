@@ -33,8 +33,8 @@ const solids: Readonly<Record<Shape, { readonly height: number; readonly geoms: 
 export const restingHeight = (shape: Shape): number => solids[shape].height;
 
 function objectBody({ objects }: Scene, index: number): string {
-  const { shape, colour, x, y } = objects[index];
-  const { height, geoms } = solids[shape];
+  const { noun, colour, x, y } = objects[index];
+  const { height, geoms } = solids[noun];
   const all = geoms.map(
     (geom) => `<geom class="moving" ${geom} mass="${0.05 / geoms.length}" ${rgba(palette[colour])}/>`,
   );
@@ -101,7 +101,7 @@ export function sceneToMjcf(scene: Scene): string {
   const { low, high } = actionRange;
   // Bins come before everything that moves and all else behind it, so that joints of objects follow those of the gripper.
   const [bins, movable] = [true, false].map((wanted) =>
-    scene.fixtures.filter(({ kind }) => (kind === 'bin') === wanted),
+    scene.fixtures.filter(({ noun }) => (noun === 'bin') === wanted),
   );
   const slides = ['x', 'y', 'z'].map((name, i) => {
     const axis = [0, 1, 2].map((j) => (i === j ? 1 : 0)).join(' ');
@@ -127,7 +127,7 @@ export function sceneToMjcf(scene: Scene): string {
       ${finger('right')}
     </body>
     ${scene.objects.map((_, i) => objectBody(scene, i)).join('\n')}
-    ${movable.map((own, i) => fixtureOf[own.kind](own, `fixture${i}`)).join('\n')}
+    ${movable.map((own, i) => fixtureOf[own.noun](own, `fixture${i}`)).join('\n')}
   </worldbody>
   <contact>${movable.map((_, i) => `<exclude body1="world" body2="fixture${i}"/>`).join('')}</contact>
   <actuator>

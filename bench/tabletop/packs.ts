@@ -3,11 +3,14 @@ import { randomStream, streams } from '../../engine/random.ts';
 import { type ColumnStatistics, columnStatistics, shuffledEpochs } from '../../model/data/index.ts';
 import type { Pack, PackSource } from '../../model/training/packs.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
+import { cached } from './cache.ts';
 import { IMAGE_SIZE } from './camera.ts';
-import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
-import type { CachedFramesOptions } from './frames-node.ts';
+import type { Watched } from './episode-recorder.ts';
+import { type Frame, type FrameSettings, pictureOf, type SeenThing, thingsOf } from './frames.ts';
+import { type Draws, drawsOf } from './look.ts';
 import { askedOf, type QuestionKind, questionAbout } from './questions.ts';
 import { draws, type SceneSettings } from './scene.ts';
+import { inWorkers } from './workers.ts';
 import { STATE_DIMENSION } from './world.ts';
 
 const { objects, fixtures } = worldLanguage;
@@ -38,11 +41,20 @@ const kinds: readonly SceneSettings[] = (['place', 'place', 'place', 'press', 'o
 const TRAINING = { from: 2 ** 20, scenes: 4000, each: 5, kinds };
 const HELD_OUT = { from: 2 ** 20 + 2 ** 19, scenes: 60, each: 5, kinds };
 
-/** The packs that a seed's model is pretrained on. Node only: frames are made by worker threads, and kept in a folder. */
-export async function pretrainingPacks(seed: number, options: CachedFramesOptions): Promise<PackSource> {
-  const { cachedFrames } = await import('./frames-node.ts');
-  const frames = await cachedFrames({ seed, ...TRAINING }, options);
-  const heldOut = await cachedFrames({ seed, ...HELD_OUT }, { ...options, onProgress: undefined });
+interface FramesOptions extends Watched {
+  readonly folder: string;
+}
+
+/** All frames of these settings, from the folder, or made by worker threads and kept there. Node only. */
+async function framesIn(settings: FrameSettings, { folder, ...watched }: FramesOptions): Promise<Frame[]> {
+  const make = () => inWorkers('framesOf', settings, settings.scenes, watched);
+  return (await cached(folder, 'frames', settings, make)).flat();
+}
+
+/** The packs that a seed's model is pretrained on. */
+export async function pretrainingPacks(seed: number, options: FramesOptions): Promise<PackSource> {
+  const frames = await framesIn({ seed, ...TRAINING }, options);
+  const heldOut = await framesIn({ seed, ...HELD_OUT }, { ...options, onProgress: undefined });
   const states = columnStatistics([Float32Array.from(frames.flatMap(({ state }) => state))], STATE_DIMENSION);
   return worldPacks(frames, heldOut, { seed, states });
 }
@@ -54,21 +66,17 @@ export function worldPacks(
   { seed, states }: { seed: number; states: ColumnStatistics },
 ): PackSource {
   const [training, measuring] = [0, 1].map((use) => randomStream(seed, 2 * draws.questions + use, streams.world));
-  const pack = (frame: Frame, random: typeof training, place: number): Pack => {
-    let drawn = place * WORDS;
-    return packOf(frame, (below) => random.integer(drawn++, below));
-  };
   const shuffled = shuffledEpochs(frames.length, (epoch) => randomStream(seed, epoch, streams.shuffle));
   return {
     slots: slots.length,
     classes: { kinds: ['nothing', ...nouns], colours: ['nothing', ...colours] },
     states,
-    at: (place) => pack(frames[shuffled(place).number], training, place),
-    heldOut: heldOut.map((frame, place) => pack(frame, measuring, place)),
+    at: (place) => packOf(frames[shuffled(place).number], drawsOf(training, place * WORDS)),
+    heldOut: heldOut.map((frame, place) => packOf(frame, drawsOf(measuring, place * WORDS))),
   };
 }
 
-function packOf(frame: Frame, draw: (below: number) => number): Pack {
+function packOf(frame: Frame, { integer: draw }: Draws): Pack {
   const seen = thingsOf(frame);
   const all = [...seen.objects, ...seen.fixtures];
   const questions = slots.map((kinds) => questionAbout(frame, kinds[draw(kinds.length)], draw, seen));

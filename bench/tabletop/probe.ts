@@ -1,31 +1,12 @@
 /** How well shapes and colours of objects can be read from the features of a vision tower by a linear map. */
-import { fitLinearProbe, type Labelled, probeAccuracy } from '../../model/inspect/linear-probe.ts';
+import { fitLinearProbe, probeAccuracy } from '../../model/inspect/linear-probe.ts';
 import { towerFeatures } from '../../model/inspect/tower-features.ts';
 import type { Policy } from '../../model/policy/policy.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
 import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
-import { heldOutPairs } from './scene.ts';
+import { isHeldOut } from './scene.ts';
 
-interface ProbeScore {
-  /** The share of objects of the right class; null without objects. */
-  readonly rich: number | null;
-  /** The same share of objects of colour-shape pairs that no training scene has. */
-  readonly pairs: number | null;
-}
-
-export interface ProbeScores {
-  readonly shape: ProbeScore;
-  readonly colour: ProbeScore;
-  /** Objects that the probe is fitted to and measured on. */
-  readonly objects: Readonly<Record<keyof ProbeFrames, number>>;
-}
-
-/** Frames of rich scenes for the fit, others of rich scenes, and frames of the variation `pairs`. */
-interface ProbeFrames {
-  readonly fit: readonly Frame[];
-  readonly rich: readonly Frame[];
-  readonly pairs: readonly Frame[];
-}
+export type ProbeScores = Awaited<ReturnType<typeof probeTower>>;
 
 /** A visible object, with the features of the patch that holds its centre. */
 interface Seen {
@@ -37,21 +18,30 @@ const names: Readonly<Record<'shape' | 'colour', readonly string[]>> = {
   shape: worldLanguage.objects,
   colour: worldLanguage.colours,
 };
-const classOf = ({ noun, colour }: SeenThing, what: 'shape' | 'colour') => (what === 'shape' ? noun : colour);
 
-/** Frames count while the gripper is free: an object in the gripper is hidden by it. */
-export async function probeTower(policy: Policy, frames: ProbeFrames): Promise<ProbeScores> {
+/**
+ * Fits a probe to frames of rich scenes. The scores are the shares of objects of the right class, null without objects, in `rich`, other
+ * such frames, and in `pairs`, of that variation, among the colour-shape pairs that no training scene has. Frames count while the gripper
+ * is free: an object in the gripper is hidden by it.
+ */
+export async function probeTower(policy: Policy, frames: Readonly<Record<'fit' | 'rich' | 'pairs', readonly Frame[]>>) {
   const [fit, rich, pairs] = [
     await seenIn(policy, frames.fit),
     await seenIn(policy, frames.rich),
-    (await seenIn(policy, frames.pairs)).filter(({ thing }) => heldOutPairs.some((pair) => pair === thing.name)),
+    (await seenIn(policy, frames.pairs)).filter(({ thing }) => isHeldOut(thing.name)),
   ];
-  const scoreOf = (what: 'shape' | 'colour'): ProbeScore => {
+  const scoreOf = (what: 'shape' | 'colour') => {
     if (fit.length === 0) return { rich: null, pairs: null };
-    const probe = fitLinearProbe(labelled(fit, what), names[what].length);
-    const accuracy = (seen: readonly Seen[]) => (seen.length > 0 ? probeAccuracy(probe, labelled(seen, what)) : null);
+    const labelled = (seen: readonly Seen[]) =>
+      seen.map(({ thing, features }) => ({
+        features,
+        label: names[what].indexOf(what === 'shape' ? thing.noun : thing.colour),
+      }));
+    const probe = fitLinearProbe(labelled(fit), names[what].length);
+    const accuracy = (seen: readonly Seen[]) => (seen.length > 0 ? probeAccuracy(probe, labelled(seen)) : null);
     return { rich: accuracy(rich), pairs: accuracy(pairs) };
   };
+  // Objects that the probe is fitted to and measured on.
   const objects = { fit: fit.length, rich: rich.length, pairs: pairs.length };
   return { shape: scoreOf('shape'), colour: scoreOf('colour'), objects };
 }
@@ -72,13 +62,4 @@ async function seenIn({ model, encoding }: Policy, frames: readonly Frame[]): Pr
       return { thing, features: features[i].subarray(patchNumber * width, (patchNumber + 1) * width) };
     }),
   );
-}
-
-function labelled(seen: readonly Seen[], what: 'shape' | 'colour'): Labelled {
-  const width = seen[0].features.length;
-  const features = new Float32Array(seen.length * width);
-  seen.forEach((own, i) => {
-    features.set(own.features, i * width);
-  });
-  return { features, classes: seen.map(({ thing }) => names[what].indexOf(classOf(thing, what))) };
 }

@@ -4,9 +4,8 @@ import type { PackedQuestion } from '../../model/training/packs.ts';
 import { fillTemplate, LOCATIONS, nearestLocation, placesText, worldLanguage } from '../../tokenizers/index.ts';
 import { IMAGE_SIZE } from './camera.ts';
 import { type SeenThing, type Truth, thingsOf } from './frames.ts';
-import { colours, heldOutPairs, type SceneSettings, shapes } from './scene.ts';
+import { colours, isHeldOut, type SceneSettings, shapes } from './scene.ts';
 
-/** A question about a frame. */
 export interface WorldQuestion {
   readonly kind: QuestionKind;
   /** An instruction for the kind 'task', which is asked for the places that it names. */
@@ -16,7 +15,6 @@ export interface WorldQuestion {
   readonly named: readonly SeenThing[];
 }
 
-/** What a question is made from. */
 interface Asked {
   readonly settings: SceneSettings;
   readonly objects: readonly SeenThing[];
@@ -51,7 +49,7 @@ function called({ colour, noun, name }: SeenThing, { settings, draw }: Asked): s
 function anyPair({ settings, draw }: Asked): string {
   const [of, shaped] = settings.variation === 'rich' ? [8, 5] : [4, 3];
   const pairs = colours.slice(0, of).flatMap((colour) => shapes.slice(0, shaped).map((shape) => `${colour} ${shape}`));
-  const trained = pairs.filter((pair) => !heldOutPairs.some((heldOut) => heldOut === pair));
+  const trained = pairs.filter((pair) => !isHeldOut(pair));
   return trained[draw(trained.length)];
 }
 

@@ -24,6 +24,8 @@ export const shapes: readonly Shape[] = worldLanguage.objects;
 /** Colour-shape pairs that no training scene has; the simple world could have the first three. */
 export const heldOutPairs = ['green ball', 'yellow cube', 'blue cylinder', 'purple block', 'orange cross'] as const;
 
+export const isHeldOut = (name: string) => heldOutPairs.some((pair) => pair === name);
+
 /** The fixtures that a task is about. */
 export const fixtureOf: Readonly<Record<WorldTask, FixtureKind>> = { place: 'bin', press: 'button', open: 'drawer' };
 export const tasks = Object.keys(fixtureOf) as WorldTask[];
@@ -78,26 +80,16 @@ export const actionRange = {
   high: [0.2, 0.2, 0.25, dimensions.opening],
 } as const;
 
-export interface SceneObject {
-  readonly shape: Shape;
+/** A coloured thing on the table, and its place in metres. */
+interface Thing<Noun> {
+  readonly noun: Noun;
   readonly colour: Colour;
   readonly x: number;
   readonly y: number;
 }
-
+export type SceneObject = Thing<Shape>;
 /** A thing that stays where it is: a bin, a button to be pressed or a drawer to be opened. */
-export interface SceneFixture {
-  readonly kind: FixtureKind;
-  readonly colour: Colour;
-  readonly x: number;
-  readonly y: number;
-}
-
-/** A template of instructions, filled with the usual words or with synonyms. */
-interface InstructionForm {
-  readonly template: string;
-  readonly synonyms: boolean;
-}
+export type SceneFixture = Thing<FixtureKind>;
 
 /** Everything that a seed and its settings decide about an episode. */
 export interface Scene {
@@ -109,8 +101,8 @@ export interface Scene {
   readonly object: number;
   /** Index of the fixture that the instruction names. */
   readonly fixture: number;
-  /** The forms of the instruction. */
-  readonly forms: readonly InstructionForm[];
+  /** The forms of the instruction: templates, filled with the usual words or with synonyms. */
+  readonly forms: readonly { readonly template: string; readonly synonyms: boolean }[];
   /** Paraphrases of the instruction, one for each form. */
   readonly instructions: readonly string[];
   /** Index of the paraphrase that the robot gets. */
@@ -119,9 +111,6 @@ export interface Scene {
   readonly start: readonly [number, number, number, number];
   readonly look: Look;
 }
-
-/** The purpose of an episode; no seed serves both. */
-type Purpose = 'training' | 'evaluation';
 
 /** Purposes of random numbers within the world's stream: the `step` of the counter. */
 export const draws = {
@@ -134,22 +123,21 @@ export const draws = {
   questions: 6,
 } as const;
 
-/** Seed of episode `index` of a run's `seed`: below 2^31 for training, from 2^31 on for evaluation. */
-export function episodeSeed(purpose: Purpose, seed: number, index: number): number {
+/** Seed of episode `index` of a run's `seed`: below 2^31 for training, from 2^31 on for evaluation, so that none serves both. */
+export function episodeSeed(purpose: 'training' | 'evaluation', seed: number, index: number): number {
   const half = randomStream(seed, draws[purpose], streams.world).uint32(index) >>> 1;
   return purpose === 'evaluation' ? half + 0x80000000 : half;
 }
 
 /** "red cube", "blue bin" */
-export const nameOf = (thing: SceneObject | SceneFixture): string =>
-  `${thing.colour} ${'shape' in thing ? thing.shape : thing.kind}`;
+export const nameOf = ({ colour, noun }: SceneObject | SceneFixture) => `${colour} ${noun}`;
 
 /**
  * Where the gripper does its work at a fixture, in metres: a bin's floor, a button's top, a drawer's handle; `travel` is the way that
  * the button has been pressed down or the drawer pulled out.
  */
-export function workplace({ kind, x, y }: SceneFixture, travel: number): [number, number, number] {
-  if (kind === 'bin') return [x, y, 0];
-  if (kind === 'button') return [x, y, dimensions.buttonTop - travel];
+export function workplace({ noun, x, y }: SceneFixture, travel: number): [number, number, number] {
+  if (noun === 'bin') return [x, y, 0];
+  if (noun === 'button') return [x, y, dimensions.buttonTop - travel];
   return [x, y - dimensions.handle.before - travel, dimensions.object];
 }

@@ -7,14 +7,13 @@ import { PackMaker } from '../../model/training/pack-maker.ts';
 import type { RunSettings } from '../../model/training/run-settings.ts';
 import { type Frame, framesOf } from './frames.ts';
 import { worldPacks } from './packs.ts';
-import { type ProbeScores, probeTower } from './probe.ts';
+import { probeTower } from './probe.ts';
 import { tasks, type Variation } from './scene.ts';
-import { type AnsweredAbout, askAbout, type SeeingScores, scoresOf } from './seeing.ts';
+import { askAbout, scoresOf } from './seeing.ts';
 import { STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 /** Pretraining has scenes from number 2^20 on, far fewer than lie between. */
 const MEASURED_SCENES = 2 ** 21;
-/** Scenes that a probe is fitted to. */
 const FITTED_SCENES = 2 ** 22;
 const FRAMES_PER_SCENE = 3;
 
@@ -24,30 +23,12 @@ export const knowsWorld = ({ statistics }: EncodingSettings): boolean =>
 
 interface SetsOptions extends AskOptions {
   readonly variations: readonly Variation[];
-  /** Scenes of each set. */
   readonly scenes: number;
   readonly seed: number;
 }
 
-/** Where marks fall: the share of pictures whose most marked row lies on the named thing; null without pictures. */
-export interface MarkScore {
-  readonly pictures: number;
-  readonly share: number | null;
-}
-
-/** A set with its scores. */
-export interface MeasuredSet {
-  readonly variation: Variation;
-  readonly frames: readonly Frame[];
-  readonly answered: readonly AnsweredAbout[];
-  readonly scores: SeeingScores;
-}
-
-export interface MeasuredSets {
-  readonly sets: readonly MeasuredSet[];
-  /** null unless the scenes of pretraining and those of held-out pairs are measured. */
-  readonly probe: ProbeScores | null;
-}
+export type MeasuredSets = Awaited<ReturnType<typeof measureSets>>;
+export type MeasuredSet = MeasuredSets['sets'][number];
 
 /** Frames of scenes from number `from` on. Rich scenes have all tasks, the others objects to be placed. */
 function framesFrom(world: TabletopWorld, variation: Variation, from: number, { seed, scenes }: SetsOptions): Frame[] {
@@ -56,20 +37,24 @@ function framesFrom(world: TabletopWorld, variation: Variation, from: number, { 
   return Array.from({ length: scenes }, (_, i) => framesOf(world, settings, i)).flat();
 }
 
-/** Asks a question of every kind about every frame of every set, and probes the tower. Throws the reason of an aborted `signal`. */
-export async function measureSets(policy: Policy, options: SetsOptions): Promise<MeasuredSets> {
+/**
+ * Asks a question of every kind about every frame of every set, and probes the tower if the scenes of pretraining and those of held-out
+ * pairs are among them. Throws the reason of an aborted `signal`.
+ */
+export async function measureSets(policy: Policy, options: SetsOptions) {
   const { variations, seed, signal, onProgress } = options;
   const world = await TabletopWorld.create();
   try {
-    const sets: MeasuredSet[] = [];
-    for (const variation of variations) {
+    const measureSet = async (variation: Variation, i: number) => {
       const frames = framesFrom(world, variation, MEASURED_SCENES, options);
       const answered = await askAbout(policy, frames, seed, {
         signal,
-        onProgress: (done, total) => onProgress?.(sets.length * total + done, variations.length * total),
+        onProgress: (done, total) => onProgress?.(i * total + done, variations.length * total),
       });
-      sets.push({ variation, frames, answered, scores: scoresOf(answered, policy.encoding) });
-    }
+      return { variation, frames, answered, scores: scoresOf(answered, policy.encoding) };
+    };
+    const sets: Awaited<ReturnType<typeof measureSet>>[] = [];
+    for (const [i, variation] of variations.entries()) sets.push(await measureSet(variation, i));
     const [rich, pairs] = (['rich', 'pairs'] as const).map((own) => sets.find(({ variation }) => variation === own));
     if (!rich || !pairs) return { sets, probe: null };
     const fit = framesFrom(world, 'rich', FITTED_SCENES, options);
@@ -79,20 +64,23 @@ export async function measureSets(policy: Policy, options: SetsOptions): Promise
   }
 }
 
-/** Where the marks of a model in pretraining fall in a set, and in its frames with a free gripper. */
+export type MarkScores = Awaited<ReturnType<typeof measureMarks>>;
+
+/**
+ * Where the marks of a model in pretraining fall in a set, and in its frames with a free gripper: the share of pictures whose most marked
+ * row lies on the named thing; null without pictures.
+ */
 export async function measureMarks(
   { model, encoding }: Pick<Policy, 'model' | 'encoding'>,
   settings: RunSettings,
   { frames }: MeasuredSet,
   signal?: AbortSignal,
-): Promise<{ readonly all: MarkScore; readonly free: MarkScore }> {
-  const { slots, heldOut } = worldPacks([], frames, {
-    seed: settings.seed,
-    states: encoding.settings.statistics!.states!,
-  });
+) {
+  const { states } = encoding.settings.statistics!;
+  const { slots, heldOut } = worldPacks([], frames, { seed: settings.seed, states: states! });
   const maker = new PackMaker(encoding, model.configuration, settings, slots);
   const marks = await marksOf(model, maker, heldOut, { signal });
-  const scoreOf = (own: readonly (boolean | null)[]): MarkScore => {
+  const scoreOf = (own: readonly (boolean | null)[]) => {
     const pictures = own.filter((mark) => mark !== null);
     const share = pictures.length > 0 ? pictures.filter(Boolean).length / pictures.length : null;
     return { pictures: pictures.length, share };

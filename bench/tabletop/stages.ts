@@ -1,20 +1,25 @@
 import { fillTemplate, type WorldTask } from '../../tokenizers/index.ts';
 import { dimensions, nameOf, type Scene } from './scene.ts';
 
-/** The part of a world's state that stages depend on. */
+/** The part of a world that stages and outcomes depend on. */
 interface Situation {
   readonly scene: Scene;
+  readonly firstMoved: number;
+  readonly stagesReached: number;
   state(): readonly number[];
   objectPosition(index: number): readonly number[];
   fixturePosition(index: number): readonly number[];
   fixtureTravel(index: number): number;
   holds(index: number): boolean;
   holdsHandle(index: number): boolean;
+  liesIn(object: number, bin: number): boolean;
   success(): boolean;
 }
 
 interface Stage {
   readonly name: string;
+  /** The outcome of an episode that ended before this stage, in words. */
+  readonly missed: string;
   /** Whether the world is in this stage, or past it, now. */
   reached(world: Situation): boolean;
 }
@@ -27,28 +32,35 @@ function gripperAt(world: Situation, [toX, toY]: readonly number[], reach: numbe
 
 const namedObject = (world: Situation) => world.objectPosition(world.scene.object);
 const namedFixture = (world: Situation) => world.fixturePosition(world.scene.fixture);
-const done = (name: string): Stage => ({ name, reached: (world) => world.success() });
+const stage = (name: string, missed: string, reached: Stage['reached']): Stage => ({ name, missed, reached });
+const done = (world: Situation) => world.success();
 
 /** The stages of each task in order; the last is success. */
 export const stages: Readonly<Record<WorldTask, readonly Stage[]>> = {
   place: [
-    { name: 'reached the object', reached: (world) => gripperAt(world, namedObject(world), 0.025, 0.06) },
-    { name: 'lifted it', reached: (world) => isLifted(world, world.scene.object) },
-    {
-      name: 'over the bin',
-      reached: (world) =>
-        isLifted(world, world.scene.object) && gripperAt(world, namedFixture(world), dimensions.bin, Infinity),
-    },
-    done('placed'),
+    stage('reached the object', 'never reached {object}', (world) => gripperAt(world, namedObject(world), 0.025, 0.06)),
+    stage('lifted it', 'reached {object}, never lifted it', (world) => isLifted(world, world.scene.object)),
+    stage(
+      'over the bin',
+      'lifted {object}, never brought it over {fixture}',
+      (world) => isLifted(world, world.scene.object) && gripperAt(world, namedFixture(world), dimensions.bin, Infinity),
+    ),
+    stage('placed', 'brought {object} over {fixture}, did not leave it there', done),
   ],
   press: [
-    { name: 'above the button', reached: (world) => gripperAt(world, namedFixture(world), 0.025, 0.12) },
-    done('pressed'),
+    stage('above the button', 'never came above {fixture}', (world) =>
+      gripperAt(world, namedFixture(world), 0.025, 0.12),
+    ),
+    stage('pressed', 'came above {fixture}, never pressed it', done),
   ],
   open: [
-    { name: 'at the handle', reached: (world) => gripperAt(world, namedFixture(world), 0.025, 0.06) },
-    { name: 'grasped', reached: (world) => world.holdsHandle(world.scene.fixture) },
-    done('opened'),
+    stage('at the handle', 'never came to the handle of {fixture}', (world) =>
+      gripperAt(world, namedFixture(world), 0.025, 0.06),
+    ),
+    stage('grasped', 'came to the handle of {fixture}, never grasped it', (world) =>
+      world.holdsHandle(world.scene.fixture),
+    ),
+    stage('opened', 'grasped the handle of {fixture}, did not pull it open', done),
   ],
 };
 
@@ -57,7 +69,6 @@ export function stagesReached(world: Situation): number {
   return stages[world.scene.settings.task].findLastIndex(({ reached }) => reached(world)) + 1;
 }
 
-/** Whether the gripper has lifted an object. */
 function isLifted(world: Situation, object: number): boolean {
   return world.objectPosition(object)[2] > dimensions.object + 0.02 && world.holds(object);
 }
@@ -76,47 +87,20 @@ export function movedThing(world: Situation): number {
   return fixtures.findIndex((_, i) => world.fixtureTravel(i) > 0.01);
 }
 
-/** An episode that has ended. */
-interface Course extends Situation {
-  readonly firstMoved: number;
-  readonly stagesReached: number;
-  liesIn(object: number, bin: number): boolean;
-}
-
-/** The words for an episode's end, by the number of stages that were reached; `moved` is for the wrong thing. */
-const ends: Readonly<Record<WorldTask, { readonly moved: string; readonly reached: readonly string[] }>> = {
-  place: {
-    moved: 'lifted',
-    reached: [
-      'never reached {object}',
-      'reached {object}, never lifted it',
-      'lifted {object}, never brought it over {fixture}',
-      'brought {object} over {fixture}, did not leave it there',
-      'placed {object} in {fixture}',
-    ],
-  },
-  press: {
-    moved: 'pressed',
-    reached: ['never came above {fixture}', 'came above {fixture}, never pressed it', 'pressed {fixture}'],
-  },
-  open: {
-    moved: 'pulled',
-    reached: [
-      'never came to the handle of {fixture}',
-      'came to the handle of {fixture}, never grasped it',
-      'grasped the handle of {fixture}, did not pull it open',
-      'opened {fixture}',
-    ],
-  },
+/** The words for success, and for having moved the wrong thing. */
+const words: Readonly<Record<WorldTask, { readonly done: string; readonly moved: string }>> = {
+  place: { done: 'placed {object} in {fixture}', moved: 'lifted' },
+  press: { done: 'pressed {fixture}', moved: 'pressed' },
+  open: { done: 'opened {fixture}', moved: 'pulled' },
 };
 
 /** The outcome of an episode in words: "placed the red cube in the blue bin", "lifted the green ball instead". */
-export function outcomeOf(world: Course): string {
+export function outcomeOf(world: Situation): string {
   const { objects, fixtures, object, fixture, settings } = world.scene;
-  const { moved, reached } = ends[settings.task];
+  const { done, moved } = words[settings.task];
   const placing = settings.task === 'place';
   const named = { object: placing ? nameOf(objects[object]) : undefined, fixture: nameOf(fixtures[fixture]) };
-  if (world.success()) return fillTemplate(reached[reached.length - 1], named);
+  if (world.success()) return fillTemplate(done, named);
   const bin = placing ? fixtures.findIndex((_, i) => world.liesIn(object, i)) : -1;
   if (bin >= 0) return `placed the ${named.object} in the ${nameOf(fixtures[bin])} instead`;
   const { firstMoved, stagesReached } = world;
@@ -124,5 +108,6 @@ export function outcomeOf(world: Course): string {
   // The gripper may have gone on to the named object.
   if (other && !(placing && stagesReached > 1))
     return `${moved} the ${nameOf((placing ? objects : fixtures)[firstMoved])} instead`;
-  return fillTemplate(reached[Math.min(stagesReached, reached.length - 2)], named);
+  const own = stages[settings.task];
+  return fillTemplate(own[Math.min(stagesReached, own.length - 1)].missed, named);
 }

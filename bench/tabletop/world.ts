@@ -7,6 +7,12 @@ import { GRIPPER_JOINTS, PHYSICS_STEPS, sceneToMjcf } from './mjcf.ts';
 import { actionRange, dimensions, type Scene, type SceneSettings, workplace } from './scene.ts';
 import { movedThing, stages, stagesReached } from './stages.ts';
 
+/**
+ * The hash of test/support/world-hash.ts, the same in every JavaScript engine. Any change to the scenes, the physics, the camera or
+ * the demonstrator changes it: then the new value belongs here, and cached demonstrations are made again.
+ */
+export const WORLD_HASH = '0461591450a53cfa13ca1aebefd78b4e3959378854780853acc9d60b8e4f8784';
+
 /** Control steps a second. */
 export const RATE = 10;
 /** Width of an action: target x, y, z of the gripper and of its opening, in metres. */
@@ -19,7 +25,6 @@ const OPENED = 0.05;
 /** The world's only camera. */
 export const CAMERA = 'front';
 
-/** The picture, the measured state and the instruction before an action. */
 export interface WorldObservation {
   readonly image: Image;
   readonly state: Float32Array;
@@ -36,6 +41,17 @@ function loadMujoco(): Promise<MainModule> {
   return shared;
 }
 
+interface Episode {
+  readonly scene: Scene;
+  readonly model: MjModel;
+  readonly data: MjData;
+  readonly command: number[];
+  /** Whether the camera has cast the still geoms. */
+  prepared: boolean;
+  firstMoved: number;
+  stagesReached: number;
+}
+
 /**
  * A table with coloured objects and two coloured fixtures under a gantry with a gripper. Everything that happens is a
  * function of the seed and the actions, to the last bit, in node and in a browser.
@@ -43,13 +59,7 @@ function loadMujoco(): Promise<MainModule> {
 export class TabletopWorld {
   readonly #mujoco: MainModule;
   readonly #camera: Camera;
-  #model: MjModel | undefined;
-  #data: MjData | undefined;
-  #scene: Scene | undefined;
-  #command: number[] = [];
-  #prepared = false;
-  #firstMoved = -1;
-  #stagesReached = 0;
+  #episode: Episode | undefined;
 
   private constructor(mujoco: MainModule) {
     this.#mujoco = mujoco;
@@ -66,29 +76,35 @@ export class TabletopWorld {
     this.begin(makeScene(seed, settings));
   }
 
-  /** Begins the episode of a scene. */
   begin(scene: Scene): void {
-    this.#release();
-    this.#scene = scene;
-    this.#model = this.#mujoco.MjModel.from_xml_string(sceneToMjcf(scene));
-    this.#data = new this.#mujoco.MjData(this.#model);
+    this.delete();
+    const model = this.#mujoco.MjModel.from_xml_string(sceneToMjcf(scene));
+    const data = new this.#mujoco.MjData(model);
     const [x, y, z, opening] = scene.start;
-    (this.#data.qpos as Float64Array).set([x, y, z, opening / 2, opening / 2]);
-    this.#command = [...scene.start];
-    this.#prepared = false;
-    this.#firstMoved = -1;
-    this.#stagesReached = 0;
-    this.#mujoco.mj_forward(this.#model, this.#data);
+    (data.qpos as Float64Array).set([x, y, z, opening / 2, opening / 2]);
+    this.#mujoco.mj_forward(model, data);
+    this.#episode = {
+      scene,
+      model,
+      data,
+      command: [...scene.start],
+      prepared: false,
+      firstMoved: -1,
+      stagesReached: 0,
+    };
   }
 
   /** Frees the physics' memory. */
   delete(): void {
-    this.#release();
+    this.#episode?.data.delete();
+    this.#episode?.model.delete();
+    this.#episode = undefined;
   }
 
   /** One control step of 0.1 s towards an action [4]; targets are clamped to `actionRange`. */
   step(action: ArrayLike<number>): void {
-    const { model, data } = this.#running();
+    const episode = this.#running;
+    const { model, data, command } = episode;
     if (action.length !== ACTION_DIMENSION) {
       throw new RangeError(
         `tabletop action of ${action.length} numbers: it needs ${ACTION_DIMENSION} (x, y, z, opening)`,
@@ -96,63 +112,60 @@ export class TabletopWorld {
     }
     for (let i = 0; i < ACTION_DIMENSION; i++) {
       if (!Number.isFinite(action[i])) throw new RangeError(`tabletop action dimension ${i} is ${action[i]}`);
-      this.#command[i] = Math.min(actionRange.high[i], Math.max(actionRange.low[i], action[i]));
+      command[i] = Math.min(actionRange.high[i], Math.max(actionRange.low[i], action[i]));
     }
-    const [x, y, z, opening] = this.#command;
+    const [x, y, z, opening] = command;
     (data.ctrl as Float64Array).set([x, y, z, opening / 2, opening / 2]);
     for (let i = 0; i < PHYSICS_STEPS; i++) this.#mujoco.mj_step(model, data);
     // Until it is called, the positions of bodies belong to the state before the last integration.
     this.#mujoco.mj_kinematics(model, data);
-    if (this.#firstMoved < 0) this.#firstMoved = movedThing(this);
-    this.#stagesReached = Math.max(this.#stagesReached, stagesReached(this));
+    if (episode.firstMoved < 0) episode.firstMoved = movedThing(this);
+    episode.stagesReached = Math.max(episode.stagesReached, stagesReached(this));
   }
 
-  /** The present observation. */
   observe(): WorldObservation {
-    const { model, data } = this.#running();
-    if (!this.#prepared) this.#camera.prepare(model, data, this.scene.look);
-    this.#prepared = true;
-    const image = { width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: this.#camera.picture(model, data) };
+    const episode = this.#running;
+    const { model, data, scene } = episode;
+    if (!episode.prepared) this.#camera.prepare(model, data, scene.look);
+    episode.prepared = true;
     return {
-      image,
+      image: { width: IMAGE_SIZE, height: IMAGE_SIZE, pixels: this.#camera.picture(model, data) },
       state: Float32Array.from(this.state()),
-      instruction: this.scene.instructions[this.scene.paraphrase],
+      instruction: scene.instructions[scene.paraphrase],
     };
   }
 
   /** Measured x, y, z and opening of the gripper, in metres. */
   state(): [number, number, number, number] {
-    const position = this.positions();
-    return [position[0], position[1], position[2], position[3] + position[4]];
+    const [x, y, z, left, right] = this.positions();
+    return [x, y, z, left + right];
   }
 
   /** The action that the gripper follows at present; at the start of an episode, its place. */
   command(): readonly number[] {
-    return this.#command;
+    return this.#running.command;
   }
 
   /** All joint positions of the physics, copied: five of the gripper, then seven for each object. */
   positions(): Float64Array {
-    return (this.#running().data.qpos as Float64Array).slice();
+    return (this.#running.data.qpos as Float64Array).slice();
   }
 
   get scene(): Scene {
-    if (this.#scene === undefined) throw new Error('tabletop world has no episode: call reset(seed) first');
-    return this.#scene;
+    return this.#running.scene;
   }
 
   /** Centre of an object, in metres. */
   objectPosition(index: number): [number, number, number] {
-    const position = this.#running().data.qpos as Float64Array;
     const at = GRIPPER_JOINTS + 7 * index;
-    return [position[at], position[at + 1], position[at + 2]];
+    const [x, y, z] = this.positions().subarray(at, at + 3);
+    return [x, y, z];
   }
 
   /** The way that a button has been pressed down or a drawer pulled out, in metres; 0 for a bin. */
   fixtureTravel(index: number): number {
-    if (this.scene.fixtures[index].kind === 'bin') return 0;
-    const position = this.#running().data.qpos as Float64Array;
-    return position[GRIPPER_JOINTS + 7 * this.scene.objects.length + index];
+    if (this.scene.fixtures[index].noun === 'bin') return 0;
+    return this.positions()[GRIPPER_JOINTS + 7 * this.scene.objects.length + index];
   }
 
   /** The `workplace` of a fixture now, in metres. */
@@ -198,36 +211,26 @@ export class TabletopWorld {
 
   /** The index of the first thing that the gripper lifted, pressed, or pulled by 1 cm; -1 if there is none so far. */
   get firstMoved(): number {
-    return this.#firstMoved;
+    return this.#running.firstMoved;
   }
 
   /** The number of the task's stages that were reached so far. */
   get stagesReached(): number {
-    return this.#stagesReached;
+    return this.#running.stagesReached;
   }
 
   /** Whether the first thing that the gripper moved is the named one. */
   rightObject(): boolean {
     const { settings, object, fixture } = this.scene;
-    return this.#firstMoved === (settings.task === 'place' ? object : fixture);
+    return this.firstMoved === (settings.task === 'place' ? object : fixture);
   }
 
-  /** The share of the task's stages that were reached so far. */
   stageScore(): number {
-    return this.#stagesReached / stages[this.scene.settings.task].length;
+    return this.stagesReached / stages[this.scene.settings.task].length;
   }
 
-  #running(): { model: MjModel; data: MjData } {
-    if (this.#model === undefined || this.#data === undefined) {
-      throw new Error('tabletop world has no episode: call reset(seed) first');
-    }
-    return { model: this.#model, data: this.#data };
-  }
-
-  #release(): void {
-    this.#data?.delete();
-    this.#model?.delete();
-    this.#data = undefined;
-    this.#model = undefined;
+  get #running(): Episode {
+    if (this.#episode === undefined) throw new Error('tabletop world has no episode: call reset(seed) first');
+    return this.#episode;
   }
 }

@@ -1,8 +1,9 @@
+/** Normalised chunks of actions that tokenizers are fitted to and measured on, and the chunks of one episode. */
 import { InputError, quote } from '../../engine/index.ts';
 import {
   type Dataset,
-  type DatasetStatistics,
   type EpisodePart,
+  eachLoaded,
   episodeNamed,
   loadEpisode,
   measureStatistics,
@@ -17,54 +18,73 @@ const FEW_EPISODES = 10;
 /** Then every fifth chunk of each episode is held out, and ten training chunks begin within the length of one. */
 const HELD_OUT_EVERY = 5;
 const OVERLAP = 10;
+/** The most chunks that are held in memory. */
+const MOST = 20_000;
 
-/**
- * Normalised chunks for fitting and for measuring, with no control step in both. At most `most` chunks, evenly chosen, are for
- * fitting, so that memory does not grow with the data set; `total` counts all that could be. `description` says in one line what is
- * held out.
- */
-export async function splitChunks(
-  dataset: Dataset,
-  { horizon, seed = 0, most = 20_000 }: { horizon: number; seed?: number; most?: number },
-) {
-  const { episodes } = dataset;
-  const few = episodes.length < FEW_EPISODES;
-  const isHeldOut = (start: number) => Math.floor(start / horizon) % HELD_OUT_EVERY === HELD_OUT_EVERY - 1;
-  const apart = (start: number) => !isHeldOut(start) && !isHeldOut(start + horizon - 1);
-  const step = stepBetween(dataset, horizon);
-  const split = few
-    ? {
-        train: wholeEpisodes(episodes),
-        heldOut: wholeEpisodes(episodes),
-        description: `few episodes (${episodes.length}): every ${HELD_OUT_EVERY}th chunk of each is held out; chunks to fit on begin ${step} steps apart`,
-      }
-    : splitDataset(dataset, { seed });
-  const starts = (step: number, chosen: (start: number) => boolean) => (length: number) =>
-    range(0, length - horizon, step).filter((start) => !few || chosen(start));
-  const statistics = await measureStatistics(split.train);
-  const normaliser = new Normaliser(statistics.actions, statistics);
-  const { chunks: train, total } = await cut(split.train, horizon, normaliser, starts(step, apart), most);
-  const { chunks: heldOut } = await cut(split.heldOut, horizon, normaliser, starts(horizon, isHeldOut), most);
-  return { train, heldOut, normaliser, total, description: split.description };
-}
+/** The parts of `horizon` control steps that begin `step` steps apart, and lie whole in the given ones. */
+const partsOfLength = (parts: readonly EpisodePart[], horizon: number, step: number): EpisodePart[] =>
+  parts.flatMap(({ episode, from, to }) => {
+    const count = Math.max(0, Math.floor((to - from - horizon) / step) + 1);
+    const starts = Array.from({ length: count }, (_, i) => from + i * step);
+    return starts.map((start) => ({ episode, from: start, to: start + horizon }));
+  });
 
 /** The steps from the beginning of a chunk to fit on to that of the next. */
 const stepBetween = ({ episodes }: Dataset, horizon: number) =>
   episodes.length < FEW_EPISODES ? Math.max(1, Math.floor(horizon / OVERLAP)) : horizon;
 
-/** The normalised chunks of a data set, at most `most` of all `total`, evenly chosen, and the statistics of the normalisation. */
-export async function wholeDataset(
+/** The actions of each part, normalised: of all parts, or of `most`, evenly chosen. */
+async function chunksOf(parts: readonly EpisodePart[], normaliser: Normaliser, most: number): Promise<ActionChunk[]> {
+  const count = Math.min(most, parts.length);
+  const chosen = Array.from({ length: count }, (_, i) => parts[Math.floor((i * parts.length) / count)]);
+  const chunks: ActionChunk[] = [];
+  for await (const { part } of eachLoaded(chosen.map((part) => ({ part, step: part.from, instruction: null })))) {
+    const { episode, from, to } = part;
+    const dimension = episode.actions.length / episode.length;
+    const data = normaliser.normalise(episode.actions.subarray(from * dimension, to * dimension));
+    chunks.push({ horizon: to - from, dimension, data });
+  }
+  return chunks;
+}
+
+/**
+ * Chunks for fitting and for measuring, with no control step in both; `total` counts all that could be fitted to. `description` says in
+ * one line what is held out.
+ */
+export async function splitChunks(
   dataset: Dataset,
-  horizon: number,
-  most = 20_000,
-): Promise<{ chunks: ActionChunk[]; total: number; statistics: DatasetStatistics }> {
-  const parts = wholeEpisodes(dataset.episodes);
-  const { actions, ...others } = await measureStatistics(parts);
-  const statistics = { ...others, actions, states: null };
-  const normaliser = new Normaliser(actions, statistics);
+  { horizon, seed = 0, most = MOST }: { horizon: number; seed?: number; most?: number },
+) {
+  const { episodes } = dataset;
   const step = stepBetween(dataset, horizon);
-  const starts = (length: number) => range(0, length - horizon, step);
-  return { ...(await cut(parts, horizon, normaliser, starts, most)), statistics };
+  const few = episodes.length < FEW_EPISODES;
+  const all = wholeEpisodes(episodes);
+  const split = few
+    ? {
+        ...{ train: all, heldOut: all },
+        description: `few episodes (${episodes.length}): every ${HELD_OUT_EVERY}th chunk of each is held out; chunks to fit on begin ${step} steps apart`,
+      }
+    : splitDataset(dataset, { seed });
+  const isHeldOut = (step: number) => Math.floor(step / horizon) % HELD_OUT_EVERY === HELD_OUT_EVERY - 1;
+  const apart = ({ from, to }: EpisodePart) => !few || !(isHeldOut(from) || isHeldOut(to - 1));
+  const statistics = await measureStatistics(split.train);
+  const normaliser = new Normaliser(statistics.actions, statistics);
+  const train = partsOfLength(split.train, horizon, step).filter(apart);
+  const heldOut = partsOfLength(split.heldOut, horizon, horizon).filter(({ from }) => !few || isHeldOut(from));
+  return {
+    ...{ normaliser, total: train.length, description: split.description },
+    train: await chunksOf(train, normaliser, most),
+    heldOut: await chunksOf(heldOut, normaliser, most),
+  };
+}
+
+/** Chunks of all episodes, and the statistics that normalise them; `total` counts all that could be. */
+export async function wholeDataset(dataset: Dataset, horizon: number, most = MOST) {
+  const parts = wholeEpisodes(dataset.episodes);
+  const statistics = { ...(await measureStatistics(parts)), states: null };
+  const all = partsOfLength(parts, horizon, stepBetween(dataset, horizon));
+  const chunks = await chunksOf(all, new Normaliser(statistics.actions, statistics), most);
+  return { chunks, total: all.length, statistics };
 }
 
 /** The chunk at `step` of an episode, named by id or number, in raw units; without a step all its chunks, one after the other. */
@@ -73,49 +93,16 @@ export async function chunksOfEpisode(
   { episode: wanted, step }: { episode?: string; step?: number },
   horizon: number,
 ): Promise<{ episode: string; step: number; chunk: ActionChunk }[]> {
-  const found = episodeNamed(dataset, wanted);
-  const { id, actions, length } = await loadEpisode(found);
+  const episode = await loadEpisode(episodeNamed(dataset, wanted));
+  const { id, actions, length } = episode;
   const dimension = actions.length / length;
   if (length < horizon || (step !== undefined && step > length - horizon))
     throw new InputError(
       `episode ${quote(id)} has ${length} steps: no chunk of ${horizon} begins at step ${step ?? 0}; the last begins at ${length - horizon}`,
     );
-  return (step === undefined ? range(0, length - horizon, horizon) : [step]).map((start) => ({
-    episode: id,
-    step: start,
-    chunk: { horizon, dimension, data: actions.slice(start * dimension, (start + horizon) * dimension) },
+  const starts = step === undefined ? partsOfLength(wholeEpisodes([episode]), horizon, horizon) : [{ from: step }];
+  return starts.map(({ from }) => ({
+    ...{ episode: id, step: from },
+    chunk: { horizon, dimension, data: actions.slice(from * dimension, (from + horizon) * dimension) },
   }));
-}
-
-/** The numbers from, from + step, ... up to `last`. */
-function range(from: number, last: number, step: number): number[] {
-  return Array.from({ length: Math.max(0, Math.floor((last - from) / step) + 1) }, (_, i) => from + i * step);
-}
-
-/** The chunks of the parts that begin at `starts` of a part's length: all of them, or `most`, evenly chosen. */
-async function cut(
-  parts: readonly EpisodePart[],
-  horizon: number,
-  normaliser: Normaliser,
-  starts: (length: number) => number[],
-  most: number,
-): Promise<{ chunks: ActionChunk[]; total: number }> {
-  const total = parts.reduce((sum, { from, to }) => sum + starts(to - from).length, 0);
-  const chunks: ActionChunk[] = [];
-  let seen = 0;
-  for (const { episode, from, to } of parts) {
-    const own = starts(to - from).filter(() => {
-      const before = Math.floor((seen * most) / total);
-      seen++;
-      return total <= most || Math.floor((seen * most) / total) > before;
-    });
-    if (own.length === 0) continue;
-    const { actions, length } = await loadEpisode(episode);
-    const dimension = actions.length / length;
-    for (const start of own) {
-      const data = actions.subarray((from + start) * dimension, (from + start + horizon) * dimension);
-      chunks.push({ horizon, dimension, data: normaliser.normalise(data) });
-    }
-  }
-  return { chunks, total };
 }

@@ -18,17 +18,11 @@ export const ulpBins: readonly number[] = [0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256
 /** Elements that are much smaller than their tensor come from sums that cancel: below this part of its root mean square they count at that size. */
 const SMALL = 2 ** -10;
 
-interface Subject {
-  readonly op: string;
-  /** The op and its sizes. */
-  readonly name: string;
-  /** The kernel's variant; 'shipped' for the one that this device takes by itself. */
-  readonly variant: string;
-  /** Storage of the operands. */
-  readonly storage: string;
-  /** The result that is compared: output, gradient of an operand ... */
-  readonly tensor: string;
-}
+/**
+ * The result that is compared. `name` is the op with its sizes, `variant` the kernel's, 'shipped' for the one that this device takes by
+ * itself, `storage` that of the operands, and `tensor` the output, the gradient of an operand ...
+ */
+type Subject = Readonly<Record<'op' | 'name' | 'variant' | 'storage' | 'tensor', string>>;
 
 export type Comparison = Readonly<ReturnType<typeof compareTensors>>;
 

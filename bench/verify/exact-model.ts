@@ -8,18 +8,19 @@ import type { Architecture } from '../../model/architecture/model.ts';
 import { trainingBlocks } from '../../model/architecture/sequence.ts';
 
 type Values = ReadonlyMap<string, Float64Array>;
-type Dense = (
-  x: reference.Numbers,
-  name: string,
-  inputs: number,
-  others?: { activation?: 'gelu' | 'swish'; residual?: reference.Numbers },
-) => Float64Array;
+
+/** Rows of `width` numbers through the linear layer of a name. */
+const denseOf =
+  (values: Values) =>
+  (x: reference.Numbers, name: string, width: number, others?: Parameters<typeof reference.linear>[3]) =>
+    reference.linear(x, values.get(`${name}.weight`)!, width, { bias: values.get(`${name}.bias`), ...others });
 
 /** One image tower and its projection: tokens [batch, patches, width of the backbone]. */
-function imageTokens(configuration: ModelConfiguration, values: Values, dense: Dense, images: reference.Numbers) {
+function imageTokens(configuration: ModelConfiguration, values: Values, images: reference.Numbers) {
   const { imageHeight: height, imageWidth: width, patch, towers } = configuration.vision!;
   const { names } = backboneOf(configuration);
   const tower = towers.vision;
+  const dense = denseOf(values);
   const root = names.tower('vision', true);
   const get = (name: string) => values.get(`${root}.${name}`)!;
   const norm = (x: Float64Array, name: string) => reference.layerNorm(x, get(`${name}.weight`), get(`${name}.bias`));
@@ -61,8 +62,7 @@ export function exactLosses(
   const prefixes = ['backbone', 'expert'].map((name) => names.expert(name));
   const get = (name: string) => values.get(name)!;
   const given = (name: string): reference.Numbers => inputs[name].data;
-  const dense: Dense = (x, name, width, others) =>
-    reference.linear(x, get(`${name}.weight`), width, { bias: values.get(`${name}.bias`), ...others });
+  const dense = denseOf(values);
   const blocks = trainingBlocks(configuration);
   const layout = blocks.map(({ weights, length }) => ({ input: weights === 'backbone' ? 0 : 1, length }));
   const [batch] = inputs.validity.shape;
@@ -74,7 +74,7 @@ export function exactLosses(
   const { noisy, target } = reference.flowInterpolate(given('flow/actions'), given('flow/noise'), given('flow/time'));
   const times = dense(given('timeEmbedding'), 'time_mlp_in', widths[1], { activation: 'swish' });
   const condition = dense(times, 'time_mlp_out', widths[1], { activation: 'swish' });
-  const first = [imageTokens(configuration, values, dense, given('images')), embedded('language'), embedded('target')];
+  const first = [imageTokens(configuration, values, given('images')), embedded('language'), embedded('target')];
   let x = [reference.concatenateTokens(first, batch), dense(noisy, 'action_in_proj', actionDimension)];
 
   const modulation = (name: string) => dense(condition, `${prefixes[1]}.${name}.dense`, widths[1]);

@@ -58,7 +58,7 @@ export const productProblems: readonly {
     ),
     ...{ sides: 1, storages: ['f32'] },
   },
-  { problem: problem.gatedMlp('18 x 20, hidden 28', [18, 20], 28), sides: 2, storages: ['f32', 'bf16'] },
+  { problem: problem.gatedMlp('18 x 20, hidden 28', [18, 20], 28), sides: 2, storages: ['f32', 'f16', 'bf16'] },
 ];
 
 function others({ batch: B, prefix, action, width: W, expertWidth: E, heads, headDimension: D, ...model }: ModelShape) {

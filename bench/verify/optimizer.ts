@@ -31,28 +31,23 @@ async function updated(device: Device, moments: MomentStorage) {
 
 export async function verifyOptimizer(device: Device): Promise<Comparison[]> {
   const exact = await updated(device, 'f32');
+  const average = reference.movingAverage(normals(SIZE, 1), exact.value, DECAY);
   const random = (i: number) => philox([SEED, 0], [Math.floor(i / 4), 0, 1, streams.rounding])[i % 4];
   const compared: Comparison[] = [];
   for (const moments of ['bf16', '8bit'] as const) {
-    const found = await updated(device, moments);
-    const subject = (tensor: string) => ({
-      ...{ op: 'AdamW', name: `AdamW, moments in ${moments}, ${SIZE} parameters`, tensor },
-      ...{ variant: 'shipped', storage: moments },
-    });
-    const expected = (which: 'first' | 'second') =>
-      moments === 'bf16' ? reference.roundedMoment(exact[which], random, which === 'first' ? 0 : 16) : exact[which];
-    compared.push(
-      compareTensors(subject('parameters, beside those with moments in f32'), found.value, exact.value, 0),
-      compareTensors(
-        subject('average of the parameters'),
-        found.average,
-        reference.movingAverage(normals(SIZE, 1), exact.value, DECAY),
-        1e-6,
-      ),
-      ...(['first', 'second'] as const).map((which) =>
-        compareTensors(subject(`${which} moment`), found[which], expected(which), moments === 'bf16' ? 0 : EIGHT_BITS),
-      ),
-    );
+    const { value, average: averaged, first, second } = await updated(device, moments);
+    const name = `AdamW, moments in ${moments}, ${SIZE} parameters`;
+    const compare = (tensor: string, actual: Float32Array, expected: reference.Numbers, tolerance: number) => {
+      const subject = { op: 'AdamW', name, tensor, variant: 'shipped', storage: moments };
+      compared.push(compareTensors(subject, actual, expected, tolerance));
+    };
+    const rounded = (moment: Float32Array, shift: 0 | 16) =>
+      moments === 'bf16' ? reference.roundedMoment(moment, random, shift) : moment;
+    const tolerance = moments === 'bf16' ? 0 : EIGHT_BITS;
+    compare('parameters, beside those with moments in f32', value, exact.value, 0);
+    compare('average of the parameters', averaged, average, 1e-6);
+    compare('first moment', first, rounded(exact.first, 0), tolerance);
+    compare('second moment', second, rounded(exact.second, 16), tolerance);
   }
   return compared;
 }

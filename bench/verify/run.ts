@@ -53,7 +53,6 @@ export async function verify(device: Device, { only, every, onProgress }: Verify
     passed: failures.length === 0 && results.every(({ passed }) => passed),
     // Checks of these ops that are left out without --all.
     omitted: omitted.filter(({ problem }) => isChosen(opOf(problem))).length,
-    // Upper ends of the bins of every histogram; a last bin holds what lies above.
     ...{ ulpBins, results, failures, seconds: (performance.now() - begin) / 1000 },
   };
 }

@@ -1,7 +1,7 @@
 /** The report of `insula verify` as lines for people. */
 import { treeText } from '../measure/provenance.ts';
 import { aligned, digits } from '../measure/table.ts';
-import type { Comparison } from './compare.ts';
+import { type Comparison, ulpBins } from './compare.ts';
 import type { VerifyResult } from './run.ts';
 
 /** Departing results that are written out. */
@@ -13,32 +13,32 @@ const small = (value: number) => (value === 0 ? '0' : value.toExponential(1));
 const counted = (names: readonly string[]) => [...new Set(names)].join(' ');
 
 /** The percentage of elements that are off by at most `end` units in the last place; 100 only for all of them. */
-function within(own: readonly Comparison[], end: number, bins: readonly number[]): string {
+function within(own: readonly Comparison[], end: number): string {
   const sum = (histogram: readonly number[]) => histogram.reduce((total, count) => total + count, 0);
-  const inside = own.reduce((total, { histogram }) => total + sum(histogram.slice(0, bins.indexOf(end) + 1)), 0);
+  const inside = own.reduce((total, { histogram }) => total + sum(histogram.slice(0, ulpBins.indexOf(end) + 1)), 0);
   const all = own.reduce((total, { elements }) => total + elements, 0);
   return inside === all ? '100' : (Math.floor((1000 * inside) / all) / 10).toFixed(1);
 }
 
 /** One row for all variants and storages of an op. */
-function rowOf(op: string, own: readonly Comparison[], bins: readonly number[]): string[] {
+function rowOf(op: string, own: readonly Comparison[]): string[] {
   const nearest = own.reduce((a, b) => (b.error * (a.tolerance || 1) > a.error * (b.tolerance || 1) ? b : a));
   const worst = own.reduce((most, { worstUlp }) => Math.max(most, worstUlp), 0);
   return [
     ...[op, counted(own.flatMap(({ storage }) => storage.split(' ').filter((word) => /\d/.test(word))))],
     ...[own.every(({ passed }) => passed) ? 'agrees' : 'DEPARTS', String(own.length)],
-    ...[small(nearest.error), small(nearest.tolerance), digits(worst), ...ends.map((end) => within(own, end, bins))],
+    ...[small(nearest.error), small(nearest.tolerance), digits(worst), ...ends.map((end) => within(own, end))],
   ];
 }
 
-const departure = (
-  { op, variant, storage, name, tensor, departs, error, tolerance, histogram, elements }: Comparison,
-  bins: readonly number[],
-) => [
-  `  ${op}, ${variant}, ${storage}: ${name}: ${tensor}`,
-  `    element ${departs?.index} of ${elements}: expected ${departs?.expected}, got ${departs?.actual}`,
-  `    error ${small(error)}, allowed ${small(tolerance)}; elements by ULP: ${histogram.flatMap((count, i) => (count > 0 ? [`${bins[i] ?? 'more'}:${count}`] : [])).join(' ')}`,
-];
+function departure({ departs, error, tolerance, histogram, elements, ...own }: Comparison): string[] {
+  const byUlp = histogram.flatMap((count, i) => (count > 0 ? [`${ulpBins[i] ?? 'more'}:${count}`] : []));
+  return [
+    `  ${own.op}, ${own.variant}, ${own.storage}: ${own.name}: ${own.tensor}`,
+    `    element ${departs?.index} of ${elements}: expected ${departs?.expected}, got ${departs?.actual}`,
+    `    error ${small(error)}, allowed ${small(tolerance)}; elements by ULP: ${byUlp.join(' ')}`,
+  ];
+}
 
 /** Words behind a title, in lines that begin below it. */
 function listed(title: string, words: readonly string[]): string[] {
@@ -53,7 +53,6 @@ function listed(title: string, words: readonly string[]): string[] {
 
 export function verifyLines(result: VerifyResult): string[] {
   const { results, failures, limits, adapter, omitted, seconds, subgroupSizes, platform, floor, versions } = result;
-  const bins = result.ulpBins;
   const departing = results.filter(({ passed }) => !passed);
   const wrong = departing.length + failures.length;
   const ops = [...new Set(results.map(({ op }) => op))];
@@ -73,7 +72,7 @@ export function verifyLines(result: VerifyResult): string[] {
       'limits',
       Object.entries(limits).map(([name, value]) => `${name} ${value}`),
     ),
-    ...(results.length > 0 ? ['', ...aligned([header, ...ops.map((op) => rowOf(op, of(op), bins))], 3), ''] : ['']),
+    ...(results.length > 0 ? ['', ...aligned([header, ...ops.map((op) => rowOf(op, of(op)))], 3), ''] : ['']),
     ...chosen,
     'error: |actual - expected| / |expected| in the L2 norm, float64 being expected, of the result nearest to what is allowed',
     '(0: equal numbers). ULP: the worst element in units in the last place of its storage; % in: elements within so many,',
@@ -82,7 +81,7 @@ export function verifyLines(result: VerifyResult): string[] {
       ? ['', 'could not run:', ...failures.map(({ name, variant, reason }) => `  ${name}, ${variant}: ${reason}`)]
       : []),
     ...(departing.length > 0 ? ['', 'departs:'] : []),
-    ...departing.slice(0, MOST_LINES).flatMap((own) => departure(own, bins)),
+    ...departing.slice(0, MOST_LINES).flatMap((own) => departure(own)),
     ...(departing.length > MOST_LINES ? [`  and ${departing.length - MOST_LINES} more; --out has all`] : []),
     '',
     ...(omitted > 0

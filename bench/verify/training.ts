@@ -1,5 +1,5 @@
 /** A training step of a tiny model of knowledge insulation: losses, every gradient and the update beside float64, and the captured step beside the eager one. */
-import { backward, type Device, type ParameterSet, type Tensor } from '../../engine/index.ts';
+import { backward, type Device } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import { type Inputs, tensorsOf } from '../../model/architecture/inputs.ts';
@@ -50,72 +50,77 @@ async function readAll(tensors: Iterable<readonly [string, { read(): Promise<Flo
   return read;
 }
 
-const namedParameters = (parameters: ParameterSet) => [...parameters].map((own) => [own.name, own] as const);
+/** Parameters before a step, and losses, gradients, parameters and moments after it. */
+type Stepped = Record<'before' | 'losses' | 'gradients' | 'state', Read>;
 
-/** Losses, gradients, parameters and moments after a step. */
-async function after(model: Model, optimizer: AdamW, losses: Readonly<Record<string, Tensor>>) {
-  const parameters = namedParameters(model.parameters);
-  return {
-    losses: await readAll(Object.entries(losses)),
+/** Steps a new model: `run` takes the step, and hands its losses to `read` while all tensors are there. */
+async function stepped(
+  device: Device,
+  run: (model: Model, optimizer: AdamW, read: (losses: Read) => Promise<Stepped>) => Promise<Stepped>,
+): Promise<Stepped> {
+  using model = begun(device);
+  using optimizer = new AdamW(model.parameters, { ...settings, maximumNorm: MAXIMUM_NORM });
+  const parameters = [...model.parameters].map((own) => [own.name, own] as const);
+  const before = await readAll(parameters);
+  return await run(model, optimizer, async (losses) => ({
+    ...{ before, losses },
     gradients: await readAll(parameters.map(([name, { grad }]) => [name, grad!])),
     state: await readAll([...parameters, ...optimizer.state().tensors]),
-  };
+  }));
 }
 
 export async function verifyTraining(device: Device): Promise<Comparison[]> {
   using model = begun(device);
-  using optimizer = new AdamW(model.parameters, { ...settings, maximumNorm: MAXIMUM_NORM });
-  const before = await readAll(namedParameters(model.parameters));
-  const inputs = trainingInputs(model.architecture, randomBatch(model.configuration, 2, 3));
-  const eagerLosses = device.step(() => {
-    model.parameters.zeroGradients();
-    const pass = trainingPass(model, tensorsOf(device, inputs));
-    backward(pass.loss);
-    optimizer.step(RATE);
-    return lossesOf(pass);
+  const { architecture, configuration } = model;
+  const inputs = trainingInputs(architecture, randomBatch(configuration, 2, 3));
+  const eager = await stepped(device, async (model, optimizer, read) => {
+    const losses = device.step(() => {
+      model.parameters.zeroGradients();
+      const pass = trainingPass(model, tensorsOf(device, inputs));
+      backward(pass.loss);
+      optimizer.step(RATE);
+      return lossesOf(pass);
+    });
+    const own = await readAll(Object.entries(losses));
+    for (const loss of Object.values(losses)) loss.dispose();
+    return read(own);
   });
-  const eager = await after(model, optimizer, eagerLosses);
-  for (const loss of Object.values(eagerLosses)) loss.dispose();
+  const captured = await stepped(device, async (model, optimizer, read) => {
+    using step = new TrainingStep(model, optimizer);
+    let losses: Promise<Read> | null = null;
+    await step.run([inputs], RATE, (own) => {
+      losses = readAll(Object.entries(own));
+    });
+    return await read((await losses)!);
+  });
   return [
-    ...compareWithExact(model, before, inputs, eager),
-    ...compareUpdate(model, before, eager),
-    ...compareBits(eager, await capturedStep(device, inputs)),
+    ...compareWithExact(architecture, inputs, eager),
+    ...compareUpdate(architecture, eager),
+    ...compareBits(eager, captured),
     ...(await compareInsulation(model, inputs)),
   ];
 }
 
-type After = Awaited<ReturnType<typeof after>>;
-
-async function capturedStep(device: Device, inputs: Inputs): Promise<After> {
-  using model = begun(device);
-  using optimizer = new AdamW(model.parameters, { ...settings, maximumNorm: MAXIMUM_NORM });
-  using step = new TrainingStep(model, optimizer);
-  let losses: Promise<Read> | null = null;
-  await step.run([inputs], RATE, (own) => {
-    losses = readAll(Object.entries(own));
-  });
-  return { ...(await after(model, optimizer, {})), losses: (await losses)! };
-}
+const groupsOf = ({ parameters }: Architecture) => [...new Set(parameters.map(({ group }) => group))];
+const namesIn = ({ parameters }: Architecture, group: string) =>
+  parameters.filter((row) => row.group === group).map(({ name }) => name);
+const normOfGroup = (architecture: Architecture, group: string, gradients: Read) =>
+  reference.gradientNorm(namesIn(architecture, group).map((name) => gradients.get(name)!));
 
 /**
  * The loss by a number t that moves one parameter along random numbers r has the derivative gradient . r, a normal number times the
  * gradient's norm: divided by that norm, these are the elements that are compared, one for each parameter. The stop-gradient leaves the
  * backbone the token loss alone, and the token loss does not depend on the expert.
  */
-function compareWithExact({ architecture }: Model, before: Read, inputs: Inputs, { losses, gradients }: After) {
+function compareWithExact(architecture: Architecture, inputs: Inputs, { before, losses, gradients }: Stepped) {
   const values = new Map([...before].map(([name, numbers]) => [name, Float64Array.from(numbers)]));
   const exact = exactLosses(architecture, values, inputs);
-  const compared = (['token', 'flow'] as const).map((name) =>
-    compareTensors(subject('forward', `${name} loss`), losses.get(name)!, [exact[name]], LOSS),
-  );
-  const normOf = (group: string) => normOfGroup(architecture, gradients, group);
-  const groups = new Map<string, { name: string; actual: number; expected: number }[]>();
-  architecture.parameters.forEach(({ name, group }, i) => {
+  const rows = architecture.parameters.map(({ name, group }, i) => {
     const value = values.get(name)!;
     const gradient = gradients.get(name)!;
     // Softmax does not see a bias of all keys: its gradient is zero but for rounding, beside those of its group.
-    const own = reference.gradientNorm([gradient]);
-    const norm = own > VANISHING * normOf(group) ? own : normOf(group);
+    const [own, all] = [reference.gradientNorm([gradient]), normOfGroup(architecture, group, gradients)];
+    const norm = own > VANISHING * all ? own : all;
     const direction = normals(value.length, 1000 + i);
     const along = ([t]: Float64Array[]) => {
       const moved = new Map([...values, [name, value.map((number, at) => number + t[0] * direction[at])]]);
@@ -124,30 +129,27 @@ function compareWithExact({ architecture }: Model, before: Read, inputs: Inputs,
     };
     const [expected] = reference.differentiate(along, [new Float64Array(1)], 0, [1]);
     const actual = gradient.reduce((sum, slope, at) => sum + slope * direction[at], 0);
-    const row = { name, actual: actual / norm, expected: expected / norm };
-    groups.set(group, [...(groups.get(group) ?? []), row]);
+    return { name, group, actual: actual / norm, expected: expected / norm };
   });
-  for (const [group, rows] of groups) {
-    const title = subject('backward', `gradients of ${group} along random directions`);
-    const [actual, expected] = (['actual', 'expected'] as const).map((key) => rows.map((row) => row[key]));
-    const result = compareTensors(title, actual, expected, GRADIENT);
-    const where = result.departs ? { tensor: `gradient of ${rows[result.departs.index].name}` } : {};
-    compared.push({ ...result, ...where });
-  }
-  return compared;
-}
-
-function normOfGroup({ parameters }: Architecture, gradients: Read, group: string): number {
-  const own = parameters.filter((row) => row.group === group);
-  return reference.gradientNorm(own.map(({ name }) => gradients.get(name)!));
+  return [
+    ...(['token', 'flow'] as const).map((name) =>
+      compareTensors(subject('forward', `${name} loss`), losses.get(name)!, [exact[name]], LOSS),
+    ),
+    ...groupsOf(architecture).map((group) => {
+      const title = subject('backward', `gradients of ${group} along random directions`);
+      const of = rows.filter((row) => row.group === group);
+      const [actual, expected] = (['actual', 'expected'] as const).map((key) => of.map((row) => row[key]));
+      const result = compareTensors(title, actual, expected, GRADIENT);
+      return result.departs ? { ...result, tensor: `gradient of ${of[result.departs.index].name}` } : result;
+    }),
+  ];
 }
 
 /** AdamW from the gradients that the device has, clipped by group. */
-function compareUpdate({ architecture }: Model, before: Read, { gradients, state }: After): Comparison[] {
-  const groups = [...new Set(architecture.parameters.map(({ group }) => group))];
-  return groups.flatMap((group) => {
-    const factor = Math.min(1, MAXIMUM_NORM / normOfGroup(architecture, gradients, group));
-    const names = architecture.parameters.filter((row) => row.group === group).map(({ name }) => name);
+function compareUpdate(architecture: Architecture, { before, gradients, state }: Stepped): Comparison[] {
+  return groupsOf(architecture).flatMap((group) => {
+    const factor = Math.min(1, MAXIMUM_NORM / normOfGroup(architecture, group, gradients));
+    const names = namesIn(architecture, group);
     const moved = names.map((name) => {
       const value = Float64Array.from(before.get(name)!);
       const made = { value, first: new Float64Array(value.length), second: new Float64Array(value.length) };
@@ -165,26 +167,23 @@ function compareUpdate({ architecture }: Model, before: Read, { gradients, state
 }
 
 /** A captured step gives the bits of an eager one. */
-function compareBits(eager: After, captured: After): Comparison[] {
+function compareBits(eager: Stepped, captured: Stepped): Comparison[] {
   return (['losses', 'gradients', 'state'] as const).map((what) => {
     const names = [...eager[what].keys()];
-    const numbers = (of: After) => names.flatMap((name) => Array.from(of[what].get(name)!));
+    const numbers = (of: Stepped) => names.flatMap((name) => [...of[what].get(name)!]);
     return compareTensors(subject('captured', `${what} beside an eager step`), numbers(captured), numbers(eager), 0);
   });
 }
 
 /** The flow loss leaves the backbone, and the token loss the expert, gradients of exactly zero. */
-async function compareInsulation({ device, architecture }: Model, inputs: Inputs): Promise<Comparison[]> {
-  using model = begun(device);
-  const left = { flow: 'backbone', token: 'expert' };
+async function compareInsulation(model: Model, inputs: Inputs): Promise<Comparison[]> {
   const compared: Comparison[] = [];
-  for (const [loss, group] of Object.entries(left)) {
-    device.step(() => {
+  for (const [loss, group] of Object.entries({ flow: 'backbone', token: 'expert' })) {
+    model.device.step(() => {
       model.parameters.zeroGradients();
-      backward(trainingPass(model, tensorsOf(device, inputs)).objectives[loss].loss);
+      backward(trainingPass(model, tensorsOf(model.device, inputs)).objectives[loss].loss);
     });
-    const own = architecture.parameters.filter((row) => row.group === group);
-    const grads = own.flatMap(({ name }) => model.parameters.get(name).grad ?? []);
+    const grads = namesIn(model.architecture, group).flatMap((name) => model.parameters.get(name).grad ?? []);
     const numbers = (await Promise.all(grads.map((grad) => grad.read()))).flatMap((read) => [...read]);
     const title = subject('insulation', `gradients of ${group} by the ${loss} loss alone, exactly zero`);
     compared.push(compareTensors(title, numbers, new Float32Array(numbers.length), 0));

@@ -24,7 +24,13 @@ const headDimensions = [16, 72, 256];
 
 /** Without `every`, a software adapter takes one of each family of kernels made for GPUs: each compiles for seconds. */
 export function checksOf(device: Device, every: boolean): { checks: Check[]; omitted: Check[] } {
-  const all = allChecks(device);
+  const shipped = (storage: FloatType) => (problem: Problem) => ({ problem, variant: 'shipped', storage });
+  const all: Check[] = [
+    ...everyProblem().map(shipped('f32')),
+    ...(['f16', 'bf16'] as const).flatMap((storage) => inStorage().map(shipped(storage))),
+    ...productChecks(device),
+    ...attentionChecks(device),
+  ];
   if (every || !device.software) return { checks: all, omitted: [] };
   const seen = new Set<string>();
   const checks = all.filter(({ problem, variant, storage, chosen }) => {
@@ -36,17 +42,6 @@ export function checksOf(device: Device, every: boolean): { checks: Check[]; omi
     return true;
   });
   return { checks, omitted: all.filter((check) => !checks.includes(check)) };
-}
-
-function allChecks(device: Device): Check[] {
-  return [
-    ...everyProblem().map((problem): Check => ({ problem, variant: 'shipped', storage: 'f32' })),
-    ...(['f16', 'bf16'] as const).flatMap((storage) =>
-      inStorage().map((problem): Check => ({ problem, variant: 'shipped', storage })),
-    ),
-    ...productChecks(device),
-    ...attentionChecks(device),
-  ];
 }
 
 /** Each variant that any of the keys offers, as the choice for those that do. */
@@ -68,13 +63,16 @@ function productKeys(): MatmulKey[] {
 }
 
 const productChecks = (device: Device): Check[] =>
-  choices(productKeys(), (key) => matmulVariants(device, key)).flatMap(({ variant, chosen }) =>
-    productProblems.flatMap(({ problem, sides, storages }) =>
+  choices(productKeys(), (key) => matmulVariants(device, key)).flatMap(({ variant, chosen }) => {
+    const halfOnly = chosen.every(({ a, b }) => a === 'f16' && b === 'f16');
+    return productProblems.flatMap(({ problem, sides, storages }) =>
       chosen.some((choice) => choice.sides === sides)
-        ? storages.map((storage) => ({ problem, variant, storage, chosen: { attention: [], matmul: chosen } }))
+        ? storages
+            .filter((storage) => !halfOnly || storage === 'f16')
+            .map((storage) => ({ problem, variant, storage, chosen: { attention: [], matmul: chosen } }))
         : [],
-    ),
-  );
+    );
+  });
 
 /** Blocks that cross tiles, padding, a window, a stop and factors between. */
 function attentionOf(headDimension: number): Problem {

@@ -27,6 +27,7 @@ const limits = /** @type {const} */ ([
   'maxStorageBuffersPerShaderStage',
   'maxStorageBufferBindingSize',
   'maxBufferSize',
+  'maxImmediateSize',
 ]);
 
 /**

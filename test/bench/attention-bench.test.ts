@@ -1,24 +1,32 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { answerLines, settledBy } from '../../bench/attention/answer.ts';
 import { caseOf, maskNames } from '../../bench/attention/cases.ts';
-import { type BenchResult, keyText, runAttention } from '../../bench/attention/run.ts';
+import { keyText } from '../../bench/attention/rows.ts';
+import { type AttentionRun, runAttention } from '../../bench/attention/run.ts';
 import { shapesOf, shapeText, smaller, suite, tokensOf } from '../../bench/attention/shapes.ts';
-import { comparisonLines, csv } from '../../bench/attention/text.ts';
-import { multiplyAdd } from '../../bench/measure/fused-multiply-add.ts';
-import { measure, spread } from '../../bench/measure/measure.ts';
+import { footnotes } from '../../bench/attention/text.ts';
+import { spread } from '../../bench/measure/statistics.ts';
 import { benchAttention } from '../../cli/bench-attention.ts';
 import { readOptions, type ValuesOf } from '../../cli/options.ts';
-import { tensor } from '../../engine/index.ts';
-import { attentionVariants, scale, useAttentionVariants } from '../../kernels/index.ts';
+import { Progress } from '../../cli/progress.ts';
+import {
+  attentionExpression,
+  attentionVariants,
+  maskMatrix,
+  masks,
+  sequence,
+  useAttentionVariants,
+} from '../../kernels/index.ts';
 import { testDevice } from '../support/devices.ts';
 import { longTest } from '../support/long.ts';
 import { runCommand } from '../support/run-command.ts';
 
 const device = await testDevice('normal');
 type Values = ValuesOf<typeof benchAttention.options>;
-const run = (values: Values) => runCommand(benchAttention, { rounds: 3, seconds: 1, ...values });
+const run = (values: Values) => runCommand(benchAttention, { rounds: 3, ...values });
 let folder = '';
 
 beforeAll(async () => {
@@ -40,6 +48,7 @@ describe('shapes and masks by name', () => {
       'B=4,T=816+128+50,H=8/1,D=256',
     ]);
     expect(shapeText(smaller(shapesOf(['smolvla'])[0]))).toBe('B=1,T=113+50,H=2/1,D=64');
+    expect(shapeText(smaller(shapesOf(['paligemma-b4'])[0]))).toBe('B=1,T=421+66+26,H=2/1,D=256');
   });
 
   test('a written shape reads as it is written', () => {
@@ -89,41 +98,64 @@ describe('shapes and masks by name', () => {
   });
 });
 
-describe('measuring', () => {
-  test('median and quartiles', () => {
-    expect(spread([4, 1, 3, 2, 5])).toEqual({ median: 3, lowerQuartile: 2, upperQuartile: 4, rounds: 5 });
-    expect(spread([1, 2]).median).toBe(1.5);
+describe('the answer', () => {
+  const noisy = (median: number) => Array.from({ length: 12 }, (_, round) => median * (1 + 0.01 * ((round * 7) % 5)));
+  const row = (mask: string, variant: string, times: number[]) => ({
+    ...({ shape: 'S', mask, variant, direction: 'forward', storage: 'f32' } as const),
+    ...({ name: `${mask} ${variant}`, times, time: spread(times), percentOfRoof: 40, bound: 'memory' } as const),
   });
 
-  test('every task runs in every round; what a repeat takes is given back', async () => {
-    using x = tensor(device, [1, 2, 3, 4], [4]);
-    const calls = [0, 0];
-    const tasks = calls.map((_, i) => ({
-      prepare: () => () => {
-        calls[i] += 1;
-        for (let n = 0; n <= i; n++) scale(x, 2);
-      },
-    }));
-    const before = device.memory.stepBytes;
-    const rounds: string[] = [];
-    const onProgress = (what: string, done: number, total: number) => rounds.push(`${what} ${done}/${total}`);
-    const results = await measure(device, tasks, { rounds: 4, seconds: 60, timestamps: false, onProgress });
-    expect(rounds.slice(-4)).toEqual(['round 1/4', 'round 2/4', 'round 3/4', 'round 4/4']);
-    results.forEach(({ wall, gpu, workgroups, stepBytes, repeats }, i) => {
-      expect(wall.rounds).toBe(4);
-      expect(wall.median).toBeGreaterThan(0);
-      expect(gpu).toBeNull();
-      expect(workgroups).toBe(i + 1);
-      expect(stepBytes).toBe(256 * (i + 1));
-      expect(calls[i]).toBeGreaterThan(4 * repeats);
-    });
-    expect(device.memory.stepBytes).toBe(before);
+  test('which variant, by how much, how sure, how far from the limit', () => {
+    const lines = answerLines([
+      row('a', 'default', noisy(1)),
+      row('a', 'unfused', noisy(2)),
+      row('b', 'default', noisy(1)),
+      row('b', 'unfused', noisy(3)),
+      row('c', 'default', noisy(4)),
+      row('c', 'unfused', noisy(2)),
+      row('d', 'default', noisy(1)),
+      row('d', 'unfused', [...noisy(1)].reverse()),
+      row('e', 'default', [1, 2]),
+      row('e', 'unfused', [2, 4]),
+    ]);
+    expect(lines[0]).toBe(
+      'use default in 3, unfused in 1 of 5 cases; in 1 no variant is faster beyond doubt; 1 were seen in too few rounds to be sure: give more --seconds:',
+    );
+    expect(lines.slice(1)).toEqual([
+      '  S, forward: default for a, b: 2.00 to 3.00 x as fast as unfused (99 %: 2.00 - 3.00); 40.0 % of the roof, limited by memory',
+      '  S, forward: unfused for c: 2.00 x as fast as default (99 %: 2.00 - 2.00); 40.0 % of the roof, limited by memory',
+      expect.stringMatching(
+        /^ {2}S, forward: default or unfused for d, equally fast: unfused takes 1.00 x as long as default/,
+      ),
+      '  S, forward: default for e: 2.00 x as fast as unfused in 2 rounds, not sure; 40.0 % of the roof, limited by memory',
+    ]);
   });
 
-  test('the arithmetic probe computes the number that its comment states', async () => {
-    const numbers = await device.step(() => multiplyAdd(device, 64, 10)).read();
-    for (const number of numbers) expect(number).toBeCloseTo(8 * 0.5, 5); // x = x / 2 + 1/4 tends to 1/2 in each of 8 chains
+  test('rounds go on until every case is decided', () => {
+    const key = (mask: string, variant: string) =>
+      ({ shape: 'S', mask, variant, direction: 'forward', storage: 'f32' }) as const;
+    const settled = settledBy([key('a', 'default'), key('a', 'unfused'), key('b', 'default')]);
+    expect(settled([noisy(1), noisy(2), noisy(1)])).toBe(true);
+    expect(settled([noisy(1), noisy(1), noisy(1)])).toBe(true); // equally fast
+    expect(settled([noisy(1), noisy(1).map((own, i) => own * (i % 2 === 0 ? 0.5 : 2)), noisy(1)])).toBe(false);
+    expect(settled([noisy(1).slice(0, 7), noisy(2).slice(0, 7), noisy(1)])).toBe(false);
   });
+});
+
+test('a mask matrix hides what the expression hides, and what is no token', async () => {
+  const layout = sequence({ all: 5 });
+  const own = [masks.slidingWindow(2), masks.documents(Uint32Array.of(0, 0, 1, 1, 1))];
+  const seen = [(q: number, k: number) => Math.abs(q - k) < 2 && q >= k, (q: number, k: number) => q < 2 === k < 2];
+  for (const [i, source] of own.entries()) {
+    using matrix = maskMatrix(device, await attentionExpression(device, layout, source), 8);
+    const numbers = [...(await matrix.read())].map((value) => value === 0);
+    expect(numbers).toEqual(
+      Array.from({ length: 64 }, (_, at) => {
+        const [q, k] = [at >> 3, at & 7];
+        return q < 5 && k < 5 && seen[i](q, k);
+      }),
+    );
+  }
 });
 
 describe('insula bench attention', () => {
@@ -131,7 +163,7 @@ describe('insula bench attention', () => {
     const files = { csv: join(folder, 'rows.csv'), report: join(folder, 'page.html'), out: join(folder, 'run.json') };
     const shape = ['T=40+9+7,H=2/1,D=16'];
     const { json, lines } = await run({ shape, direction: ['forward', 'both'], timer: 'wall', ...files });
-    const result = json as BenchResult;
+    const result = json as AttentionRun;
     const keys = result.rows.map(({ mask, variant, direction }) => `${mask} ${variant} ${direction}`);
     const masks = ['dense', 'joint', 'insulation', 'soft-insulation:0.1', 'frozen-prefix', 'cached-prefix'];
     for (const direction of ['forward', 'both']) {
@@ -145,52 +177,63 @@ describe('insula bench attention', () => {
       expect.stringMatching(/^default, f32, head dimension 16: fused, forward \S+, backwardQuery/),
     ]);
     expect(lines.join('\n')).toContain(result.defaults[0]);
-    const [product] = result.matmuls;
+    expect(lines[0]).toMatch(/^use .* cases/);
+    const product = result.anchors.find(({ name }) => name === result.rows[0].matmul)!;
     for (const row of result.rows) {
-      expect(row.gigaflops).toBeCloseTo(row.flops / row.wall.median / 1e6, 9);
-      expect(row.percentOfMatmul).toBeCloseTo((100 * row.gigaflops) / product.gigaflops, 6);
-      expect(row.percentOfRoof).toBeCloseTo((100 * row.gigaflops) / result.roof.gigaflops, 6);
+      expect(row.gigaflops).toBeCloseTo(row.flops / row.time.median / 1e6, 9);
+      expect(row.percentOfMatmul).toBeCloseTo((100 * row.gigaflops * product.time.median * 1e6) / (2 * 256 ** 3), 6);
+      expect(row.percentOfRoof).toBeCloseTo((100 * row.leastMilliseconds) / row.time.median, 6);
       const dense = result.rows.find((other) => keyText(other) === keyText({ ...row, mask: 'dense' }))!;
-      expect(row.toDense.time).toBeCloseTo(row.wall.median / dense.wall.median, 9);
+      expect(row.toDense.time).toBeCloseTo(row.time.median / dense.time.median, 9);
       expect(row.toDense.work).toBeCloseTo(row.flops / dense.flops, 9);
-      expect(row.wall.lowerQuartile).toBeLessThanOrEqual(row.wall.upperQuartile);
-      for (const figure of [row.wall.median, row.memoryBytes, row.workgroups]) expect(figure).toBeGreaterThan(0);
+      expect(row.time.lowerQuartile).toBeLessThanOrEqual(row.time.upperQuartile);
+      for (const figure of [row.time.median, row.memoryBytes, row.workgroups]) expect(figure).toBeGreaterThan(0);
     }
     const flops = (mask: string, direction: string) =>
       result.rows.find((row) => row.mask === mask && row.variant === 'default' && row.direction === direction)!.flops;
     // 56 tokens, 2 heads: 2 products of 2 D FLOPs a pair forward, 5 backward.
     expect(flops('dense', 'forward')).toBe(2 * 2 * 16 * 2 * 56 ** 2);
     expect(flops('dense', 'both')).toBe(7 * 2 * 16 * 2 * 56 ** 2);
+    const unfused = result.rows.filter(({ variant, mask }) => variant === 'unfused' && mask === 'dense');
+    expect(unfused.map((row) => row.flops)).toEqual([flops('dense', 'forward'), flops('dense', 'both')]);
     // Backward of action rows only: 3 products where the prefix is cut off, 5 where not.
     expect(flops('frozen-prefix', 'both') - flops('frozen-prefix', 'forward')).toBe(2 * 16 * 2 * 7 * (3 * 40 + 5 * 7));
 
     expect(JSON.parse(await readFile(files.out, 'utf8'))).toEqual(JSON.parse(JSON.stringify(result)));
     const table = (await readFile(files.csv, 'utf8')).trim().split('\n');
     expect(table.length).toBe(1 + result.rows.length);
-    expect(table[0]).toMatch(/^shape,mask,variant,direction,storage,sizes,wall.median,/);
+    expect(table[0]).toMatch(/^shape,mask,variant,direction,storage,name,time.median,/);
     expect(table[1]).toMatch(/^"B=1,T=40\+9\+7,H=2\/1,D=16",dense,default,forward,f32,/);
-    expect(csv(result)).toBe(`${table.join('\n')}\n`);
     const page = await readFile(files.report, 'utf8');
-    expect(page.match(/<svg/g)!.length).toBe(2);
+    expect(page).toMatch(/<h1>Attention, B=1,T=40\+9\+7,H=2\/1,D=16: dense, joint, insulation/);
+    expect(page.match(/<svg role/g)!.length).toBe(2);
     expect(page.match(/<tr>/g)!.length).toBe(2 + result.rows.length);
     expect(page).not.toMatch(/NaN|undefined|Infinity|https?:\/\/(?!www\.w3\.org)/);
 
     const text = lines.join('\n');
     for (const row of result.rows) expect(text).toContain(row.mask);
-    const twice = structuredClone(result) as unknown as { rows: { wall: { median: number } }[] };
-    for (const { wall } of twice.rows) wall.median *= 2;
-    const compared = comparisonLines(twice as never, result);
-    expect(compared.filter((line) => / 0\.500 +1\.00 +0\.500 /.test(line)).length).toBe(result.rows.length);
-    await writeFile(files.out, JSON.stringify({ ...result, rows: result.rows.slice(1) }));
-    const again = await run({
-      shape,
-      mask: ['joint'],
-      variant: ['default'],
-      direction: ['forward'],
-      timer: 'wall',
-      compare: files.out,
-    });
-    expect(again.lines.join('\n')).toContain('rows of this run that the earlier one lacks: 1');
+    const above = { ...result, rows: [{ ...result.rows[0], percentOfRoof: 130, bound: 'memory' as const }] };
+    expect(footnotes(above)[0]).toContain('* above the roof, limited by memory: operands stay in a cache');
+  });
+
+  test('an own mask has an unfused partner; an interrupted run keeps what it has', async () => {
+    const abort = new AbortController();
+    const csv = join(folder, 'interrupted.csv');
+    const own = { shape: ['T=40,H=1,D=16'], mask: ['q - k < 8 && q >= k'], csv };
+    const values = { ...own, direction: ['forward' as const], rounds: 5, timer: 'wall' as const };
+    const { json } = await runCommand(benchAttention, { ...values, rounds: 2 });
+    const rows = (json as AttentionRun).rows.filter(({ mask }) => mask === own.mask[0]);
+    expect(rows.map(({ variant }) => variant)).toEqual(['default', 'unfused']);
+    expect(rows[0].flops).toBe(rows[1].flops);
+    class Interrupting extends Progress {
+      override count(what: string): void {
+        if (what.startsWith('round 1')) abort.abort();
+      }
+    }
+    const result = await runCommand(benchAttention, values, { progress: new Interrupting(), signal: abort.signal });
+    const stopped = result.json as AttentionRun;
+    expect([result.status, stopped.ended, stopped.rows[0].time.rounds]).toEqual([130, 'interrupted', 1]);
+    expect((await readFile(csv, 'utf8')).trim().split('\n')).toHaveLength(1 + stopped.rows.length);
   });
 
   const ownTitle = (variants: string[]) =>
@@ -199,34 +242,32 @@ describe('insula bench attention', () => {
   longTest(ownTitle(['default', 'base-128']), () => checkOwn(['default', 'base-128']));
 
   async function checkOwn(variants: string[]): Promise<void> {
-    const { rows } = await runAttention(device, {
+    const options = {
       shapes: ['T=40,H=1,D=16'],
       masks: ['q - k < 8 && q >= k'],
       score: { score: 'score * 0.5', derivative: '0.5' },
       variants,
-      directions: ['backward'],
-      storages: ['bf16'],
-      rounds: 3,
-      seconds: 1,
+      directions: ['backward'] as const,
+      storages: ['bf16'] as const,
       profile: device.features.has('timestamp-query'),
       tuned: [],
-    });
+    };
+    const { rows } = await runAttention(device, options, { rounds: 3, seconds: 60 });
     expect(new Set(rows.map(keyText)).size).toBe(2 * variants.length);
     expect(rows.filter(({ mask }) => mask === 'q - k < 8 && q >= k').length).toBe(variants.length);
     const [shipped] = attentionVariants(device, { entry: 'backwardQuery', dtype: 'bf16', headDimension: 16 });
-    for (const { dispatches, gpu, variant } of rows.filter(() => device.features.has('timestamp-query'))) {
+    for (const { dispatches, variant } of rows.filter(() => device.features.has('timestamp-query'))) {
       const together = variant === 'default' && shipped === 'software';
       expect(dispatches.map(({ label }) => label.split(' ').at(-1))).toEqual(
         expect.arrayContaining(['delta', ...(together ? ['backward'] : ['backwardQuery', 'backwardKeyValue'])]),
       );
-      expect(gpu!.median).toBeGreaterThan(0);
     }
     useAttentionVariants(device, []);
   }
 
   test.each([
     ['--timer sun', '--timer sun: there is no "sun"; there are gpu, wall'],
-    ['--rounds 2', '--rounds 2: expected an integer from 3'],
+    ['--rounds 0', '--rounds 0: expected an integer from 1'],
     ['--score score', '--score changes nothing without --derivative'],
     ['--derivative 1', '--derivative changes nothing without --score'],
     ['--direction up', '--direction up: there is no "up"; there are forward, backward, both'],
@@ -238,7 +279,10 @@ describe('insula bench attention', () => {
   });
 
   test.each<[Values, string]>([
-    [{ compare: '/nowhere/before.json' }, '/nowhere/before.json: cannot open it: no such file or folder'],
+    [
+      { compare: '/nowhere/before.json' },
+      '--compare /nowhere/before.json: no file, no folder and no commit of that name',
+    ],
     [{ shape: ['T=8,H=1,D=4'], variant: ['quick'] }, '--variant quick: no kernel of that name'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['q +'] }, 'mask, line 1'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['joint'] }, '--mask joint: shape B=1,T=8,H=1/1,D=4 has one block'],

@@ -2,13 +2,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { besideTraining } from '../../bench/data/beside-training.ts';
 import { benchData } from '../../cli/bench-data.ts';
 import { writeLeRobot } from '../../model/data/index.ts';
 import { source } from '../data/lerobot-files.ts';
-import { testDevice } from '../support/devices.ts';
 import { runCommand } from '../support/run-command.ts';
-import { syntheticDataset } from '../support/synthetic-dataset.ts';
 
 test('insula bench data: a row for numbers and one with images', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'insula-bench-data-'));
@@ -18,22 +15,16 @@ test('insula bench data: a row for numbers and one with images', async () => {
     const { json, lines } = await runCommand(benchData, values);
     expect(json.dataset).toMatch(/^LeRobot data set, version 3\.0: 3 episodes, 13 steps at 20 Hz, cameras top, wrist/);
     expect(json.rows.map(({ what }) => what)).toEqual(['actions and states', 'and 2 images of 16 x 16']);
-    for (const { samplesPerSecond, longestBatch } of json.rows) {
+    for (const { samplesPerSecond, batch } of json.rows) {
       expect(samplesPerSecond).toBeGreaterThan(0);
-      expect(longestBatch).toBeGreaterThan(0);
+      expect(batch.max).toBeGreaterThanOrEqual(batch.p50);
     }
     expect(lines.length).toBe(4);
     await expect(runCommand(benchData, { ...values, cameras: [] })).rejects.toThrow(
       'bench data: --size 16: no images are read of "own"; leave it out',
     );
+    await expect(runCommand(benchData, {})).rejects.toThrow('bench data: name a data set with --data FOLDER');
   } finally {
     await rm(folder, { recursive: true });
   }
-});
-
-test('training steps on streamed batches and on one held batch are timed', async () => {
-  const dataset = syntheticDataset({ images: false });
-  const listener = { note: () => {} };
-  const beside = await besideTraining(await testDevice('normal'), dataset, { batch: 4, seconds: 0.1 }, listener);
-  for (const value of Object.values(beside)) expect(value).toBeGreaterThan(0);
 });

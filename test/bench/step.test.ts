@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { runStepBench } from '../../bench/step/run.ts';
-import { comparisonLines, stepLines } from '../../bench/step/text.ts';
+import { stepLines } from '../../bench/step/text.ts';
 import { benchStep } from '../../cli/bench-step.ts';
 import { inspect } from '../../cli/inspect.ts';
 import { readOptions } from '../../cli/options.ts';
@@ -14,14 +14,14 @@ import { runCommand } from '../support/run-command.ts';
 const sizes = { preset: 'nano', batch: 2, prompt: 20, target: 5, horizon: 4 };
 
 describe('insula bench step', () => {
-  test('figures that agree with each other, and a comparison with itself', async () => {
+  test('figures that agree with each other', async () => {
     const device = await testDevice('normal');
-    const options = { systems: ['knowledge-insulation', 'pi0'], rounds: 3, seconds: 1, ...sizes };
-    const result = await runStepBench(device, options, () => {});
+    const options = { systems: ['knowledge-insulation', 'pi0'], ...sizes };
+    const result = await runStepBench(device, options, { rounds: 3, seconds: 60 });
     const [insulated, pi0] = result.rows;
     expect([insulated.tokens, pi0.tokens]).toEqual([2 * (20 + 5 + 4), 2 * (20 + 1 + 4)]);
     expect(insulated.tokensPerSecond / insulated.samplesPerSecond).toBeCloseTo(29, 6);
-    expect(insulated.gigaflops).toBeCloseTo((1000 * insulated.gigaflop) / insulated.wall.median, 6);
+    expect(insulated.gigaflops).toBeCloseTo((1000 * insulated.gigaflop) / insulated.time.median, 6);
     expect(insulated.arenaBytes).toBeGreaterThanOrEqual(insulated.lowerBoundBytes);
     expect(insulated.arenaBytes).toBeLessThanOrEqual(1.25 * insulated.lowerBoundBytes);
     expect(insulated.pipelines).toBeLessThanOrEqual(80);
@@ -30,9 +30,7 @@ describe('insula bench step', () => {
     expect(insulated.kernels.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(timed ? 1 : 0, 6);
     expect(insulated.attention !== null).toBe(timed);
     expect(stepLines(result).join('\n')).toContain('knowledge-insulation');
-    const compared = comparisonLines(result, result).filter((line) => /ms a step|host ms/.test(line));
-    expect(compared.map((line) => line.trim().split(/ +/).slice(-2))).toEqual(compared.map(() => ['1.00', 'no']));
-    expect(compared).toHaveLength(4);
+    expect(insulated.name).toBe('knowledge-insulation | batch 2, horizon 4, preset nano, prompt 20, target 5');
   });
 
   test('a system, a preset and a run that are not there are refused', async () => {

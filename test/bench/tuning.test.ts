@@ -15,7 +15,7 @@ import {
   tuningPath,
 } from '../../bench/measure/tuning.ts';
 import { benchTune } from '../../cli/bench-tune.ts';
-import type { Device } from '../../engine/index.ts';
+import { type Device, openDevice } from '../../engine/index.ts';
 import {
   attentionVariant,
   attentionVariants,
@@ -38,18 +38,19 @@ afterAll(() => rm(folder, { recursive: true }));
 
 /** What `insula bench attention --tune` does with a device. */
 async function tune(own: Device, path: string, places: Parameters<typeof attentionCandidates>[1]): Promise<Tuning> {
-  const attention = await choose(own, attentionCandidates(own, places), { rounds: 3, seconds: 1 });
+  const attention = await choose(own, attentionCandidates(own, places), { rounds: 3, seconds: 60 });
   return keepTuning(own, path, { attention, matmul: [] });
 }
 
 describe('tuning', () => {
   const by = { milliseconds: { 'base-128': 1 }, sizes: 'T=8', date: '2026-01-01', commit: 'unknown' };
-  const wall = (median: number) => ({ median, lowerQuartile: median - 1, upperQuartile: median + 1, rounds: 3 });
 
-  test('another variant is chosen if its quartiles lie apart from those of the shipped one', () => {
-    const of = (...medians: number[]) => best(medians.map((median, i) => ({ variant: String(i), wall: wall(median) })));
-    expect(of(10, 9, 20)).toBe('0');
+  test('another variant is chosen if it is faster than the shipped one beyond doubt', () => {
+    const around = (median: number) => Array.from({ length: 9 }, (_, i) => median + (i % 3) - 1);
+    const of = (...medians: number[]) => best(medians.map((median, i) => ({ variant: `${i}`, times: around(median) })));
+    expect(of(10, 9.9, 20)).toBe('0');
     expect(of(10, 7, 5)).toBe('2');
+    expect(best([10, 5].map((time, i) => ({ variant: `${i}`, times: [time, time] })))).toBe('0'); // too few rounds
   });
 
   test('measured, kept, read and taken; choices for other head dimensions stay', async () => {
@@ -88,7 +89,7 @@ describe('tuning', () => {
       expertHidden: 32,
     };
     using products = new ProductCandidates(device, [{ ...model, ...small, heads: 2, headDimension: 8 }], ['f32']);
-    const matmul = await choose(device, products.all.slice(0, 2), { rounds: 3, seconds: 1 });
+    const matmul = await choose(device, products.all.slice(0, 2), { rounds: 3, seconds: 60 });
     for (const choice of matmul) {
       // On a software adapter those that were made for it.
       expect(matmulVariants(device, choice)).toEqual(expect.arrayContaining(Object.keys(choice.milliseconds)));
@@ -122,6 +123,28 @@ describe('tuning', () => {
     const first = { format: 'insula tuning 1', adapter: floor.description, attention: [choice] };
     await writeFile(path, JSON.stringify(first));
     expect((await findTuning(floor, path)).tuning).toEqual({ ...first, format: 'insula tuning 2', matmul: [] });
+  });
+
+  test('a file of experimental features, if it is named, opens the device with them', async ({ skip }) => {
+    const path = join(folder, 'experimental.json');
+    const experimental = await openDevice({ adapter: 'null', experimental: true }).catch(() => null);
+    if (!experimental) return skip('this build of Dawn has no subgroup matrices');
+    const empty = { attention: [], matmul: [] };
+    await keepTuning(experimental, path, empty);
+    experimental.close();
+    const opened = async (named: string, own = { floor: false }) => {
+      const { device } = await openTunedDevice({ adapter: 'null', tuning: named, ...own }, () => {});
+      device.close();
+      return device.features.has('chromium-experimental-subgroup-matrix');
+    };
+    expect(await opened(path)).toBe(true);
+    expect(await opened(path, { floor: true })).toBe(false);
+    const plain = join(folder, 'plain.json');
+    await writeFile(plain, JSON.stringify({ format: 'insula tuning 2', adapter: experimental.description, ...empty }));
+    expect(await opened(plain)).toBe(false);
+    await expect(runCommand(benchTune, { tune: true, experimental: true })).rejects.toThrow(
+      '--experimental: name a file with --tuning',
+    );
   });
 
   test('files of another adapter, with unknown variants, broken or missing are refused', async () => {

@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { WORLD_HASH } from '../../bench/tabletop/hash.ts';
+import { WORLD_HASH } from '../../bench/tabletop/world.ts';
 import { chromiumMissing, chromiumPath, openPage, type PageError, type PageResult, type PageTask } from './chromium.ts';
 import { Results } from './results.ts';
 import { type TrainingFigures, trainingFigures } from './training-pass.ts';
@@ -61,7 +61,7 @@ describe.skipIf(!opened)(`in Chromium${chromiumMissing}`, () => {
   });
 
   test("the tabletop world's episodes are node's to the last bit", async () => {
-    expect(await opened!.call('bench/tabletop/hash.ts', 'worldHash')).toBe(WORLD_HASH);
+    expect(await opened!.call('test/support/world-hash.ts', 'worldHash')).toBe(WORLD_HASH);
   });
 
   test('a training pass with backward gives the losses and gradients of node', async () => {

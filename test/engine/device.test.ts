@@ -112,11 +112,11 @@ describe('dispatch', () => {
     const shape = device.memory.uniform(16, 'shape');
     device.gpu.queue.writeBuffer(shape, 0, new Uint32Array([4]));
     const entries = [shape, x.buffer, y.buffer].map((buffer, binding) => ({ binding, resource: { buffer } }));
-    const group = device.gpu.createBindGroup({ layout: vectors.getBindGroupLayout(0), entries });
+    const group = device.gpu.createBindGroup({ layout: vectors.groupLayout, entries });
     // WebGPU refuses a bind group of another layout.
     device.submit('copying', (encoder) => {
       const pass = encoder.beginComputePass();
-      pass.setPipeline(numbers);
+      pass.setPipeline(numbers.compiled);
       pass.setBindGroup(0, group);
       pass.dispatchWorkgroups(4);
       pass.end();

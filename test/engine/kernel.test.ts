@@ -109,6 +109,23 @@ describe('specialise', () => {
     expect(specialise(kernel, { enable: 'f16' })).toBe(`enable f16; ${source}`);
   });
 
+  test('the op parameters become immediates where they fit, and entry points have the size of their subgroups', () => {
+    const target = { immediateBytes: 16, subgroupSizeControl: true };
+    const changed = (fields: string, sized = {}) => {
+      const text = `struct Shape { ${fields} }
+@group(0) @binding(0) var<uniform> shape: Shape;
+@compute @workgroup_size(8) fn forward() { }`;
+      return specialise(parseKernel('example', text), sized, target).split('\n');
+    };
+    expect(changed('a: u32, b: f32, c: i32, d: u32')[1]).toBe('var<immediate> shape: Shape;');
+    expect(changed('a: u32, b: f32, c: i32, d: u32, e: u32')[1]).toBe(
+      '@group(0) @binding(0) var<uniform> shape: Shape;',
+    );
+    const [first, , last] = changed('a: u32', { enable: 'f16', subgroupSize: 8 });
+    expect(first).toBe('enable f16, subgroups, subgroup_size_control; struct Shape { a: u32 }');
+    expect(last).toBe('@subgroup_size(8) @compute @workgroup_size(8) fn forward() { }');
+  });
+
   test('what is no parameter, or no number', () => {
     expect(() => specialise(kernel, { FIXED: 4 })).toThrow(
       "kernel example: 'FIXED' is not a parameter; it has THREADS, SLOPE, Word, unpack",

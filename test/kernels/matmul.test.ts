@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { backward, type Device, parameter, tensor, zeroTensor } from '../../engine/index.ts';
+import { backward, type Device, parameter, tensor, withoutTape, zeroTensor } from '../../engine/index.ts';
 import {
+  blockLinear,
   cast,
+  gatedMlp,
   type MatmulChoice,
   type MatmulKey,
   matmul,
@@ -10,6 +12,7 @@ import {
   matmulVariants,
   useMatmulVariants,
 } from '../../kernels/index.ts';
+import { matmulLaunch, splitsOf } from '../../kernels/matmul-variants.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import { checkOperation, runOnce, storageTolerance } from '../support/check-operation.ts';
 import { describeOnDevices, fewerSizes, testDevice } from '../support/devices.ts';
@@ -163,11 +166,11 @@ describeOnDevices('matmul in other storage', (device) => {
 });
 
 describe('matmul variants', () => {
-  const choicesOf = (variant: string): MatmulChoice[] =>
+  const choicesOf = (variant: string, form: Partial<MatmulKey> = {}): MatmulChoice[] =>
     [false, true]
       .flatMap((transposeA) => [false, true].map((transposeB) => ({ transposeA, transposeB })))
       .flatMap((transposes) =>
-        matmulSizes.map((size) => ({ a: 'f32', b: 'f32', sides: 1, size, ...transposes }) as const),
+        matmulSizes.map((size) => ({ a: 'f32', b: 'f32', sides: 1, size, ...transposes, ...form }) as const),
       )
       .map((key) => ({ ...key, variant }));
   const key: MatmulKey = { a: 'f32', b: 'f32', transposeA: false, transposeB: false, sides: 1, size: 'large' };
@@ -213,7 +216,38 @@ describe('matmul variants', () => {
     }
   });
 
-  test('a device without features has the base kernel alone, with a tile for each class of sizes; an unknown one is named', async () => {
+  test('every tile gives the same bits where the depth is not split: rows of a sequence, dual products, other storage', async () => {
+    const device = await testDevice('floor');
+    const of = (dtype: 'f16' | 'bf16', seed: number, ...shape: number[]) =>
+      tensor(device, normals(count(shape), seed), shape, { dtype });
+    const layout = [
+      { input: 0, length: 5 },
+      { input: 1, length: 50 },
+      { input: 0, length: 22 },
+    ];
+    const products = {
+      1: () => {
+        const x = [of('bf16', 1, 2, 27, 36), of('bf16', 2, 2, 50, 36)];
+        return blockLinear(x, [of('f16', 3, 76, 36), of('f16', 4, 76, 36)], layout);
+      },
+      2: () => gatedMlp(of('f16', 1, 70, 36), of('bf16', 2, 76, 36), of('bf16', 3, 76, 36), of('bf16', 4, 36, 76)),
+    };
+    try {
+      for (const sides of [1, 2] as const) {
+        const form = { a: sides === 1 ? 'bf16' : 'f16', b: sides === 1 ? 'f16' : 'bf16', sides } as const;
+        const outputs = new Set<string>();
+        for (const variant of matmulVariants(device, { ...key, ...form })) {
+          useMatmulVariants(device, choicesOf(variant, form));
+          outputs.add(String(await runOnce(device, () => withoutTape(device, products[sides]))));
+        }
+        expect(outputs.size).toBe(1);
+      }
+    } finally {
+      useMatmulVariants(device, []);
+    }
+  });
+
+  test('a device without features has the base kernel alone, with a tile for each class of sizes and width of subgroups; an unknown one is named', async () => {
     const device = await testDevice('floor');
     expect(matmulSizes.map((size) => matmulVariant(device, { ...key, size }))).toEqual([
       'base-64x64-8x4',
@@ -222,6 +256,13 @@ describe('matmul variants', () => {
       'base-64x16-4x4',
     ]);
     expect(matmulVariants(device, { ...key, sides: 2 }).every((name) => name.endsWith('x8'))).toBe(true);
+    const withSubgroups = (...value: number[]): Device => Object.create(device, { subgroupSizes: { value } });
+    const large = (own: Device) => ([1, 2] as const).map((sides) => matmulVariant(own, { ...key, sides }));
+    expect(large(withSubgroups(32, 64))).toEqual(['base-64x64-8x8', 'base-64x64-8x8']);
+    expect(large(withSubgroups(64, 64))).toEqual(['base-64x64-8x4', 'base-64x64-4x8']);
+    // Few tiles share a short depth, and more of them a long one.
+    const splits = (tiles: number, depth: number) => splitsOf(matmulLaunch(withSubgroups(32, 64), key), tiles, depth);
+    expect([splits(64, 1024), splits(288, 2048), splits(288, 16384), splits(2304, 16384)]).toEqual([4, 1, 4, 1]);
     expect(() => useMatmulVariants(device, [{ ...key, variant: 'software' }])).toThrow(
       "useMatmulVariants: large products of f32 and f32: no variant 'software' on this device; it has base-64x64-8x4",
     );

@@ -19,7 +19,8 @@ const encoding = new Encoding(seeingEncoding);
 
 test('a linear probe is the solution of its normal equations', () => {
   // x = 0, 1, 2, 3; the ridge is 1e-3 times the mean of the sums of squares of x and of the bias, (14 + 4) / 2.
-  const probe = fitLinearProbe({ features: Float32Array.of(0, 1, 2, 3), classes: [0, 0, 1, 1] }, 2);
+  const points = [0, 1, 2, 3].map((x) => ({ features: Float32Array.of(x), label: x < 2 ? 0 : 1 }));
+  const probe = fitLinearProbe(points, 2);
   const slope = (4 * 5 - 6 * 2) / (4 * (14 + 0.009) - 6 * 6);
   expect(probe[1][0]).toBeCloseTo(slope, 12);
   expect(probe[1][1]).toBeCloseTo((2 - 6 * slope) / 4, 12);
@@ -28,21 +29,28 @@ test('a linear probe is the solution of its normal equations', () => {
 
 test('a linear probe separates classes that a line separates, and no others', () => {
   const around = (seed: number, count: number) => {
-    const classes = Array.from({ length: count }, (_, i) => i % 3);
     const middles = [
       [5, 0, 1],
       [0, 5, 1],
       [-5, -5, 1],
     ];
     const noise = normals(count * 3, seed);
-    return { features: noise.map((own, i) => own / 2 + middles[classes[Math.floor(i / 3)]][i % 3]), classes };
+    return Array.from({ length: count }, (_, i) => {
+      const features = Float32Array.from(middles[i % 3], (middle, at) => noise[3 * i + at] / 2 + middle);
+      return { features, label: i % 3 };
+    });
   };
   const probe = fitLinearProbe(around(1, 60), 3);
   const others = around(2, 90);
   expect(probeAccuracy(probe, others)).toBe(1);
-  expect(probeAccuracy(probe, { ...others, classes: others.classes.map((own) => (own + 1) % 3) })).toBe(0);
+  expect(
+    probeAccuracy(
+      probe,
+      others.map(({ features, label }) => ({ features, label: (label + 1) % 3 })),
+    ),
+  ).toBe(0);
   // Exclusive or: no line is right about more than three of four.
-  const corners = { features: Float32Array.of(0, 0, 0, 1, 1, 0, 1, 1), classes: [0, 1, 1, 0] };
+  const corners = [0, 1, 2, 3].map((i) => ({ features: Float32Array.of(i >> 1, i & 1), label: (i >> 1) ^ (i & 1) }));
   expect(probeAccuracy(fitLinearProbe(corners, 2), corners)).toBeLessThan(1);
 });
 

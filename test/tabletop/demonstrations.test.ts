@@ -6,21 +6,14 @@ import { demonstrations } from '../../bench/tabletop/demonstrations.ts';
 import { recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
 import { makeScene } from '../../bench/tabletop/make-scene.ts';
 import { episodeSeed, nameOf, type SceneSettings, tasks } from '../../bench/tabletop/scene.ts';
-import { inWorkers } from '../../bench/tabletop/workers-node.ts';
+import { inWorkers } from '../../bench/tabletop/workers.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
-import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
 
 async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'insula-tabletop-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   return folder;
-}
-
-async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const list: T[] = [];
-  for await (const item of items) list.push(item);
-  return list;
 }
 
 function warnings(): string[] {
@@ -89,18 +82,17 @@ describe('demonstrations', () => {
   it('are the same, in the same order, by one thread and by several', async () => {
     const scenes = tasks.map((task) => ({ task, variation: 'rich' as const }));
     // So strong pushes make some attempts fail.
-    const settings = { episodes: 4, seed: 2, disturbance: 0.025, scenes };
-    const made = (threads: number) => all(inWorkers({ name: 'demonstration', settings }, settings.episodes, threads));
+    const settings = { seed: 2, pushes: 0.025, scenes };
+    const made = (threads: number) => inWorkers('attempt', settings, 4, {}, threads);
     const [alone, together] = await Promise.all([1, 3].map(made));
-    expect(alone).toContain(null);
-    expect(alone.filter((recording) => recording !== null).length).toBe(4);
+    expect(alone.length).toBe(4);
+    expect(alone[3].seed).not.toBe(episodeSeed('training', 2, 3));
     expect(together).toEqual(alone);
   });
 
   it('of a worker that fails are an error in one line', async () => {
     const scenes = [{ task: 'juggle', variation: 'simple' }] as unknown as SceneSettings[];
-    const settings = { episodes: 2, seed: 0, disturbance: 0, scenes };
-    const made = all(inWorkers({ name: 'demonstration', settings }, 2, 2));
+    const made = inWorkers('attempt', { seed: 0, scenes }, 2, {}, 2);
     await expect(made).rejects.toThrow(/^a worker of the tabletop world: .+$/);
   });
 
@@ -159,14 +151,5 @@ describe('demonstrations', () => {
     const dataset = await demonstrations({ episodes: 1, cacheFolder });
     expect(dataset.episodes.length).toBe(1);
     expect(warned).toContainEqual(expect.stringContaining('demonstrations are not cached'));
-  });
-
-  it('refuse a wrong setting in one line', async () => {
-    await expect(demonstrations({ episodes: 0 })).rejects.toThrow('demonstrations: 0 episodes is not a whole number');
-    await expect(demonstrations({ episodes: 1, seed: 0.5 })).rejects.toThrow('seed 0.5 is not a whole number');
-    await expect(demonstrations({ episodes: 1, disturbance: Number.NaN })).rejects.toThrow('a disturbance of NaN m');
-    const hopeless = demonstrations({ episodes: 1000, disturbance: 0.05 });
-    await expect(hopeless).rejects.toThrow(InputError);
-    await expect(hopeless).rejects.toThrow('use a smaller disturbance');
   });
 });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Demonstrator } from '../../bench/tabletop/demonstrator.ts';
-import { Disturbance } from '../../bench/tabletop/disturbance.ts';
+import { disturbance } from '../../bench/tabletop/disturbance.ts';
 import { MAXIMUM_STEPS, recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
 import { episodeSeed, tasks } from '../../bench/tabletop/scene.ts';
 import { TabletopWorld } from '../../bench/tabletop/world.ts';
@@ -30,7 +30,7 @@ describe('the demonstrator', () => {
       [task, 0, 0.97],
       [task, 0.012, 0.85],
     ]) as [WorldTask, number, number][],
-  )('does "%s" in scenes of every kind, pushed by %d m, in at least %d of them', (task, disturbance, least) => {
+  )('does "%s" in scenes of every kind, pushed by %d m, in at least %d of them', (task, pushes, least) => {
     // Variations of the look alone do not change what happens.
     const variations = ['simple', 'rich', 'pairs', 'distractors'] as const;
     const scenes = 48;
@@ -39,9 +39,9 @@ describe('the demonstrator', () => {
       const seed = episodeSeed('training', 6, index);
       world.reset(seed, { task, variation: variations[index % variations.length] });
       const demonstrator = new Demonstrator(world);
-      const pushes = new Disturbance(seed, disturbance);
+      const pushed = disturbance(seed, pushes);
       for (let step = 0; step < MAXIMUM_STEPS && !world.success(); step++)
-        world.step(pushes.push(demonstrator.action(), step));
+        world.step(pushed(demonstrator.action(), step));
       if (world.success()) {
         successes++;
         expect(world.stageScore()).toBe(1);

@@ -73,8 +73,8 @@ describe('questions about a frame', () => {
       for (const { kind, prompt, answer, scene } of [...asked(settings, 'shape'), ...asked(settings, 'colour')]) {
         if (kind === 'count') continue;
         const [, given] = /the (\w+) object|the (\w+)\?/.exec(prompt)!.filter((part) => part !== undefined);
-        const fitting = scene.objects.filter(({ colour, shape }) => (kind === 'shape' ? colour : shape) === given);
-        expect(fitting.map(({ colour, shape }) => (kind === 'shape' ? shape : colour))).toEqual([answer]);
+        const fitting = scene.objects.filter(({ colour, noun }) => (kind === 'shape' ? colour : noun) === given);
+        expect(fitting.map(({ colour, noun }) => (kind === 'shape' ? noun : colour))).toEqual([answer]);
       }
       for (const { prompt, answer, things } of asked(settings, 'side')) {
         expect(prompt).toContain(things.fixtures[0].noun);

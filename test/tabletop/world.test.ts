@@ -1,9 +1,9 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { WORLD_HASH, worldHash } from '../../bench/tabletop/hash.ts';
 import { makeScene } from '../../bench/tabletop/make-scene.ts';
 import { actionRange, episodeSeed } from '../../bench/tabletop/scene.ts';
-import { TabletopWorld } from '../../bench/tabletop/world.ts';
+import { TabletopWorld, WORLD_HASH } from '../../bench/tabletop/world.ts';
 import { worldInstructions } from '../../tokenizers/world-language.ts';
+import { worldHash } from '../support/world-hash.ts';
 
 async function makeWorld(): Promise<TabletopWorld> {
   const world = await TabletopWorld.create();
@@ -19,9 +19,9 @@ describe('scenes', () => {
     for (const scene of scenes) {
       expect(new Set(scene.objects.map((object) => object.colour)).size).toBe(scene.objects.length);
       expect(new Set(scene.fixtures.map((bin) => bin.colour)).size).toBe(2);
-      const { colour, shape } = scene.objects[scene.object];
+      const { colour, noun } = scene.objects[scene.object];
       for (const instruction of scene.instructions) {
-        expect(instruction).toContain(`the ${colour} ${shape} `);
+        expect(instruction).toContain(`the ${colour} ${noun} `);
         expect(instruction.endsWith(`the ${scene.fixtures[scene.fixture].colour} bin`)).toBe(true);
       }
     }
@@ -33,7 +33,7 @@ describe('scenes', () => {
     expect(different((scene) => scene.object)).toBe(3);
     expect(different((scene) => scene.fixture)).toBe(2);
     expect(different((scene) => scene.paraphrase)).toBe(3);
-    expect(different((scene) => scene.objects[scene.object].shape)).toBe(3);
+    expect(different((scene) => scene.objects[scene.object].noun)).toBe(3);
     expect(different((scene) => `${scene.objects[scene.object].colour} ${scene.fixtures[scene.fixture].colour}`)).toBe(
       16,
     );

@@ -1,12 +1,6 @@
-import { recordEpisode } from './episode-recorder.ts';
-import { episodeSeed, type SceneSettings, tasks } from './scene.ts';
-import { TabletopWorld } from './world.ts';
-
-/**
- * The value of `worldHash()`, the same in every JavaScript engine. Any change to the scenes, the physics, the camera or
- * the demonstrator changes it: then the new value belongs here, and cached demonstrations are made again.
- */
-export const WORLD_HASH = '0461591450a53cfa13ca1aebefd78b4e3959378854780853acc9d60b8e4f8784';
+import { recordEpisode } from '../../bench/tabletop/episode-recorder.ts';
+import { episodeSeed, type SceneSettings, tasks } from '../../bench/tabletop/scene.ts';
+import { TabletopWorld } from '../../bench/tabletop/world.ts';
 
 /** The number of episodes of every task, simple and rich, that the hash covers. */
 const EPISODES = 3;
@@ -38,7 +32,7 @@ export async function worldHash(): Promise<string> {
 }
 
 /** Bytes in hexadecimal, two digits each. */
-export function hexadecimal(bytes: ArrayBuffer): string {
+function hexadecimal(bytes: ArrayBuffer): string {
   return Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 

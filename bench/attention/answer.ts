@@ -1,0 +1,120 @@
+/** The answer of `insula bench attention`: which variant to take for each shape, mask and direction, and how sure that is. */
+
+import type { Bound } from '../measure/roofline.ts';
+import type { Timed } from '../measure/run.ts';
+import { LEAST_VALUES, pairedRatio, type Ratio, SAME } from '../measure/statistics.ts';
+import { digits, groupBy } from '../measure/table.ts';
+import type { RowKey } from './rows.ts';
+
+/** What the answer needs to know of a row. */
+type AnsweredRow = RowKey & Timed & { readonly percentOfRoof: number; readonly bound: Bound };
+
+/** What a case is, without the variant. */
+const caseText = ({ shape, mask, direction, storage }: RowKey) => [shape, mask, direction, storage].join(' | ');
+
+/** The rows that differ in nothing but the variant, the fastest first. */
+function cases(rows: readonly AnsweredRow[]): AnsweredRow[][] {
+  const all = groupBy(rows, caseText);
+  return [...all.values()].map((own) => [...own].sort((a, b) => a.time.median - b.time.median));
+}
+
+/** Whether more rounds would change no answer: in each case one variant is faster than every other, or as fast as it. */
+export function settledBy(keys: readonly RowKey[]): (times: readonly (readonly number[])[]) => boolean {
+  const groups = [...groupBy(keys.entries(), ([, key]) => caseText(key)).values()].filter(({ length }) => length > 1);
+  return (times) => {
+    if (groups.length === 0) return times[0].length >= 2 * LEAST_VALUES;
+    return groups.every((group) => {
+      const own = group.map(([i]) => times[i]);
+      return own.some((best) => own.every((other) => other === best || decided(pairedRatio(other, best))));
+    });
+  };
+}
+
+const decided = (ratio: Ratio | null) => ratio !== null && (ratio.low > 1 || isSame(ratio));
+const isSame = ({ low, high }: Ratio) => low > 1 / (1 + SAME) && high < 1 + SAME;
+
+interface Verdict {
+  readonly best: AnsweredRow;
+  /** The next variant, and how many times as long it takes; null for a single variant. */
+  readonly next: { readonly row: AnsweredRow; readonly ratio: Ratio | null } | null;
+}
+
+function verdictOf([best, next]: readonly AnsweredRow[]): Verdict {
+  return { best, next: next ? { row: next, ratio: pairedRatio(next.times, best.times) } : null };
+}
+
+/** What is known of a case: that the best is faster beyond doubt, as fast as the next, not decided, or seen in too few rounds. */
+type Outcome = 'sure' | 'equal' | 'open' | 'few' | 'alone';
+
+function outcomeOf({ next }: Verdict): Outcome {
+  if (!next) return 'alone';
+  if (!next.ratio) return 'few';
+  if (next.ratio.low > 1) return 'sure';
+  return isSame(next.ratio) ? 'equal' : 'open';
+}
+
+/** One line for the whole run, and one for each shape, direction, storage and outcome. */
+export function answerLines(rows: readonly AnsweredRow[]): string[] {
+  const verdicts = cases(rows).map(verdictOf);
+  const compared = verdicts.filter(({ next }) => next);
+  const lines = [...groupBy(verdicts, groupText).values()].map(lineOf);
+  if (compared.length === 0)
+    return ['one variant of each case was measured; --variant default,unfused or all tells which to use:', ...lines];
+  const few = compared.filter((own) => outcomeOf(own) === 'few').length;
+  const better = compared.filter((own) => ['sure', 'few'].includes(outcomeOf(own)));
+  const wins = [...groupBy(better, ({ best }) => best.variant)].sort(([, a], [, b]) => b.length - a.length);
+  const counted = wins.map(([name, own]) => `${name} in ${own.length}`).join(', ');
+  const even = compared.length - better.length;
+  return [
+    `use ${counted === '' ? 'any variant' : counted} of ${compared.length} cases${even > 0 ? `; in ${even} no variant is faster beyond doubt` : ''}${few > 0 ? `; ${few} were seen in too few rounds to be sure: give more --seconds` : ''}:`,
+    ...lines,
+  ];
+}
+
+const groupText = (verdict: Verdict): string => {
+  const { best, next } = verdict;
+  const outcome = outcomeOf(verdict);
+  const pair = [best.variant, next?.row.variant ?? ''];
+  if (outcome === 'equal' || outcome === 'open') pair.sort();
+  return [best.shape, best.direction, best.storage, outcome, ...pair].join(' | ');
+};
+
+/** A group of verdicts that differ in the mask alone. */
+function lineOf(group: readonly Verdict[]): string {
+  const [{ best, next }] = group;
+  const masks = group.map((own) => own.best.mask).join(', ');
+  const storage = best.storage === 'f32' ? '' : `, ${best.storage}`;
+  const limits = limitText(group.map((own) => own.best));
+  const line = (use: string, how: string) =>
+    `  ${best.shape}, ${best.direction}${storage}: ${use} for ${masks}${how}; ${limits}`;
+  if (!next) return line(best.variant, '');
+  const outcome = outcomeOf(group[0]);
+  if (outcome === 'few') {
+    const times = group.map((own) => own.next!.row.time.median / own.best.time.median);
+    const rounds = `${best.times.length} rounds, not sure`;
+    return line(best.variant, `: ${rangeText(times)} x as fast as ${next.row.variant} in ${rounds}`);
+  }
+  const either = [best.variant, next.row.variant].sort();
+  // A group that is not decided is told in one direction, whichever variant was ahead for a mask.
+  const ratios = group.map(({ best, next }) =>
+    outcome === 'sure' || best.variant === either[0] ? next!.ratio! : inverse(next!.ratio!),
+  );
+  const interval = `99 %: ${digits(Math.min(...ratios.map(({ low }) => low)))} - ${digits(Math.max(...ratios.map(({ high }) => high)))}`;
+  const times = `${rangeText(ratios.map(({ ratio }) => ratio))} x`;
+  if (outcome === 'sure') return line(best.variant, `: ${times} as fast as ${next.row.variant} (${interval})`);
+  const what = outcome === 'equal' ? 'equally fast' : 'not decided';
+  return line(either.join(' or '), `, ${what}: ${either[1]} takes ${times} as long as ${either[0]} (${interval})`);
+}
+
+const inverse = ({ ratio, low, high }: Ratio): Ratio => ({ ratio: 1 / ratio, low: 1 / high, high: 1 / low });
+
+/** How far rows are from the roof, and what limits them. */
+function limitText(rows: readonly AnsweredRow[]): string {
+  const bounds = [...new Set(rows.map(({ bound }) => bound))].join(' and ');
+  return `${rangeText(rows.map(({ percentOfRoof }) => percentOfRoof))} % of the roof, limited by ${bounds}`;
+}
+
+function rangeText(values: readonly number[]): string {
+  const [least, most] = [digits(Math.min(...values)), digits(Math.max(...values))];
+  return least === most ? least : `${least} to ${most}`;
+}

@@ -1,0 +1,129 @@
+/** The envelope of every benchmark: rows with their times, known work measured beside them, and how the run went. */
+import * as v from 'valibot';
+import { readJsonFile } from '../../engine/files/json-schema.ts';
+import { type Device, InputError, quote } from '../../engine/index.ts';
+import type { Entrant } from './entrant.ts';
+import { type Provenance, provenance, provenanceFields } from './provenance.ts';
+import { type Budget, inRounds, type Rounds } from './rounds.ts';
+import { type Spread, spread } from './statistics.ts';
+import { type Timer, timers } from './work.ts';
+
+/** What was timed, and its milliseconds in each round. */
+export interface Timed {
+  readonly name: string;
+  readonly time: Spread;
+  readonly times: readonly number[];
+  /** Those of the other build, where the run was a comparison. */
+  readonly otherTimes?: readonly number[];
+}
+
+export interface Run<Row extends Timed> extends Provenance {
+  readonly format: string;
+  readonly options: object;
+  readonly timer: Timer;
+  readonly rows: readonly Row[];
+  /** Known work that says how fast the machine was meanwhile. */
+  readonly anchors: readonly Timed[];
+  /** Seconds until every row had run once, the most of them compilation; and of everything. */
+  readonly startSeconds: number;
+  readonly seconds: number;
+  readonly ended: Rounds['ended'];
+}
+
+/** What of a run a later one is compared with. */
+const timedSchema = v.object({ name: v.string(), times: v.pipe(v.array(v.number()), v.minLength(1)) });
+const savedFields = {
+  ...provenanceFields,
+  timer: v.picklist(timers),
+  rows: v.array(timedSchema),
+  anchors: v.array(timedSchema),
+};
+export type SavedRun = v.InferOutput<v.ObjectSchema<typeof savedFields, undefined>>;
+
+export const formatOf = (command: string) => `insula ${command} 2`;
+
+/** Reads a run that `command` saved with --out. @throws InputError if the file cannot be read or is not such a run */
+export function readSavedRun(path: string, command: string): Promise<SavedRun> {
+  const schema = v.object({ format: v.literal(formatOf(command)), ...savedFields });
+  return readJsonFile(path, schema, `a run that 'insula ${command} --out' saved`);
+}
+
+/** @throws InputError if a saved run is of another adapter or timer, or has none of the rows */
+function expectComparable(
+  { path, saved }: { readonly path: string; readonly saved: SavedRun },
+  adapter: string,
+  names: readonly string[],
+  timer: Timer,
+): void {
+  const { description } = saved.adapter;
+  if (description !== adapter)
+    throw new InputError(
+      `--compare ${path}: that run is of ${quote(description)}, but this adapter is ${quote(adapter)}`,
+    );
+  if (saved.timer !== timer)
+    throw new InputError(
+      `--compare ${path}: that run has ${saved.timer} times, this one ${timer}; give --timer ${saved.timer}`,
+    );
+  if (!names.some((name) => saved.rows.some((row) => row.name === name)))
+    throw new InputError(
+      `--compare ${path}: that run has none of these rows: it measured ${quote(saved.rows[0]?.name ?? 'nothing')}, this one ${quote(names[0])}; give the same options`,
+    );
+}
+
+interface Measurement<Row> {
+  readonly command: string;
+  readonly rows: readonly Entrant[];
+  readonly anchors: readonly Entrant[];
+  readonly options: object;
+  readonly timer?: Timer;
+  /** Makes the rows of those that have times. */
+  finish(rows: readonly Timed[], anchors: readonly Timed[]): Row[] | Promise<Row[]>;
+  /** Whether more rounds would change nothing, by the times of the rows. */
+  settled?(times: readonly (readonly number[])[]): boolean;
+}
+
+export interface RunBudget extends Budget {
+  /** A saved run that the run will be compared with. */
+  readonly before?: { readonly path: string; readonly saved: SavedRun };
+}
+
+/** Measures rows and anchors in the same rounds. Rows without a sample, in a run that was interrupted, are left out. */
+export async function measureRun<Row extends Timed>(
+  device: Device,
+  { command, rows, anchors, options, timer = 'wall', finish, settled }: Measurement<Row>,
+  { before, ...budget }: RunBudget,
+): Promise<Run<Row>> {
+  const entrants = [...rows, ...anchors];
+  const names = rows.map(({ name }) => name);
+  if (before) expectComparable(before, device.description, names, timer);
+  const { times, otherTimes, ...course } = await inRounds(device, entrants, budget, settled);
+  const timed = entrants.map(({ name }, i): Timed => {
+    const other = otherTimes.get(name);
+    return { name, time: spread(times[i]), times: times[i], ...(other && { otherTimes: other }) };
+  });
+  const measured = (own: Timed) => own.times.length > 0;
+  const known = timed.slice(rows.length).filter(measured);
+  const finished = await finish(timed.slice(0, rows.length).filter(measured), known);
+  return {
+    format: formatOf(command),
+    ...provenance(device),
+    options,
+    timer,
+    ...course,
+    rows: finished,
+    anchors: known,
+  };
+}
+
+const endings: Readonly<Record<Rounds['ended'], string>> = {
+  settled: 'more would not change the answer',
+  rounds: 'all that --rounds allows',
+  seconds: '--seconds were spent',
+  interrupted: 'interrupted',
+};
+
+/** How long a run took, and why it ended. */
+export function courseLine({ rows, startSeconds, seconds, ended }: Run<Timed>): string {
+  const rounds = Math.max(0, ...rows.map(({ times }) => times.length));
+  return `${rounds} rounds that interleave all rows, in ${seconds.toFixed(0)} s, of which compiling and first runs took ${startSeconds.toFixed(0)} s; then ${endings[ended]}`;
+}
