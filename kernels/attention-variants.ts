@@ -54,7 +54,7 @@ export interface Launch {
 
 interface Variant {
   readonly name: string;
-  suits(device: Device, key: VariantKey): boolean;
+  suits(device: Device): boolean;
   launch(device: Device, key: VariantKey, sizes: AttentionSizes, form: PlanForm): Launch;
 }
 
@@ -149,12 +149,12 @@ const [base, wide] = [baseVariant(2), baseVariant(4)];
 const variants = [software, base, wide];
 
 function shippedVariant(device: Device, key: VariantKey): string {
-  return software.suits(device, key) ? software.name : shippedBase(device, key);
+  return software.suits(device) ? software.name : shippedBase(device, key);
 }
 
 /**
- * A thread of 128 keeps D / 4 sums, of dk and dv D / 2. With more than 64, which leave no room for a forward row's statistics either,
- * GPUs of 128 registers a thread (subgroups of 64, AMD's GCN) run one subgroup at a time, and RDNA 2 runs four.
+ * A thread of base-128 keeps D / 4 sums, or D / 2 of dk and dv, and in forward 16 numbers more. With more than 64 of all these, AMD's GCN
+ * runs one subgroup at a time and RDNA 2 four or six; base-256 keeps half as many sums, where there is memory for it.
  */
 function shippedBase(device: Device, key: VariantKey): string {
   const sums = {
@@ -162,7 +162,7 @@ function shippedBase(device: Device, key: VariantKey): string {
     backwardQuery: key.headDimension / 4,
     backwardKeyValue: key.headDimension / 2,
   };
-  return (sums[key.entry] > 64 && wide.suits(device, key) ? wide : base).name;
+  return (sums[key.entry] > 64 && wide.suits(device) ? wide : base).name;
 }
 
 const chosen = new WeakMap<Device, readonly VariantChoice[]>();
@@ -170,7 +170,7 @@ const chosen = new WeakMap<Device, readonly VariantChoice[]>();
 /** The names of the variants that run on a device; the first is the one in use unless another was chosen. */
 export function attentionVariants(device: Device, key: VariantKey): string[] {
   const shipped = shippedVariant(device, key);
-  const others = variants.filter((variant) => variant.name !== shipped && variant.suits(device, key));
+  const others = variants.filter((variant) => variant.name !== shipped && variant.suits(device));
   return [shipped, ...others.map(({ name }) => name)];
 }
 

@@ -88,7 +88,7 @@ export class Rows {
     const blocks = of.table.layout.blocks.filter(({ name }) => of.queries?.includes(name) ?? true);
     const rowsOfQueries = blocks.reduce((sum, own) => sum + own.length, 0);
     const unfused = key.variant === UNFUSED;
-    const why = unfused ? whyNotUnfused(key, of) : this.whyNotIn(key, shape);
+    const why = unfused && whyNotUnfused(key, of);
     if (why) return why;
     const { batch, heads, kvHeads, headDimension } = shape;
     const largest = 4 * batch * heads * layoutTokens * (unfused ? layoutTokens : headDimension);
@@ -164,21 +164,13 @@ export class Rows {
     };
   }
 
-  /** A variant without backward kernels would run backward with the shipped ones, so a row of backward alone would only repeat them. */
-  private whyNotIn({ variant, direction, storage }: RowKey, { headDimension }: AttentionShape): string | null {
-    if (variant === DEFAULT || direction !== 'backward') return null;
-    const has = attentionVariants(this.device, { entry: 'backwardQuery', dtype: storage, headDimension });
-    return has.includes(variant) ? null : 'this variant has a forward kernel only';
-  }
-
   /** The variant of a row for the kernels that it times; what only prepares them stays the default, which is compiled anyway. */
   private choices({ variant, storage, direction }: RowKey, headDimension: number): VariantChoice[] {
     if (variant === DEFAULT) return [...this.tuned];
     const timed = attentionEntries.filter(
       (entry) => direction === 'both' || (entry === 'forward') === (direction === 'forward'),
     );
-    const all = timed.map((entry) => ({ entry, dtype: storage, headDimension, variant }));
-    return all.filter((choice) => attentionVariants(this.device, choice).includes(variant));
+    return timed.map((entry) => ({ entry, dtype: storage, headDimension, variant }));
   }
 
   private operand(name: string, shape: Shape, dtype: Storage): Tensor {
