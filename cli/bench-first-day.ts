@@ -14,7 +14,7 @@ export const benchFirstDay = command({
     minutes: decimal('time for everything; 12 by default', { from: 0.5 }),
   },
   notes: [
-    'In order: insula devices, insula verify, the tests of engine and kernels, bench roofline, kernels, attention and step, bench --tune and a short training, each in a process of its own with a part of the time. What a part prints is in NAME.txt and NAME.log, its results in NAME.json, and parts.json says how each ended. A part that fails does not stop the others; the status is 1 then.',
+    'In order: insula devices, insula verify, bench roofline, kernels, attention and step, bench --tune, a short training, and in a clone the tests of engine and kernels, each in a process of its own with a part of the time. What a part prints is in NAME.txt and NAME.log, its results in NAME.json, and parts.json says how each ended. A part that fails does not stop the others; the status is 1 then.',
     'In a clone, the folder is fit for bench/results/: name it after the adapter.',
   ],
   async run({ out, minutes = 12 }, { progress }) {

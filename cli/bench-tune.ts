@@ -31,7 +31,7 @@ export const benchTune = command({
   ) {
     if (!tune && !print)
       throw new InputError(
-        'bench: --tune or --print; or bench attention, bench data, bench kernels, bench roofline or bench step',
+        'bench: --tune or --print; or bench attention, data, first-day, kernels, policy, roofline or step',
       );
     if (tune && floor && named === undefined)
       throw new InputError(

@@ -89,7 +89,7 @@ describe('insula', () => {
       [['tokenize'], "insula: no command 'tokenize'; there are tokenize report, tokenize fit, tokenize encode"],
       [['tokenize', 'fti'], "insula: no command 'tokenize fti'; did you mean tokenize fit?"],
       [['bench', 'warp'], "insula: no command 'bench warp'; there are bench attention, bench kernels"],
-      [['bench'], 'insula: bench: --tune or --print; or bench attention, bench data'],
+      [['bench'], 'insula: bench: --tune or --print; or bench attention, data'],
       [
         ['train', '--sistem', 'pi0'],
         'insula: train: there is no option --sistem; did you mean --system? See insula train --help',

@@ -66,7 +66,7 @@ export async function runAttention(device: Device, options: AttentionRunOptions,
       defaultKernels(device, options.tuned, dtype, headDimension),
     );
   const sizes = [...new Set(rows.map(({ shape }) => matmulSize(shape)))];
-  using probes = new RoofProbes(device);
+  using probes = new RoofProbes(device, timer);
   const run = await measureRun(
     device,
     {

@@ -1,7 +1,8 @@
 /** The first day on a new adapter: everything that is to be known of it, measured by the project's own commands within a limit of time. */
 import { spawn } from 'node:child_process';
-import { createWriteStream } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { writeFileSafely } from '../../engine/files/files.ts';
@@ -9,84 +10,89 @@ import { aligned } from '../measure/table.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const VITEST = join(root, 'node_modules', 'vitest', 'vitest.mjs');
+const TESTS = 'vitest run --config test/vitest.config.ts test/engine test/kernels test/model/golden';
 /** The arguments of node that run a command of insula, with the loaders of this process. */
 const insula = () => [...process.execArgv, process.argv[1]];
 
 export interface Part {
   readonly name: string;
-  /** Seconds after which it is asked to end; what it has written until then stays. */
+  /** Its share of the time, in seconds of 12 minutes. */
   readonly seconds: number;
   /** The words of a command of insula, or the test runner with its own. */
   readonly words: readonly string[];
 }
 
-/** The parts in order, for a folder of results; `scale` stretches or shortens the limits of all. */
-function partsOf(folder: string, scratch: string, scale: number): Part[] {
+/** The parts in order. The tests are last: what the others leave of their time is theirs. */
+function partsOf(folder: string, scratch: string, minutes: number): Part[] {
   const file = (name: string) => join(folder, name);
-  const part = (name: string, seconds: number, ...words: string[]): Part => ({ name, words, seconds: seconds * scale });
-  const bench = (name: string, seconds: number, ...words: string[]) =>
-    part(
-      name,
-      1.3 * seconds,
-      'bench',
-      name,
-      '--seconds',
-      `${Math.round(seconds * scale)}`,
-      '--out',
-      file(`${name}.json`),
-      ...words,
-    );
-  const tests = ['test/engine', 'test/kernels', 'test/model/golden.test.ts', `--outputFile.json=${file('tests.json')}`];
+  const part = (name: string, seconds: number, words: string, ...more: string[]): Part => ({
+    ...{ name, seconds, words: [...words.split(' '), ...more] },
+  });
+  const limit = (seconds: number) => `--seconds ${Math.max(1, Math.round((seconds * minutes) / 12))}`;
+  const bench = (name: string, seconds: number, ...more: string[]) =>
+    part(name, 1.3 * seconds, `bench ${name} ${limit(seconds)} --out`, file(`${name}.json`), ...more);
   return [
     part('devices', 10, 'devices'),
-    part('verify', 90, 'verify', '--out', file('verify.json')),
-    part(
-      'tests',
-      180,
-      VITEST,
-      'run',
-      '--config',
-      'test/vitest.config.ts',
-      '--reporter=default',
-      '--reporter=json',
-      ...tests,
-    ),
+    part('verify', 90, 'verify --out', file('verify.json')),
     bench('roofline', 30),
     bench('kernels', 50),
     bench('attention', 60, '--report', file('attention.html'), '--csv', file('attention.csv')),
     bench('step', 50),
-    part('tune', 70, 'bench', '--tune', '--seconds', `${Math.round(50 * scale)}`, '--tuning', file('tuning.json')),
-    part('train', 90, 'train', '--steps', '100', '--out', join(scratch, 'run')),
+    part('tune', 70, `bench --tune ${limit(50)} --tuning`, file('tuning.json')),
+    part('train', 120, 'train --steps 100 --out', join(scratch, 'run')),
+    ...(existsSync(VITEST) ? [part('tests', 180, TESTS)] : []), // a package has none
   ];
 }
 
 export interface Outcome {
   readonly name: string;
-  readonly words: readonly string[];
+  readonly words: string;
   readonly seconds: number;
   /** 'passed', 'failed with status N', or 'stopped at its limit'. */
   readonly outcome: string;
 }
 
-/** Seconds of all parts at scale 1. */
-const ALL_SECONDS = partsOf('', '', 1).reduce((sum, { seconds }) => sum + seconds, 0);
+interface Day {
+  readonly folder: string;
+  readonly scratch: string;
+  readonly minutes: number;
+}
 
 /**
  * Runs the parts one after the other in processes of their own, each with its output in `folder`. A part that fails does not keep
- * the next from running.
+ * the next from running; the time that one leaves is shared by the others.
  */
 export async function firstDay(
-  { folder, scratch, minutes }: { readonly folder: string; readonly scratch: string; readonly minutes: number },
+  { folder, scratch, minutes }: Day,
   onPart: (name: string, done: number, total: number) => void,
-  parts = partsOf(folder, scratch, (60 * minutes) / ALL_SECONDS),
+  parts = partsOf(folder, scratch, minutes),
   program = insula(),
 ): Promise<Outcome[]> {
+  const begin = performance.now();
   await mkdir(folder, { recursive: true });
+  // Results that are shown around tell nothing of the folders of this machine.
+  const places = [
+    [scratch, ''],
+    [folder, '.'],
+    [root, ''],
+    [homedir(), '~'],
+  ];
+  const withoutPlaces = (text: string) => places.reduce((own, [place, name]) => own.replaceAll(place, name), text);
+  const write = (name: string, text: string) => writeFileSafely(join(folder, name), [withoutPlaces(text)]);
   const outcomes: Outcome[] = [];
-  for (const part of parts) {
-    onPart(part.name, outcomes.length, parts.length);
-    outcomes.push(await runPart(part, folder, program));
-    await writeFileSafely(join(folder, 'parts.json'), [`${JSON.stringify(outcomes, null, 1)}\n`]);
+  for (const [i, { name, words, seconds }] of parts.entries()) {
+    onPart(name, i, parts.length);
+    const left = 60 * minutes - (performance.now() - begin) / 1000;
+    const shares = parts.slice(i).reduce((sum, part) => sum + part.seconds, 0);
+    const limit = (left * seconds) / shares;
+    const { output, errors, ...own } = await run(
+      words[0] === 'vitest' ? [VITEST, ...words.slice(1)] : [...program, ...words],
+      limit,
+    );
+    if (output !== '') await write(`${name}.txt`, output);
+    if (errors !== '') await write(`${name}.log`, errors);
+    outcomes.push({ name, words: withoutPlaces(words.join(' ')), ...own });
+    await write('parts.json', `${JSON.stringify(outcomes, null, 1)}\n`);
   }
   return outcomes;
 }
@@ -94,32 +100,29 @@ export async function firstDay(
 /** How long a part that was asked to end may take to write what it has. */
 const GRACE_SECONDS = 10;
 
-async function runPart({ name, words, seconds }: Part, folder: string, program: readonly string[]): Promise<Outcome> {
+async function run(words: readonly string[], limit: number) {
   const start = performance.now();
-  const child = spawn(process.execPath, words[0] === VITEST ? words : [...program, ...words], {
+  const child = spawn(process.execPath, words, {
     cwd: root,
+    env: { ...process.env, NO_COLOR: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  child.stdout.pipe(createWriteStream(join(folder, `${name}.txt`)));
-  child.stderr.pipe(createWriteStream(join(folder, `${name}.log`)));
-  let stopped = false;
-  const timers = [0, GRACE_SECONDS].map((grace) =>
-    setTimeout(
-      () => {
-        stopped = true;
-        child.kill(grace === 0 ? 'SIGTERM' : 'SIGKILL');
-      },
-      1000 * (seconds + grace),
-    ),
-  );
-  const status = await new Promise<number | null>((resolve) => {
-    child.on('close', resolve);
-    child.on('error', () => resolve(null));
-  });
-  for (const timer of timers) clearTimeout(timer);
-  const failed = status === 0 ? 'passed' : `failed with status ${status ?? 'none'}`;
-  const outcome = stopped ? `stopped at its limit of ${Math.round(seconds)} s` : failed;
-  return { name, words, seconds: (performance.now() - start) / 1000, outcome };
+  let [output, errors, stopped] = ['', '', false];
+  child.stdout.on('data', (text) => (output += text));
+  child.stderr.on('data', (text) => (errors += text));
+  const stop = (signal: NodeJS.Signals) => () => {
+    stopped = true;
+    child.kill(signal);
+  };
+  const timers = [
+    setTimeout(stop('SIGTERM'), 1000 * limit),
+    setTimeout(stop('SIGKILL'), 1000 * (limit + GRACE_SECONDS)),
+  ];
+  const status = await new Promise<number | null>((resolve) => child.on('close', resolve));
+  timers.forEach(clearTimeout);
+  const ended = status === 0 ? 'passed' : `failed with status ${status ?? 'none'}`;
+  const outcome = stopped ? `stopped at its limit of ${Math.round(limit)} s` : ended;
+  return { seconds: (performance.now() - start) / 1000, outcome, output, errors };
 }
 
 export function outcomeLines(outcomes: readonly Outcome[], folder: string): string[] {

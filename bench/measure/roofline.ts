@@ -9,7 +9,7 @@ import type { Timed } from './run.ts';
 import { timeSingle } from './single.ts';
 import { type Spread, spread } from './statistics.ts';
 import { digits } from './table.ts';
-import { Work } from './work.ts';
+import { type Timer, Work } from './work.ts';
 
 interface Probe {
   readonly name: string;
@@ -52,17 +52,16 @@ const names = {
 } as const;
 
 /** FLOPs of the arithmetic probe, and the probe as an entrant. */
-function arithmetic(device: Device): { flops: number; entrant: Work } {
+function arithmetic(device: Device, timer: Timer): { flops: number; entrant: Work } {
   // These sizes take a few milliseconds and keep every core busy.
   const [threads, trips] = device.software ? [2 ** 12, 200] : [2 ** 19, 128];
-  const entrant = work(device, names.arithmetic, () => void multiplyAdd(device, threads, trips));
+  const run = () => void multiplyAdd(device, threads, trips);
+  const entrant = new Work(device, names.arithmetic, { prepare: () => run }, timer);
   return { entrant, flops: multiplyAddFlops(threads, trips) };
 }
 
 /** The arithmetic probe, for runs that compare with no roof: it says how fast the machine was. */
-export const arithmeticProbe = (device: Device): Work => arithmetic(device).entrant;
-
-const work = (device: Device, name: string, run: () => void) => new Work(device, name, { prepare: () => run });
+export const arithmeticProbe = (device: Device): Work => arithmetic(device, 'wall').entrant;
 
 /** A probe to measure beside others, and its result. */
 interface Probing {
@@ -78,13 +77,17 @@ export class RoofProbes implements Disposable {
   readonly count: Tensor;
   readonly groups: readonly GPUBindGroup[];
 
-  constructor(private readonly device: Device) {
+  /** Dispatches are timed by wall whatever the timer: each of theirs is too short for timestamps. */
+  constructor(
+    private readonly device: Device,
+    private readonly timer: Timer = 'wall',
+  ) {
     const floats = (MEGABYTES[device.software ? 'software' : 'hardware'] * 2 ** 20) / 4;
     this.source = tensor(device, new Float32Array(floats), [floats]);
     this.target = tensor(device, new Float32Array(floats), [floats]);
     this.count = tensor(device, [0], [1]);
     this.groups = bindGroups(device, this.count, DISPATCHES);
-    const { entrant, flops } = arithmetic(device);
+    const { entrant, flops } = arithmetic(device, timer);
     this.all = [
       { entrant, result: (time) => rate(entrant.name, 'GFLOP/s', flops, time) },
       ...this.moves('copy'),
@@ -93,17 +96,18 @@ export class RoofProbes implements Disposable {
   }
 
   moves(movement: Movement): Probing[] {
-    const { device, source, target } = this;
+    const { device, source, target, timer } = this;
     const operands = { source, target, bytes: source.byteLength };
     return dealings.map((dealing) => {
-      const entrant = work(device, `${movement}, ${dealing.name}`, () => move(device, movement, dealing, operands));
+      const run = () => move(device, movement, dealing, operands);
+      const entrant = new Work(device, `${movement}, ${dealing.name}`, { prepare: () => run }, timer);
       return { entrant, result: (time) => rate(entrant.name, 'GB/s', entrant.bytes, time) };
     });
   }
 
   /** The microseconds of one of `count` dispatches or submits. */
   launches(name: string, count: number, run: () => void): Probing {
-    const entrant = work(this.device, name, run);
+    const entrant = new Work(this.device, name, { prepare: () => run });
     return { entrant, result: (time) => microseconds(name, time, 1000 / count) };
   }
 

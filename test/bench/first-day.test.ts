@@ -14,20 +14,25 @@ test('parts run one after the other; one that fails or takes too long does not s
     'console.log(process.argv.slice(1).join()); setTimeout(process.exit, ...process.argv.slice(2))',
   ];
   const parts = [
-    { name: 'long', seconds: 0.5, words: ['a', '60000', '0'] },
-    { name: 'failing', seconds: 20, words: ['b', '0', '3'] },
-    { name: 'good', seconds: 20, words: ['c', '0', '0'] },
+    { name: 'long', seconds: 1, words: ['a', '60000', '0'] },
+    { name: 'failing', seconds: 60, words: ['b', '0', '3'] },
+    { name: 'good', seconds: 60, words: [`${folder}/c`, '0', '0'] },
   ];
   const seen: string[] = [];
-  const outcomes = await firstDay({ folder, scratch: folder, minutes: 1 }, (name) => seen.push(name), parts, program);
+  const outcomes = await firstDay(
+    { folder, scratch: '/scratch', minutes: 1 },
+    (name) => seen.push(name),
+    parts,
+    program,
+  );
   expect(seen).toEqual(['long', 'failing', 'good']);
   expect(outcomes.map(({ outcome }) => outcome)).toEqual([
-    'stopped at its limit of 1 s',
+    'stopped at its limit of 0 s',
     'failed with status 3',
     'passed',
   ]);
   expect(await readFile(join(folder, 'long.txt'), 'utf8')).toBe('a,60000,0\n');
-  expect(await readFile(join(folder, 'good.txt'), 'utf8')).toBe('c,0,0\n');
+  expect(await readFile(join(folder, 'good.txt'), 'utf8')).toBe('./c,0,0\n');
   expect(JSON.parse(await readFile(join(folder, 'parts.json'), 'utf8'))).toEqual(outcomes);
   expect(outcomeLines(outcomes, folder)[2]).toMatch(/^ {2}failing +0 +failed with status 3$/);
   await expect(runCommand(benchFirstDay, {})).rejects.toThrow('name a folder for the results with --out FOLDER');
