@@ -12,6 +12,7 @@ import { spread } from '../../bench/measure/statistics.ts';
 import { benchAttention } from '../../cli/bench-attention.ts';
 import { readOptions, type ValuesOf } from '../../cli/options.ts';
 import { Progress } from '../../cli/progress.ts';
+import { openDevice } from '../../engine/index.ts';
 import {
   attentionExpression,
   attentionVariants,
@@ -234,6 +235,21 @@ describe('insula bench attention', () => {
     const stopped = result.json as AttentionRun;
     expect([result.status, stopped.ended, stopped.rows[0].time.rounds]).toEqual([130, 'interrupted', 1]);
     expect((await readFile(csv, 'utf8')).trim().split('\n')).toHaveLength(1 + stopped.rows.length);
+  });
+
+  test('a row compiles what it times, and of what prepares it only the default', async () => {
+    const lanes = { software: true, subgroupSizes: [8, 8] as const };
+    const own = Object.assign(await openDevice({ adapter: 'null' }), lanes);
+    const given = { shapes: ['T=40,H=1,D=16'], masks: [], score: {}, storages: ['f32'] as const, profile: false };
+    const options = { ...given, variants: ['base-128'], directions: ['backward'] as const, timer: 'wall' as const };
+    await runAttention(own, { ...options, tuned: [] }, { rounds: 1, seconds: 60 });
+    const compiled = own.pipelines.names().filter((name) => /^attention(\.software)? /.test(name));
+    expect(compiled.map((name) => name.split(' {')[0]).sort()).toEqual([
+      'attention backwardKeyValue',
+      'attention backwardQuery',
+      'attention.software forward',
+    ]);
+    own.close();
   });
 
   const ownTitle = (variants: string[]) =>
