@@ -9,9 +9,9 @@ import { directions } from '../bench/measure/operation-task.ts';
 import { keepTuning, readTuningFile, tuningPath } from '../bench/measure/tuning.ts';
 import { timers } from '../bench/measure/work.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
-import { openDevice } from '../engine/index.ts';
+import { InputError, openDevice } from '../engine/index.ts';
 import { benchOptions, runBench } from './bench-run.ts';
-import { tuningLines } from './bench-tune.ts';
+import { tuningLines, writtenText } from './bench-tune.ts';
 import { type Context, command, type Result } from './command.ts';
 import { attentionNotes } from './notes.ts';
 import { choice, choices, flag, list, outputFile, text, texts, type ValuesOf } from './options.ts';
@@ -80,9 +80,13 @@ async function tuned(values: Values, { progress, signal }: Context): Promise<Res
   const places = attentionCandidates(device, { shapes, directions, storages });
   const { rounds, seconds = LIMITS.seconds } = values;
   const onProgress = progress.ofBench('attention');
+  if (places.every(({ variants }) => variants.length === 1))
+    throw new InputError(
+      `bench attention --tune: ${device.description} has one variant worth measuring for each place; --variant all compares the others too`,
+    );
   const attention = await choose(device, places, { begin, rounds, seconds, signal, onProgress });
   const tuning = await keepTuning(device, path, { attention, matmul: [] });
-  const end = `written to ${path}; commands on this adapter use it from now on`;
+  const end = writtenText(path, values.tuning !== undefined);
   return { json: tuning, lines: tuningLines(tuning, end) };
 }
 

@@ -2,7 +2,6 @@
 import { stat } from 'node:fs/promises';
 import { type Comparison, compareBuilds, compareSaved, comparisonLines } from '../bench/measure/compare.ts';
 import { OtherBuild } from '../bench/measure/other-build.ts';
-import { MOST_ROUNDS } from '../bench/measure/rounds.ts';
 import { type Run, type RunBudget, readSavedRun, type Timed } from '../bench/measure/run.ts';
 import { csvOf } from '../bench/measure/table.ts';
 import { openTunedDevice, type Tuning } from '../bench/measure/tuning.ts';
@@ -14,12 +13,16 @@ import { number, outputFile, text, type Use, type ValuesOf } from './options.ts'
 
 export interface Limits {
   readonly seconds: number;
-  /** By default as many as the seconds hold. */
+  /** By default until they are settled. */
   readonly rounds?: number;
 }
 
 export const limitOptions = ({ seconds, rounds }: Limits, use?: Use) => ({
-  rounds: number(`the most rounds; ${rounds ?? 'as many as --seconds hold'} by default`, 1, use),
+  rounds: number(
+    `rounds, if --seconds hold them; ${rounds === undefined ? 'until every case is decided' : `${rounds}, or with --compare as many as --seconds hold,`} by default`,
+    1,
+    use,
+  ),
   seconds: number(`time for everything, compilation included; ${seconds} by default`, 1, use),
 });
 
@@ -66,7 +69,7 @@ export async function runBench<R extends Run<Timed>>(
     {
       ...{ begin, before, signal },
       seconds: values.seconds ?? limits.seconds,
-      rounds: values.rounds ?? limits.rounds ?? MOST_ROUNDS,
+      rounds: values.rounds ?? (compare === undefined ? limits.rounds : undefined),
       other: other ?? undefined,
       onProgress: progress.ofBench(),
     },
@@ -80,7 +83,7 @@ export async function runBench<R extends Run<Timed>>(
   await bench.write?.(run);
   return {
     json: result,
-    lines: [...bench.lines(run), ...(comparison ? ['', ...comparisonLines(comparison)] : [])],
+    lines: [...(comparison ? [...comparisonLines(comparison), ''] : []), ...bench.lines(run)],
     status: run.ended === 'interrupted' ? 130 : 0,
   };
 }

@@ -61,10 +61,13 @@ export const benchTune = command({
     using products = new ProductCandidates(device, models, experimental ? ['f32', 'f16'] : ['f32']);
     const matmul = await choose(device, products.all, measuring('products'));
     const tuning = await keepTuning(device, path, { attention, matmul });
-    const end = `written to ${path}; commands on this adapter use it from now on, unless --tuning names another file`;
+    const end = writtenText(path, named !== undefined);
     return { json: tuning, lines: tuningLines(tuning, end) };
   },
 });
+
+export const writtenText = (path: string, named: boolean): string =>
+  `written to ${path}; ${named ? 'commands use it with --tuning' : 'commands on this adapter use it from now on'}`;
 
 export function tuningLines({ adapter, attention, matmul }: Tuning, end: string): string[] {
   const rows = [...attention, ...matmul].map((choice) => [

@@ -26,12 +26,12 @@ export const tokenizerNotes = [
   `Chunks are normalised by the 1 % and 99 % quantiles. The report gives tokens per chunk and per second of control, the error of each dimension in normalised units, the share of zero coefficients, and how many ids are in use. The error of the naive tokenizers is mostly clipping.`,
 ];
 
-const comparisonNote = `--compare BUILD measures this build and another, a folder with a checkout or a commit, in the same rounds: it sees changes of a few percent on a busy machine too. --compare FILE, an earlier --out, can only say how the machine changed meanwhile, and its intervals are as wide as that. Interrupted, a run writes what it has measured.`;
+const comparisonNote = `--compare BUILD measures this build and another, a folder with a checkout or a commit, in the same rounds, where a busy machine slows both. The more rounds --seconds hold, the smaller a change it sees: a tenth within a minute or two on a machine that does other work. --compare FILE, an earlier --out, cannot tell a change from another load, and its intervals are as wide as the change of known work beside the rows. Interrupted, a run writes what it has measured.`;
 
 export const attentionNotes = [
   `Shapes (--shape): names of FlashAttention's and FlexAttention's benchmarks and of public VLA models ('suite' is all of them), or written out: batch, tokens (one block, prefix+action or prefix+fast+action), query heads / key heads, head dimension: B=1,T=816+128+50,H=8/1,D=256.`,
   `Masks (--mask): ready-made ones ('+' ANDs them and chains their scores, '|' ORs them: causal+alibi, soft-cap:50), tables over the blocks (insulation, soft-insulation:0.1, frozen-prefix, cached-prefix), or WGSL over q and k. --score comes with its --derivative.`,
-  `The first lines answer: which variant to use, by how much, how sure (a 99 % interval of the ratio in the same rounds), how far from the roof and what limits it. Rounds go on until every case is decided or --seconds are spent. Rates count live work alone: 2 products of each live pair of query and key forward, 5 backward. Without --shape the output lists the cases that it left out.`,
+  `The first lines answer: which variant to use, by how much, how sure (a 99 % interval of the ratio in the same rounds), how far from the roof and what limits it. Rounds go on until every case is decided, or for --rounds, or until --seconds are spent. Rates count live work alone: 2 products of each live pair of query and key forward, 5 backward. Without --shape the output lists the cases that it left out.`,
   comparisonNote,
 ];
 

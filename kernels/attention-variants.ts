@@ -79,10 +79,11 @@ function baseVariant(teams: 2 | 4): Variant {
       const byKey = entry === 'backwardKeyValue';
       const across = byKey ? sizes.kvHeads : sizes.heads;
       const tiles = byKey ? keyTiles.length : queryTiles.length;
+      // Rounds of a workgroup in backward; forward, where each team takes another tile, has half as many.
       const items = (byKey ? queryTiles.length * headsPerKv : keyTiles.length) / (teams / 2);
       const workgroups = across * tiles * sizes.batch;
-      // Where query heads share a kv head, dk and dv have fewer and longer lists than dq: slices take the place of those heads, until a
-      // large GPU is full. That bounds their memory: two tensors as dq, and 2 * FULL_WORKGROUPS tiles.
+      // Where query heads share a kv head, dk and dv have fewer and longer lists than dq. Slices take the place of those heads until a
+      // large GPU is full: they take at most twice the memory of dq, and at most 2 (FULL_WORKGROUPS + workgroups) tiles.
       const overHeads = byKey ? splitsFor(workgroups, items, FULL_WORKGROUPS, headsPerKv) : 1;
       const splits = Math.max(splitsFor(workgroups, items, WORKGROUPS), overHeads);
       const slices = splits > 1;
@@ -104,7 +105,7 @@ function baseVariant(teams: 2 | 4): Variant {
   };
 }
 
-/** One subgroup a workgroup, without workgroup memory. It keeps sums in its result: packed storage holds none, so those come from slices. */
+/** A workgroup is one subgroup, without workgroup memory. The kernel adds up in its result, in f32; where the result is packed, in slices. */
 const software: Variant = {
   name: 'software',
   suits: (device) => [4, 8, 16].includes(softwareLanes(device) ?? 0),
@@ -140,7 +141,7 @@ function slicesInBinding(device: Device, sizes: AttentionSizes): number {
   return Math.floor(device.limits.maxStorageBufferBindingSize / (32 * dValueGroup(sizes)));
 }
 
-/** How many slices there are depends on shapes only, never on what a plan holds. */
+/** How many slices there are depends on shapes only, never on what a plan holds. A slice has two items at least. */
 function splitsFor(workgroups: number, items: number, wanted: number, most = MOST_SPLITS): number {
   return Math.max(1, Math.min(Math.ceil(wanted / workgroups), Math.floor(items / 2), most));
 }
@@ -153,7 +154,7 @@ function shippedVariant(device: Device, key: VariantKey): string {
 }
 
 /**
- * A thread of base-128 keeps D / 4 sums, or D / 2 of dk and dv, and in forward 16 numbers more. With more than 64 of all these, AMD's GCN
+ * A thread of base-128 keeps D / 4 sums, or D / 2 of dk and dv, and in forward 16 more: four vectors of m and l. With more than 64 of all these, AMD's GCN
  * runs one subgroup at a time and RDNA 2 four or six; base-256 keeps half as many sums, where there is memory for it.
  */
 function shippedBase(device: Device, key: VariantKey): string {

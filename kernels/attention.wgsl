@@ -14,7 +14,8 @@
 //   delta_i = do_i . o_i        dS_ij = P_ij (dP_ij - delta_i) f'(s q_i . k_j)
 //   dq_i = s sum_j dS_ij k_j    dk_j = s sum_i dS_ij q_i           dv_j = sum_i P_ij do_i
 //
-// In the code m is `largest`, l `total`, P `weight` and P f' `slope`. attention-rows.wgsl makes delta.
+// In the code m is `largest` and l `total`. `weight` is exp(S - m) in forward and P in backward; `slope` is P f'. attention-rows.wgsl
+// makes delta.
 //
 // Stop-gradients. An edge may stop the gradient to K and V (knowledge insulation, arXiv 2505.23705, equations 5 and 6). Then dk and dv
 // leave out its terms, and nothing else changes: delta_i belongs to the softmax and stays the sum over all keys. An edge may also scale
@@ -35,20 +36,21 @@
 // query tile is token row f / headsPerKv of the tile, in head f % headsPerKv of those that share the kv head. A workgroup takes TILE
 // flat rows. One token of eight such heads then fills a quarter of a workgroup's rows, not one row in each of eight workgroups.
 //
-// A workgroup is two or four teams of 64 threads. Each team has room in workgroup memory for two operands of TILE rows by a chunk, which
-// is 32 elements of D. So any D fits in 16 KiB, the workgroup memory of every WebGPU device. The more teams there are, the fewer sums a
-// thread has to keep in registers. In forward each team takes another pair of the list; in backward each two teams, of which one makes S
-// and P, the other dP and dS. For these pairs
+// A workgroup is two or four teams of 64 threads. Each team has 8 KiB of workgroup memory, two operands of TILE rows by a chunk, which is
+// 32 elements of D. So any D fits: two teams take 16 KiB, which every WebGPU device has, and four take 32 KiB, where there is that much.
+// The more teams there are, the fewer sums a thread has to keep in registers. In forward each team takes another pair of the list; in
+// backward each two teams, of which one makes S and P, the other dP and dS. For these pairs
 //
 //   1. each team stages a chunk of both operands of its product, with zeros in place of padding;
 //   2. and adds the dot products of this chunk, until after the last chunk it has TILE x TILE scores (or dP, in backward);
-//   3. the teams make weights of them, P or dS, which take the place of the left operands;
-//   4. each team stages another chunk of the rows to be weighted (V, K, dO or Q), and adds their weighted sums, over all pairs, to those
-//      that it keeps in registers. In backwardKeyValue the first of two teams does so for dv, the second for dk.
+//   3. the teams make weights of them, exp(S - m) in forward, P or dS in backward, which take the place of the left operands;
+//   4. each team takes chunks of its own (team, team + TEAMS, ..) of the rows to be weighted, V, K, dO or Q, stages one after the other,
+//      and adds their sums, weighted by all pairs, to those that it keeps in registers. In backwardKeyValue the first of two teams does
+//      so for dv, the second for dk, so that each keeps twice as many chunks.
 //
 // Split-K. Where a GPU would have too few workgroups, `splits` of them share a list, each a slice of it. Forward then makes an output
 // and an L for each slice, backward a part of each sum, and attention-rows.wgsl combines the slices in order. Where many query heads
-// share a kv head, key tiles are few and their lists long; dk and dv then have up to as many slices as query heads share the kv head.
+// share a kv head, dk and dv have fewer workgroups and longer lists than dq; slices then take the place of those heads.
 //
 // All sums are f32 and run in an order that only shapes and plan fix. The file is valid as it stands. The host replaces declarations
 // marked @param: by numbers, by the user's expressions, or by the alternatives below them, marked @or (engine/kernel.ts).
@@ -90,11 +92,11 @@ struct Shape {
   batch: u32, queryTokens: u32, keyTokens: u32, heads: u32, kvHeads: u32,
   groups: u32,                                    // D / 4
   chunks: u32,                                    // ceil(D / 32)
-  rowThreads: u32,                                // 8, the threads of a team that share a row. As data, because a loop with a constant
-                                                  // bound is unrolled: it would take many registers, and compile slowly
+  rowThreads: u32,                                // the threads of a team that share a row: always 8. It is data because compilers unroll
+                                                  // a loop with a constant bound, which takes many registers and compiles slowly
   scale: f32,                                     // s
   splits: u32,                                    // workgroups that share a list
-  queryTiles: u32, keyTiles: u32,                 // of a sample
+  queryTiles: u32, keyTiles: u32,                 // numbers of tiles in a sample
   keyTilesAt: u32, forwardAt: u32, dQueryAt: u32, dKeyValueAt: u32,          // where these begin in the plan
   dataAt: u32, dataStride: u32,                   // where the tokens' words of data begin; words from one sample's to the next's
   scalesAt: u32, constantsAt: u32,                // where the factors of gradients and the user's constants begin
@@ -171,7 +173,7 @@ fn forward(grid: Grid, @builtin(local_invocation_index) index: u32) {
         stageRight(loadValue(valueRows, chunk * GROUPS + thread.x), thread);
         addToSums(&sums, c, shrink, weightedRows(tile, select(0u, values.rows, chunk < shape.chunks), thread));
       }
-      shrink = vec4f(1.0);
+      shrink = vec4f(1.0);                        // all tiles of this round belong to the same m: the sums shrink once
     }
   }
 
@@ -185,7 +187,8 @@ fn forward(grid: Grid, @builtin(local_invocation_index) index: u32) {
     for (var c = 0u; c < SUM_CHUNKS; c++) {
       let group = (c * TEAMS + thread.team) * GROUPS + thread.x;
       if (group < shape.groups) {
-        output[row.at + group] = packOutput(select(0.0, 1.0 / max(total[i], 1e-30), seesKeys) * sums[4u * c + i]);
+        let mean = 1.0 / max(total[i], 1e-30) * sums[4u * c + i];            // `total` is 0 only for rows that see no key
+        output[row.at + group] = packOutput(select(vec4f(), mean, seesKeys)); // even where a user's score of padding is no number
       }
     }
   }
@@ -202,7 +205,7 @@ struct Tile {
 // A pair of tiles, as the list of one of them holds it.
 struct Pair {
   tile: u32,                                      // the other tile
-  masked: bool,                                   // not all scores are allowed: there is padding, or `causal` or `expression` holds
+  masked: bool,                                   // some scores are not allowed: a key is padding or beyond the tile, or one of these holds:
   causal: bool, window: u32,                      // if causal, query token q sees key token k only where 0 <= q - k < window
   expression: bool,                               // q sees k only where `allowed` says so
   stopKey: bool, stopValue: bool,                 // no gradient passes to K, or to V
@@ -337,6 +340,7 @@ fn isAllowed(pair: Pair, at: ScorePosition, queries: Tile, keys: Tile) -> bool {
 
 // P, computed again from the product s q . k and L.
 fn weightAgain(pair: Pair, at: ScorePosition, queries: Tile, keys: Tile, product: f32, logSumExp: f32) -> f32 {
+  if (logSumExp == NO_SCORE) { return 0.0; }      // a row that saw no key, or padding
   let weight = exp(min(scoreOf(at, product) - logSumExp, 0.0));
   if (pair.masked) { if (!isAllowed(pair, at, queries, keys)) { return 0.0; } }
   return weight;
@@ -358,14 +362,14 @@ fn threadOf(index: u32) -> Thread { return Thread(index / 64u, index % 8u, index
 //   of a dot product           [group][row % 4][row / 4]    the thread loads group y of the rows 4x + i
 //   weights                    [row / 4][row % 4][group]    group x of the rows 4y + i
 //   rows to be weighted        [row / 4][row % 4][group]    the thread loads group x of the rows 4y + i
-// A product reads either 8 neighbours or the same element in 8 neighbouring threads, and all that changes in its loop is one index.
+// In a product eight neighbouring threads read eight neighbours, or all the same element, and in its loop only one index changes.
 alias Operand = array<array<array<vec4f, 8>, 4>, 8>;
 var<workgroup> left: array<Operand, TEAMS>;
 var<workgroup> right: array<Operand, TEAMS>;
 
 // Each thread loads a group of the rows 4k .. 4k + 3 of a tile. The i-th of these begins at index starts[i] of its tensor.
 alias RowStarts = array<u32, 4>;
-const NO_ROW: u32 = 0xffffffffu;                  // of padding, and beyond the last row: zeros are loaded instead
+const NO_ROW: u32 = 0xffffffffu;                  // a row of padding, or beyond the last: zeros take its place
 fn queryRowStarts(work: Work, queries: Tile, firstFlat: u32, k: u32) -> RowStarts {
   var starts: RowStarts;
   for (var i = 0u; i < 4u; i++) {
@@ -383,8 +387,8 @@ fn keyRowStarts(work: Work, keys: Tile, k: u32) -> RowStarts {
   return starts;
 }
 
-// One function for each operand, because a function of WGSL takes no pointer into storage. In place of what does not exist another group
-// is loaded and thrown away: without branches a thread waits once for all its rows.
+// One function for each operand, because a function of WGSL takes no pointer into storage. A thread loads some other group, and throws it
+// away, in place of one that does not exist: without branches it waits once for all its rows.
 fn exists(start: u32, group: u32) -> bool { return start != NO_ROW && group < shape.groups; }
 fn placeOf(start: u32, group: u32) -> u32 { return select(0u, start + group, exists(start, group)); }
 fn orZero(loaded: vec4f, start: u32, group: u32) -> vec4f { return select(vec4f(), loaded, exists(start, group)); }
@@ -434,7 +438,7 @@ fn addDotProducts(products: ptr<function, ThreadRows>, groups: u32, thread: Thre
       (*products)[i] = vec4f(addDot(p.x, row, right0), addDot(p.y, row, right1), addDot(p.z, row, right2), addDot(p.w, row, right3));
     }
   }
-  workgroupBarrier();                             // what was staged may be overwritten
+  workgroupBarrier();                             // the next product may overwrite what was staged
 }
 
 // Element i: the sum over the columns j < `columns` of (weight of the thread's i-th row in left[side]) * (group x of row j, right).
@@ -452,7 +456,7 @@ fn weightedRows(side: u32, columns: u32, thread: Thread) -> ThreadRows {
       rows[i] = fma(vec4f(weight.w), right3, fma(vec4f(weight.z), right2, sum));
     }
   }
-  workgroupBarrier();                             // what was staged may be overwritten
+  workgroupBarrier();                             // the next product may overwrite what was staged
   return rows;
 }
 
@@ -477,7 +481,7 @@ fn largestOfRows(value: vec4f, thread: Thread) -> vec4f {
   for (var x = 0u; x < shape.rowThreads; x++) {
     for (var team = 0u; team < TEAMS; team++) { most = max(most, left[team][thread.y][0][x]); }
   }
-  workgroupBarrier();                             // what was shared may be overwritten
+  workgroupBarrier();                             // the teams may overwrite what was shared
   return most;
 }
 
@@ -494,7 +498,7 @@ fn sumOfRows(value: vec4f, thread: Thread) -> vec4f {
 // ---- backward: teams go in twos, one tile for each two. The first makes S and P, the second dP and dS ----------------------------------
 
 fn isSecond(thread: Thread) -> bool { return thread.team % 2u == 1u; }
-fn tileOf(thread: Thread) -> u32 { return thread.team / 2u % PAIRS; }
+fn tileOf(thread: Thread) -> u32 { return thread.team / 2u; }
 
 // dS of the thread's rows from dP - delta, in the left operand of the second team, where the first has left P f'.
 fn stageScoreGradient(differences: ThreadRows, thread: Thread) {
@@ -544,7 +548,7 @@ fn backwardQuery(grid: Grid, @builtin(local_invocation_index) index: u32) {
       }
     }
     if (!isSecond(thread)) { stageLeft(thread.team + 1u, products, thread); }
-    workgroupBarrier();
+    workgroupBarrier();                           // P f' lies where the second team reads it
     if (isSecond(thread)) { stageScoreGradient(products, thread); }
 
     for (var tile = 0u; tile < min(PAIRS, work.list.end - first); tile++) {
@@ -582,13 +586,13 @@ fn backwardKeyValue(grid: Grid, @builtin(local_invocation_index) index: u32) {
   for (var first = work.list.first; first < work.list.end; first += PAIRS) {
     var rows = 0u;
     for (var tile = 0u; tile < PAIRS; tile++) { rows += queryItem(work, first + tile).rows; }
-    if (rows == 0u) { continue; }
+    if (rows == 0u) { continue; }                 // where a query tile is not full, its last items have no rows; the same in all threads
 
     let item = queryItem(work, first + tileOf(thread));
     let pair = item.pair;
     let queries = item.tile;
     let queryRows = queryRowStarts(work, queries, item.firstFlat, thread.x);
-    let unwanted = item.rows == 0u || (isSecond(thread) && pair.stopKey);
+    let unwanted = item.rows == 0u || (isSecond(thread) && pair.stopKey);    // what is staged in place of dS is not read then
     var products = ThreadRows();                  // k . s q, then P; or v . do, then dP - delta
     for (var chunk = 0u; chunk < shape.chunks; chunk++) {
       let group = chunk * GROUPS + thread.y;
@@ -619,7 +623,7 @@ fn backwardKeyValue(grid: Grid, @builtin(local_invocation_index) index: u32) {
       stageLeft(thread.team, products, thread);
       stageLeft(thread.team + 1u, slopes, thread);
     }
-    workgroupBarrier();
+    workgroupBarrier();                           // P and P f' have arrived
     if (isSecond(thread)) { stageScoreGradient(products, thread); }
 
     for (var tile = 0u; tile < PAIRS; tile++) {

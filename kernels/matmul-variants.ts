@@ -44,13 +44,13 @@ export interface MatmulVariant {
   /** Workgroups worth having: a product with fewer tiles splits its depth into pieces of at least `splitDepth` terms. */
   readonly workgroups: number;
   readonly splitDepth: number;
-  /** More workgroups, to fill a large GPU, of long pieces: the partial sums of a split cost about as much as 250 terms. */
+  /** For large GPUs: more workgroups, of longer pieces, because the partial sums of a split cost as much as about 250 terms. */
   readonly full?: { readonly workgroups: number; readonly splitDepth: number };
 }
 
 function baseVariant(tileRows: number, tileColumns: number, threadRows: number, threadColumns: number): MatmulVariant {
   const groups = threadColumns / 4;
-  // With 8 x 8 sums a thread a product has few threads.
+  // Where a thread has 8 x 8 sums, a product has few threads: it needs more workgroups.
   const largest = threadRows * threadColumns === 64;
   return {
     name: `base-${tileRows}x${tileColumns}-${threadRows}x${threadColumns}`,
@@ -81,7 +81,7 @@ function softwareVariant(lanes: 4 | 8, name: string, blocks: number): MatmulVari
   };
 }
 
-/** Multiplies matrices of 16 x 16 f16 in subgroups of 32 lanes. Gradients are f32, so that its operands are those of products forward. */
+/** Multiplies matrices of 16 x 16 f16 in subgroups of 32 lanes. It takes f16 operands, so forward products alone: gradients are f32. */
 function matrixVariant(tile: number, step: number): MatmulVariant {
   return {
     name: `matrix-${tile}x${tile}`,
@@ -126,8 +126,8 @@ const variants: readonly MatmulVariant[] = [
 type ShippedTiles = Readonly<Record<MatmulSize, readonly [one: string, dual: string]>>;
 
 /**
- * A thread with 32 sums needs 64 registers: GPUs with subgroups of 64 (AMD's GCN) or of 8 to 32 (Intel's) have those for several
- * subgroups at a time. A dual product needs two groups of columns in a thread.
+ * A thread with 32 sums needs 64 registers: GPUs with subgroups of 64 (AMD's GCN) or of 8 to 32 (Intel's), and all others that are not
+ * known to have more, have those for several subgroups at a time. A dual product needs two groups of columns in a thread.
  */
 const tilesForFewRegisters: ShippedTiles = {
   large: ['base-64x64-8x4', 'base-64x64-4x8'],
@@ -147,7 +147,7 @@ const tilesForManyRegisters: ShippedTiles = {
   narrow: ['base-64x16-4x4', 'base-32x64-4x8'],
 };
 
-/** A software adapter compiles for half a second what a product with few rows gains in a thousand runs: there all sizes take one kernel. */
+/** On a software adapter all sizes take one kernel: another takes half a second to compile, which few rows win back in a thousand runs. */
 function shippedVariant(device: Device, { sides, size }: MatmulKey): string {
   if ([4, 8].includes(softwareLanes(device) ?? 0)) return 'software';
   const tiles = device.subgroupSizes[0] === 32 ? tilesForManyRegisters : tilesForFewRegisters;

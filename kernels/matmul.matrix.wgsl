@@ -177,7 +177,8 @@ fn logistic(z: vec4f) -> vec4f {
 
 fn swish(x: vec4f) -> vec4f { return x * logistic(x); }
 
-// The tanh form of GELU is x s(2u); this is 2u. Beyond +-10 s(2u) is 0 or 1 to the last bit, and x^3 would overflow one day.
+// The tanh form of GELU is x s(2u) with u = sqrt(2/pi) (x + 0.044715 x^3); this is 2u. Beyond +-10 s(2u) is 1 to the last bit or below
+// 1.3e-38, and x^3 would overflow for very large x: so x is clamped.
 fn geluArgument(x: vec4f) -> vec4f {
   let near = clamp(x, vec4f(-10.0), vec4f(10.0));
   return 1.5957691216057308 * (near + 0.044715 * near * near * near);

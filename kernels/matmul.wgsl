@@ -32,12 +32,13 @@ const TILE_GROUPS: u32 = TILE_COLUMNS / 4u;
 const PRODUCT_GROUPS: u32 = TILE_GROUPS / PRODUCTS;
 const OWN_ROW_GROUPS: u32 = THREAD_ROWS / 4u;
 const STEP_GROUPS: u32 = STEP / 4u;
-const BLOCKS_OF_A: u32 = TILE_ROWS / 4u * STEP_GROUPS;                       // of 4 x 4, in a tile
+const BLOCKS_OF_A: u32 = TILE_ROWS / 4u * STEP_GROUPS;                       // blocks of 4 x 4 in a tile
 const BLOCKS_OF_B: u32 = TILE_GROUPS * STEP_GROUPS;
 const COLUMN_THREADS: u32 = TILE_GROUPS / THREAD_GROUPS;
 const ROW_THREADS: u32 = TILE_ROWS / THREAD_ROWS;
 const THREADS: u32 = ROW_THREADS * COLUMN_THREADS;
-// The threads take the blocks in turn: those of A, then those of B, with the next turn if there are too few threads left for all.
+// Threads take blocks in turns: those of A, then those of B. B begins in A's last turn if all its blocks find threads there, else in
+// the next.
 const TURNS_OF_A: u32 = (BLOCKS_OF_A + THREADS - 1u) / THREADS;
 const FIRST_OF_B: u32 = select(TURNS_OF_A * THREADS, BLOCKS_OF_A, BLOCKS_OF_A + BLOCKS_OF_B <= TURNS_OF_A * THREADS);
 const TURNS: u32 = (FIRST_OF_B + BLOCKS_OF_B + THREADS - 1u) / THREADS;
@@ -77,6 +78,8 @@ fn packKept(value: vec4f) -> Kept { return value; }                          // 
 // @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
 // @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
+// Blocks of 4 x 4. blockOfA has rows m .. m+3 as its columns, blockOfB has terms k .. k+3, so that a block of A is transposed once more when
+// it is staged; m and n count rows of A and columns of B.
 fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param
 // @or transposed  fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f {
 // @or transposed    return transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at))); }
@@ -117,12 +120,13 @@ fn placeInA(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STE
 fn placeInB(block: u32) -> vec2u { return vec2u(block % TILE_GROUPS, block / TILE_GROUPS); } // @param
 // @or transposed  fn placeInB(block: u32) -> vec2u { return vec2u(block / STEP_GROUPS, block % STEP_GROUPS); }
 
-// Whether a thread's block in a turn is one of A, and of B. By the first comparisons compilers leave out turns that have none.
+// Whether a thread's block in a turn is one of A, and of B. The first comparison is constant in an unrolled loop: compilers leave out
+// turns without such blocks.
 fn isOfA(turn: u32, block: u32) -> bool { return turn < TURNS_OF_A && block < BLOCKS_OF_A; }
 fn isOfB(turn: u32, block: u32) -> bool { return turn >= FIRST_OF_B / THREADS && block - FIRST_OF_B < BLOCKS_OF_B; }
 
 struct Shape {
-  rows: u32, groups: u32, depth: u32,                                        // of the output: rows and columns / 4; terms of a sum
+  rows: u32, groups: u32, depth: u32,                                        // rows and groups of columns of the output; terms of a sum
   batches: u32, splits: u32, splitRuns: u32, runs: u32, runLength: u32,      // splits and runs of a batch, runs of a split, terms of a run
   aGroups: u32, aBatch: u32, aLength: u32, aStride: u32, aOffset: u32,       // as stored: groups to a row, groups from one
   bGroups: u32, bBatch: u32, bLength: u32, bStride: u32, bOffset: u32,       // batch to the next, row map
@@ -149,7 +153,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 
 // The tiles, four terms at a time, by the threads that use them. WGSL bounds an index that varies, constant ones become part of
 // the instruction: in the innermost loop only a thread's own place and the terms vary. Threads that bring neighbouring terms store
-// at the same time, and `apart` moves them to different banks of workgroup memory, which are 32 x 4 bytes wide.
+// at the same time, and `apart` moves them to different banks of workgroup memory, of which there are 32, each 4 bytes wide.
 struct TermsOfA { rows: array<array<array<vec4f, OWN_ROW_GROUPS>, ROW_THREADS>, 4>, apart: array<vec4f, 2> }
 struct TermsOfB { columns: array<array<array<vec4f, COLUMN_THREADS>, THREAD_GROUPS>, 4>, apart: array<vec4f, 2> }
 var<workgroup> tileA: array<TermsOfA, STEP_GROUPS>;
@@ -208,7 +212,8 @@ fn logisticSlope(z: vec4f) -> vec4f {
 fn swish(x: vec4f) -> vec4f { return x * logistic(x); }
 fn swishSlope(x: vec4f) -> vec4f { return logistic(x) + x * logisticSlope(x); }
 
-// The tanh form of GELU is x s(2u); this is 2u. Beyond +-10 s(2u) is 0 or 1 to the last bit, and x^3 would overflow one day.
+// The tanh form of GELU is x s(2u) with u = sqrt(2/pi) (x + 0.044715 x^3); this is 2u. Beyond +-10 s(2u) is 1 to the last bit or below
+// 1.3e-38, and x^3 would overflow for very large x: so x is clamped.
 fn geluArgument(x: vec4f) -> vec4f {
   let near = clamp(x, vec4f(-10.0), vec4f(10.0));
   return 1.5957691216057308 * (near + 0.044715 * near * near * near);
@@ -244,9 +249,9 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
   let firstRow = tile / columnTiles % rowTiles * TILE_ROWS;
   let firstGroup = tile % columnTiles * PRODUCT_GROUPS;
   let rowThread = thread / COLUMN_THREADS;                                   // where this thread's outputs are in the tile
-  let columnThread = thread - rowThread * COLUMN_THREADS;                    // after % Mesa would add constants outside the loads
+  let columnThread = thread - rowThread * COLUMN_THREADS;                    // as a remainder (%) Mesa folds no constants into the loads
 
-  var rows: array<vec4u, TURNS>;                                             // of the blocks that this thread brings
+  var rows: array<vec4u, TURNS>;                                             // where the rows of this thread's blocks begin
   for (var turn = 0u; turn < TURNS; turn++) {
     let block = turn * THREADS + thread;
     if (isOfA(turn, block)) { rows[turn] = rowsOfA(batch, firstRow + 4u * placeInA(block).x); }
@@ -260,7 +265,7 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
   for (var run = firstRun; run < min(firstRun + shape.splitRuns, shape.runs); run++) {
     let length = min(shape.runLength, shape.depth - run * shape.runLength);
     for (var step = 0u; step < length; step += STEP) {
-      workgroupBarrier();
+      workgroupBarrier();                                                    // the last step's tiles have been read
       for (var turn = 0u; turn < TURNS; turn++) {
         let block = turn * THREADS + thread;
         if (isOfA(turn, block)) {
@@ -276,7 +281,7 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
           for (var t = 0u; t < 4u; t++) { tileB[place.y].columns[t][place.x / COLUMN_THREADS][place.x % COLUMN_THREADS] = terms[t]; }
         }
       }
-      workgroupBarrier();
+      workgroupBarrier();                                                    // the tiles are whole
       let groups = (min(STEP, length - step) + 3u) / 4u;
       for (var terms = 0u; terms < groups; terms++) {
         for (var t = 0u; t < 4u; t++) {
@@ -302,7 +307,7 @@ fn store(batch: u32, row: u32, group: u32, sum: vec4f, up: vec4f) {
       let group = firstGroup + columnThread + j * COLUMN_THREADS;
       if (group < shape.groups) { store(part, m, group, sums[j], sums[j + THREAD_GROUPS - THREAD_GROUPS / PRODUCTS]); }
     }
-    // A variable index would keep the sums in memory, not in registers.
+    // Sums move up by one row, because a variable index would keep them in memory, not in registers.
     for (var i = THREAD_GROUPS; i < THREAD_ROWS * THREAD_GROUPS; i++) { sums[i - THREAD_GROUPS] = sums[i]; }
   }
 }

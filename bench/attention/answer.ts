@@ -2,14 +2,14 @@
 
 import type { Bound } from '../measure/roofline.ts';
 import type { Timed } from '../measure/run.ts';
-import { LEAST_VALUES, pairedRatio, type Ratio, SAME } from '../measure/statistics.ts';
+import { changeOf, DOUBT, pairedRatio, type Ratio } from '../measure/statistics.ts';
 import { digits, groupBy } from '../measure/table.ts';
 import type { RowKey } from './rows.ts';
 
-/** What the answer needs to know of a row. */
+/** The facts of a row that the answer needs. */
 type AnsweredRow = RowKey & Timed & { readonly percentOfRoof: number; readonly bound: Bound };
 
-/** What a case is, without the variant. */
+/** A case is a row without its variant. */
 const caseText = ({ shape, mask, direction, storage }: RowKey) => [shape, mask, direction, storage].join(' | ');
 
 /** The rows that differ in nothing but the variant, the fastest first. */
@@ -18,20 +18,32 @@ function cases(rows: readonly AnsweredRow[]): AnsweredRow[][] {
   return [...all.values()].map((own) => [...own].sort((a, b) => a.time.median - b.time.median));
 }
 
-/** Whether more rounds would change no answer: in each case one variant is faster than every other, or as fast as it. */
+/** The doubt of what the answer says; the other half is that of the looks that ended the rounds. */
+const ANSWER_DOUBT = DOUBT / 2;
+/** Rounds before the first look. */
+const FIRST_LOOK = 10;
+
+/**
+ * Whether more rounds would change no answer: in each case one variant is faster than every other, or as fast as it. It looks after
+ * 10, 20, 40 rounds and so on, each time with half the doubt that is left: after every round a wrong answer would come up sooner or later.
+ */
 export function settledBy(keys: readonly RowKey[]): (times: readonly (readonly number[])[]) => boolean {
-  const groups = [...groupBy(keys.entries(), ([, key]) => caseText(key)).values()].filter(({ length }) => length > 1);
+  const groups = [...groupBy(keys.entries(), ([, key]) => caseText(key)).values()];
   return (times) => {
-    if (groups.length === 0) return times[0].length >= 2 * LEAST_VALUES;
-    return groups.every((group) => {
-      const own = group.map(([i]) => times[i]);
-      return own.some((best) => own.every((other) => other === best || decided(pairedRatio(other, best))));
-    });
+    const rounds = Math.max(...times.map(({ length }) => length));
+    const look = Math.log2(rounds / FIRST_LOOK);
+    if (!Number.isInteger(look) || look < 0) return false;
+    const doubt = ANSWER_DOUBT / 2 ** (look + 1);
+    const rivals = groups.map((group) => group.map(([i]) => times[i]).filter(({ length }) => length > 0));
+    const open = rivals.filter(({ length }) => length > 1);
+    if (open.length === 0) return rounds >= 2 * FIRST_LOOK;
+    return open.every((own) =>
+      own.some((best) => own.every((other) => other === best || decided(pairedRatio(other, best, doubt)))),
+    );
   };
 }
 
-const decided = (ratio: Ratio | null) => ratio !== null && (ratio.low > 1 || isSame(ratio));
-const isSame = ({ low, high }: Ratio) => low > 1 / (1 + SAME) && high < 1 + SAME;
+const decided = (ratio: Ratio | null) => ratio !== null && (ratio.low > 1 || changeOf(ratio) === 'same');
 
 interface Verdict {
   readonly best: AnsweredRow;
@@ -40,17 +52,17 @@ interface Verdict {
 }
 
 function verdictOf([best, next]: readonly AnsweredRow[]): Verdict {
-  return { best, next: next ? { row: next, ratio: pairedRatio(next.times, best.times) } : null };
+  return { best, next: next ? { row: next, ratio: pairedRatio(next.times, best.times, ANSWER_DOUBT) } : null };
 }
 
-/** What is known of a case: that the best is faster beyond doubt, as fast as the next, not decided, or seen in too few rounds. */
+/** The state of a case: the best is faster beyond doubt, as fast as the next, not decided, or seen in too few rounds. */
 type Outcome = 'sure' | 'equal' | 'open' | 'few' | 'alone';
 
 function outcomeOf({ next }: Verdict): Outcome {
   if (!next) return 'alone';
   if (!next.ratio) return 'few';
   if (next.ratio.low > 1) return 'sure';
-  return isSame(next.ratio) ? 'equal' : 'open';
+  return changeOf(next.ratio) === 'same' ? 'equal' : 'open';
 }
 
 /** One line for the whole run, and one for each shape, direction, storage and outcome. */
@@ -59,14 +71,14 @@ export function answerLines(rows: readonly AnsweredRow[]): string[] {
   const compared = verdicts.filter(({ next }) => next);
   const lines = [...groupBy(verdicts, groupText).values()].map(lineOf);
   if (compared.length === 0)
-    return ['one variant of each case was measured; --variant default,unfused or all tells which to use:', ...lines];
+    return ['one variant of each case was measured; --variant all compares those that can be:', ...lines];
   const few = compared.filter((own) => outcomeOf(own) === 'few').length;
   const better = compared.filter((own) => ['sure', 'few'].includes(outcomeOf(own)));
   const wins = [...groupBy(better, ({ best }) => best.variant)].sort(([, a], [, b]) => b.length - a.length);
   const counted = wins.map(([name, own]) => `${name} in ${own.length}`).join(', ');
   const even = compared.length - better.length;
   return [
-    `use ${counted === '' ? 'any variant' : counted} of ${compared.length} cases${even > 0 ? `; in ${even} no variant is faster beyond doubt` : ''}${few > 0 ? `; ${few} were seen in too few rounds to be sure: give more --seconds` : ''}:`,
+    `use ${counted === '' ? 'any variant in 0' : counted} of ${compared.length} cases${even > 0 ? `; in ${even} no variant is faster beyond doubt` : ''}${few > 0 ? `; ${few} were seen in too few rounds to be sure: give more --seconds` : ''}:`,
     ...lines,
   ];
 }
@@ -99,7 +111,7 @@ function lineOf(group: readonly Verdict[]): string {
   const ratios = group.map(({ best, next }) =>
     outcome === 'sure' || best.variant === either[0] ? next!.ratio! : inverse(next!.ratio!),
   );
-  const interval = `99 %: ${digits(Math.min(...ratios.map(({ low }) => low)))} - ${digits(Math.max(...ratios.map(({ high }) => high)))}`;
+  const interval = `${100 * (1 - DOUBT)} %: ${digits(Math.min(...ratios.map(({ low }) => low)))} - ${digits(Math.max(...ratios.map(({ high }) => high)))}`;
   const times = `${rangeText(ratios.map(({ ratio }) => ratio))} x`;
   if (outcome === 'sure') return line(best.variant, `: ${times} as fast as ${next.row.variant} (${interval})`);
   const what = outcome === 'equal' ? 'equally fast' : 'not decided';
@@ -111,7 +123,7 @@ const inverse = ({ ratio, low, high }: Ratio): Ratio => ({ ratio: 1 / ratio, low
 /** How far rows are from the roof, and what limits them. */
 function limitText(rows: readonly AnsweredRow[]): string {
   const bounds = [...new Set(rows.map(({ bound }) => bound))].join(' and ');
-  return `${rangeText(rows.map(({ percentOfRoof }) => percentOfRoof))} % of the roof, limited by ${bounds}`;
+  return `${rangeText(rows.map(({ percentOfRoof }) => percentOfRoof))} % of the roof, whose nearest limit is ${bounds}`;
 }
 
 function rangeText(values: readonly number[]): string {

@@ -1,4 +1,5 @@
 /** The masks of the benchmark by their names on the command line: an attention table, and for some an expression. */
+import { nearest } from '../../engine/files/nearest.ts';
 import { InputError, quote, Random } from '../../engine/index.ts';
 import {
   type AttentionTable,
@@ -104,9 +105,10 @@ function single(text: string, shape: AttentionShape): ExpressionSource {
   if (!make) {
     const known = [DENSE, ...Object.keys(mixtures), ...Object.keys(expressions)];
     throw new InputError(
-      `--mask ${quote(text)}: no mask is called ${name}; there are ${known.join(', ')}, or an expression of WGSL such as 'q - k < 256 && q >= k'`,
+      `--mask ${quote(text)}: no mask is called ${name}; ${nearest(name, known)}; or an expression of WGSL such as 'q - k < 256 && q >= k'`,
     );
   }
+  if (numbers.length > 1) throw new InputError(`--mask ${quote(text)}: ${name} takes one number`);
   return orRefuse(text, () => make(shape, numbers.map(Number)));
 }
 

@@ -83,7 +83,10 @@ async function part({ anchors }: AttentionRun, rows: readonly ResultRow[]): Prom
       ticks('roof', 'line3', 3),
     ],
   );
-  const columns = [{ name: 'mask' }, ...numberColumns.map((name) => ({ name, kind: 'number' as const }))];
+  const columns = [
+    { name: variants || storages ? 'mask, variant' : 'mask' },
+    ...numberColumns.map((name) => ({ name, kind: 'number' as const })),
+  ];
   const cells = rows.map((row, i) => [
     html`<span style="display:block;min-width:9rem">${names[i]}</span>`,
     ...numberCells(row),
@@ -99,5 +102,5 @@ async function part({ anchors }: AttentionRun, rows: readonly ResultRow[]): Prom
   ];
   return html`<h3>${shape}, ${direction}: ${shorten([...new Set(rows.map(({ mask }) => mask))].join(', '), 100)}</h3>
 <figure><figcaption class="small">Bars are medians, black lines quartiles</figcaption>${svg}<ul class="key inline">${key}</ul></figure>
-${table(columns, cells)}`;
+<div class="wide">${table(columns, cells)}</div>`;
 }

@@ -104,6 +104,8 @@ export class Rows {
     const plan = planOf(sized);
     const planMilliseconds = performance.now() - begin;
     const { forward, backward } = attentionCost(sized, plan);
+    const live = liveProducts(of, expression);
+    const products = 2 * headDimension * heads * batch;
     const pick = (ofForward: number, ofBackward: number) =>
       (key.direction === 'backward' ? 0 : ofForward) + (key.direction === 'forward' ? 0 : ofBackward);
     const { task, operandBytes } = unfused
@@ -112,7 +114,7 @@ export class Rows {
     return {
       ...{ key, shape, operandBytes },
       work: new Work(this.device, keyText(key), task, this.timer),
-      flops: pick(forward.flops, backward.flops),
+      flops: products * pick(live.forward, live.backward),
       bytesMoved: unfused ? null : pick(forward.bytes, backward.bytes),
       planMilliseconds: unfused ? 0 : planMilliseconds,
     };
@@ -224,7 +226,7 @@ export function variantsOf(device: Device, names: readonly string[], dtype: Stor
     ...new Set(attentionEntries.flatMap((entry) => attentionVariants(device, { entry, dtype, headDimension }))),
   ];
   return names.flatMap((name) => {
-    if (name === 'all') return all;
+    if (name === 'all') return dtype === 'f32' ? [...all, UNFUSED] : all;
     if (name === DEFAULT || name === UNFUSED || all.includes(name)) return [name];
     throw new InputError(
       `--variant ${name}: no kernel of that name for ${dtype}, head dimension ${headDimension}, on this adapter; ${nearest(name, [DEFAULT, UNFUSED, 'all', ...all])}`,
@@ -251,6 +253,28 @@ function whyNotUnfused({ storage, direction }: RowKey, { source, table, queries,
   if (queries) return 'it has a row for every token';
   const stops = lossBlocks || table.cells.flat().some((edge) => edge.keyGradient < 1 || edge.valueGradient < 1);
   return stops && direction !== 'forward' ? 'it cannot cut or scale the gradient of an edge' : null;
+}
+
+/**
+ * The products of live pairs of tokens in one head of one sample: forward Q K and P V of every pair that the mask allows; backward
+ * S, dP and dQ of those with a loss, and dK and dV of those that no stop cuts off.
+ */
+function liveProducts({ table, queries, lossBlocks }: Case, expression?: AttentionExpression) {
+  const { blocks } = table.layout;
+  const own = { forward: 0, backward: 0 };
+  for (const [i, query] of blocks.entries()) {
+    if (queries && !queries.includes(query.name)) continue;
+    for (const [j, key] of blocks.entries()) {
+      const { mask, keyGradient, valueGradient } = table.cells[i][j];
+      const all = { none: 0, full: query.length * key.length, causal: (query.length * (query.length + 1)) / 2 }[mask];
+      // A mask that is an expression stands beside a table of one block in which all see all.
+      const pairs = expression?.allowedPairs?.reduce((sum, count) => sum + count, 0) ?? all;
+      own.forward += 2 * pairs;
+      if (lossBlocks?.includes(query.name) ?? true)
+        own.backward += (3 + Number(keyGradient > 0) + Number(valueGradient > 0)) * pairs;
+    }
+  }
+  return own;
 }
 
 function bytesOf(direction: Direction, operands: readonly Tensor[], gradient: Tensor): number {

@@ -6,19 +6,9 @@ import { limited, RoofProbes } from '../measure/roofline.ts';
 import { measureRun, type RunBudget, type Timed } from '../measure/run.ts';
 import { changeOf, pairedRatio, type Ratio } from '../measure/statistics.ts';
 import { type DispatchSample, type Timer, Work } from '../measure/work.ts';
-import { settledBy } from './answer.ts';
+import { answerLines, settledBy } from './answer.ts';
 import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
-import {
-  DEFAULT,
-  defaultKernels,
-  keyText,
-  type Row,
-  type RowKey,
-  Rows,
-  type Storage,
-  UNFUSED,
-  variantsOf,
-} from './rows.ts';
+import { defaultKernels, keyText, type Row, type RowKey, Rows, type Storage, UNFUSED, variantsOf } from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, smaller, suite, tokensOf } from './shapes.ts';
 
 export interface AttentionRunOptions {
@@ -60,11 +50,9 @@ export async function runAttention(device: Device, options: AttentionRunOptions,
   const rows = await makeRows(device, options, timer, shapes, leftOut);
   if (rows.length === 0) throw new InputError(`nothing to measure: ${leftOut.join('; ')}`);
 
-  const defaults = rows
-    .filter(({ key }) => key.variant === DEFAULT)
-    .map(({ key: { storage: dtype }, shape: { headDimension } }) =>
-      defaultKernels(device, options.tuned, dtype, headDimension),
-    );
+  const defaults = rows.map(({ key: { storage: dtype }, shape: { headDimension } }) =>
+    defaultKernels(device, options.tuned, dtype, headDimension),
+  );
   const sizes = [...new Set(rows.map(({ shape }) => matmulSize(shape)))];
   using probes = new RoofProbes(device, timer);
   const run = await measureRun(
@@ -86,6 +74,7 @@ export async function runAttention(device: Device, options: AttentionRunOptions,
   );
   return {
     ...run,
+    answer: answerLines(run.rows),
     roof: probes.roofOf(run.anchors),
     // The kernels that `default` stands for at each storage and head dimension, and the rows that were not measured.
     ...{ defaults: [...new Set(defaults)], leftOut },
@@ -127,7 +116,9 @@ function resultRow(
     unfusedToThis: times(other({ variant: UNFUSED, storage: 'f32' }), own),
     // Set where a row of equal live work takes another time beyond doubt.
     unequal:
-      equal && toEqual && changeOf(toEqual) !== 'none' ? { mask: rowNamed(equal.name).key.mask, ...toEqual } : null,
+      equal && toEqual && ['slower', 'faster'].includes(changeOf(toEqual))
+        ? { mask: rowNamed(equal.name).key.mask, ...toEqual }
+        : null,
     matmul: matmulName(matmulSize(shape)),
     percentOfMatmul: product
       ? (100 * limits.gigaflops * product.time.median * 1e6) / (2 * matmulSize(shape) ** 3)

@@ -2,8 +2,8 @@
 import { provenanceLine } from '../measure/provenance.ts';
 import { aboveRoof, roofCell } from '../measure/roofline.ts';
 import { courseLine } from '../measure/run.ts';
+import { DOUBT } from '../measure/statistics.ts';
 import { aligned, digits, groupBy, quartiles } from '../measure/table.ts';
-import { answerLines } from './answer.ts';
 import type { AttentionRun, ResultRow } from './run.ts';
 
 const known = (value: number | null) => (value === null ? '-' : digits(value));
@@ -17,7 +17,7 @@ const numbers: Readonly<Record<string, (row: ResultRow) => string>> = {
   'x live work': ({ toDense }) => known(toDense.work),
   '% matmul': ({ percentOfMatmul }) => known(percentOfMatmul),
   '% roof': roofCell,
-  'limited by': ({ bound }) => bound,
+  limit: ({ bound }) => bound,
   'x unfused': ({ unfusedToThis }) => known(unfusedToThis),
   'plan ms': ({ planMilliseconds }) => (planMilliseconds === 0 ? '-' : digits(planMilliseconds)),
   MB: ({ memoryBytes }) => digits(memoryBytes / 1e6),
@@ -40,7 +40,7 @@ export function headLines(run: AttentionRun): { answer: string[]; facts: string[
   const times =
     timer === 'gpu' ? 'GPU timestamps, summed over the dispatches of a repeat' : 'wall time from submission to end';
   return {
-    answer: answerLines(rows),
+    answer: run.answer,
     facts: [
       provenanceLine(run),
       `${courseLine(run)}; times are ${times}`,
@@ -55,8 +55,9 @@ export const legend = [
   'ms: time of one repeat. GFLOP/s: rate of live work, which is 2 products of each live pair of query and key forward and 5 backward (3 where the keys get no gradient),',
   'whatever a variant computes beyond it. x dense, x live work: time and live work, divided by those of the same row with a dense mask. % matmul: share of the rate of the',
   'matrix product above that has about the FLOPs of dense attention; it is no limit. % roof: the least time of live work, bytes and dispatches by the roof, divided by the',
-  'time taken. x unfused: time of matmul + mask + softmax + matmul, divided by the time of this row. plan ms: time of the host for the tile lists, once a batch, not in the',
-  'row. MB: memory of operands, results and intermediates. workgroups: count in one repeat.',
+  'time taken; limit: the resource that this least time is of. x unfused: time of matmul + mask + softmax + matmul in f32, divided by the time of this row. plan ms: time of',
+  'the host for the tile lists, once a batch, not in the row. MB: memory of operands, results and intermediates. workgroups: count in one repeat. Ratios of times are',
+  'medians over the rounds of the ratio within a round: on a busy machine they differ from the ratio of the medians, and are the ones to trust.',
 ];
 
 /** Rows that take another time than their equals. */
@@ -64,15 +65,16 @@ const unequalLines = (rows: readonly ResultRow[]) =>
   rows.flatMap(({ name, unequal }) =>
     unequal
       ? [
-          `! ${name} takes ${digits(unequal.ratio)} x (99 %: ${digits(unequal.low)} - ${digits(unequal.high)}) the time of ${unequal.mask}, which has the same live work`,
+          `! ${name} takes ${digits(unequal.ratio)} x (${100 * (1 - DOUBT)} %: ${digits(unequal.low)} - ${digits(unequal.high)}) the time of ${unequal.mask}, which has the same live work`,
         ]
       : [],
   );
 
-export const footnotes = ({ rows, leftOut }: AttentionRun): string[] => [
+export const footnotes = ({ rows, leftOut, notStarted }: AttentionRun): string[] => [
   ...unequalLines(rows),
   ...aboveRoof(rows),
   ...leftOut.map((line) => `left out: ${line}`),
+  ...notStarted.map((name) => `left out, because --seconds were spent: ${name}`),
 ];
 
 export function attentionLines(run: AttentionRun): string[] {

@@ -22,7 +22,7 @@ export interface Comparison {
   readonly drifts: readonly number[] | null;
 }
 
-/** Compares with the other build whose times the run holds. The doubt is shared out, so that all intervals together hold. */
+/** Compares with the other build whose times the run holds. Each interval has a share of the doubt, so that all hold together. */
 export function compareBuilds(run: Run<Timed>, build: string): Comparison {
   const both = run.rows.filter(({ otherTimes }) => otherTimes);
   const rows = both.map((row) =>
@@ -31,6 +31,7 @@ export function compareBuilds(run: Run<Timed>, build: string): Comparison {
   return {
     with: `compared with ${build}, measured in the same rounds`,
     rows,
+    // The other build is asked for rows of this one alone.
     alone: [run.rows.length - both.length, 0],
     drifts: null,
   };
@@ -60,13 +61,15 @@ export function comparisonLines({ with: other, rows, alone, drifts }: Comparison
     ...[name, digits(before), digits(now), ratio ? digits(ratio.ratio) : '-'],
     ...[ratio ? `${digits(ratio.low)} - ${digits(ratio.high)}` : 'too few rounds', change],
   ]);
-  const changed = rows.filter(({ change }) => change !== 'none').length;
+  const count = (...changes: readonly Compared['change'][]) =>
+    rows.filter(({ change }) => changes.includes(change)).length;
+  const changed = count('faster', 'slower');
   const drift = drifts && drifts.length > 0 ? [Math.min(...drifts), Math.max(...drifts)] : null;
   const [here, there] = alone;
   return [
-    `${other}: ${changed === 0 ? 'no change' : `${changed} of ${rows.length} rows changed`}`,
+    `${other}: ${changed === 0 ? 'no change' : `${changed} of ${rows.length} rows changed`} (${count('same')} of ${rows.length} rows are the same within ${100 * SAME} %, ${count('undecided')} not decided)`,
     ...aligned([['row', 'ms before', 'ms now', 'now / before', 'interval', 'change'], ...cells], 1),
-    `interval: all of them hold the true ratios with ${100 * (1 - DOUBT)} %; a change is one beyond ${100 * SAME} %.`,
+    `interval: all of them hold the true ratios with ${100 * (1 - DOUBT)} %; a row has changed if its interval lies beyond ${100 * SAME} %.`,
     ...(drift
       ? [
           `Known work beside the rows takes ${digits(drift[0])} to ${digits(drift[1])} times as long as in that run; the intervals cover that. --compare with a folder or a commit measures both builds in the same rounds, which sees smaller changes.`,

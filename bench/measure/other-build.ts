@@ -13,19 +13,21 @@ import type { Entrant } from './entrant.ts';
 const SERVES = 'INSULA_BENCH_SERVES';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** What the other build answers: first its adapter and rows, then the milliseconds of each row that it is asked for. */
+/** An answer of the other build: first its adapter and rows, then the milliseconds of each row that it is asked for. */
 type Answer = { readonly adapter: string; readonly names: readonly string[] } | { readonly milliseconds: number };
 
 export class OtherBuild implements AsyncDisposable {
   private constructor(
-    readonly description: string,
-    private readonly child: ChildProcess,
-    private readonly names: ReadonlySet<string>,
+    readonly build: string,
+    private readonly process: BuildProcess,
+    /** The rows that it measures. */
+    public names: ReadonlySet<string>,
     private readonly remove: () => Promise<void>,
   ) {}
 
   /**
-   * Starts the command `words` in the build: a folder with a checkout, or a commit of this repository, which is checked out beside it.
+   * Starts the command `words` in the build: a folder with a checkout, or a commit of this repository, which is checked out into a
+   * temporary folder.
    *
    * @throws InputError if there is no such build, or if it does not open the same adapter
    */
@@ -33,24 +35,18 @@ export class OtherBuild implements AsyncDisposable {
     const { folder, remove } = existsSync(build)
       ? { folder: resolve(build), remove: async () => {} }
       : await checkOut(build);
-    const program = join(folder, 'cli', 'main.ts');
-    let child: ChildProcess | null = null;
+    let process: BuildProcess | null = null;
     try {
-      if (!existsSync(program)) throw new InputError(`--compare ${build}: this folder holds no checkout of insula`);
-      const tsx = createRequire(program).resolve('tsx');
-      child = fork(program, [...words], {
-        cwd: folder,
-        execArgv: ['--import', pathToFileURL(tsx).href],
-        env: { ...process.env, [SERVES]: '1', TSX_TSCONFIG_PATH: join(folder, 'tsconfig.json') },
-        stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-      });
-      const own = await answer(child, build);
+      if (!existsSync(join(folder, 'cli', 'main.ts')))
+        throw new InputError(`--compare ${build}: this folder holds no checkout of insula`);
+      process = new BuildProcess(build, folder, words);
+      const own = await process.answer();
       if (!('names' in own)) throw new Error(`--compare ${build}: an answer out of turn`);
       if (own.adapter !== adapter)
         throw new InputError(`--compare ${build}: that build opens ${quote(own.adapter)}, this one ${quote(adapter)}`);
-      return new OtherBuild(build, child, new Set(own.names), remove);
+      return new OtherBuild(build, process, new Set(own.names), remove);
     } catch (error) {
-      child?.kill();
+      process?.end();
       await remove();
       throw error;
     }
@@ -60,43 +56,67 @@ export class OtherBuild implements AsyncDisposable {
     return this.names.has(name);
   }
 
+  /** Leaves the other rows alone. */
+  restrictTo(names: readonly string[]): void {
+    this.names = new Set(names.filter((name) => this.names.has(name)));
+  }
+
   /** Milliseconds of one repeat of a row, which starts at its first sample. */
   async sample(name: string): Promise<number> {
-    this.child.send({ name });
-    const own = await answer(this.child, this.description);
-    if (!('milliseconds' in own)) throw new Error(`--compare ${this.description}: an answer out of turn`);
+    const own = await this.process.ask({ name });
+    if (!('milliseconds' in own)) throw new Error(`--compare ${this.build}: an answer out of turn`);
     return own.milliseconds;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.child.kill();
+    this.process.end();
     await this.remove();
   }
 }
 
-function answer(child: ChildProcess, build: string): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    let words = '';
-    const collect = (text: Buffer) => {
-      words = (words + text).slice(-2000);
-    };
-    const end = (code: number | null) => {
-      settle();
-      const last = words.trim().split('\n').at(-1) || 'it said nothing';
-      const what = code === 0 ? 'is too old to be measured beside another' : `ended with status ${code}: ${last}`;
-      reject(new InputError(`--compare ${build}: that build ${what}`));
-    };
-    const arrived = (message: unknown) => {
-      settle();
-      resolve(message as Answer);
-    };
-    const settle = () => {
-      child.off('message', arrived).off('close', end);
-      child.stderr?.off('data', collect);
-    };
-    child.on('message', arrived).on('close', end);
-    child.stderr?.on('data', collect);
-  });
+/** The process of the build: one answer for its start, and one for each question. */
+class BuildProcess {
+  private readonly child: ChildProcess;
+  /** Rejects when the process ends, whenever that is. */
+  private readonly ended: Promise<never>;
+
+  constructor(build: string, folder: string, words: readonly string[]) {
+    const program = join(folder, 'cli', 'main.ts');
+    const tsx = createRequire(program).resolve('tsx');
+    this.child = fork(program, [...words], {
+      cwd: folder,
+      execArgv: ['--import', pathToFileURL(tsx).href],
+      env: { ...process.env, [SERVES]: '1', TSX_TSCONFIG_PATH: join(folder, 'tsconfig.json') },
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    });
+    let errors = '';
+    this.child.stderr!.on('data', (text) => (errors = (errors + text).slice(-2000)));
+    this.ended = new Promise((_, reject) => {
+      this.child.on('error', () => {}); // a question to a process that has ended; its end is reported
+      this.child.on('close', (code, signal) => {
+        const last = errors.trim().split('\n').at(-1) || 'it said nothing';
+        const failed = `ended ${signal ? `by ${signal}` : `with status ${code}`}: ${last}`;
+        const what = code === 0 ? 'is too old to be measured beside another' : failed;
+        reject(new InputError(`--compare ${build}: that build ${what}`));
+      });
+    });
+    this.ended.catch(() => {}); // it also ends when nobody waits
+  }
+
+  answer(): Promise<Answer> {
+    const next = new Promise<Answer>((resolve) => this.child.once('message', (own) => resolve(own as Answer)));
+    return Promise.race([next, this.ended]);
+  }
+
+  ask(question: { readonly name: string }): Promise<Answer> {
+    const next = this.answer();
+    this.child.send(question);
+    return next;
+  }
+
+  end(): void {
+    this.child.kill();
+  }
 }
 
 /** A commit of this repository in a temporary folder, with the dependencies of this tree. */

@@ -8,7 +8,7 @@ import { type Budget, inRounds, type Rounds } from './rounds.ts';
 import { type Spread, spread } from './statistics.ts';
 import { type Timer, timers } from './work.ts';
 
-/** What was timed, and its milliseconds in each round. */
+/** One thing that was timed, with its milliseconds in each round. */
 export interface Timed {
   readonly name: string;
   readonly time: Spread;
@@ -24,13 +24,15 @@ export interface Run<Row extends Timed> extends Provenance {
   readonly rows: readonly Row[];
   /** Known work that says how fast the machine was meanwhile. */
   readonly anchors: readonly Timed[];
-  /** Seconds until every row had run once, the most of them compilation; and of everything. */
+  /** Seconds until every row had run once, most of them compilation; and seconds of the whole run. */
   readonly startSeconds: number;
   readonly seconds: number;
   readonly ended: Rounds['ended'];
+  /** Rows that there was no time for. */
+  readonly notStarted: readonly string[];
 }
 
-/** What of a run a later one is compared with. */
+/** The part of a run that a later one is compared with. */
 const timedSchema = v.object({ name: v.string(), times: v.pipe(v.array(v.number()), v.minLength(1)) });
 const savedFields = {
   ...provenanceFields,
@@ -93,17 +95,25 @@ export async function measureRun<Row extends Timed>(
   { command, rows, anchors, options, timer = 'wall', finish, settled }: Measurement<Row>,
   { before, ...budget }: RunBudget,
 ): Promise<Run<Row>> {
-  const entrants = [...rows, ...anchors];
+  const entrants = [...anchors, ...rows];
   const names = rows.map(({ name }) => name);
   if (before) expectComparable(before, device.description, names, timer);
-  const { times, otherTimes, ...course } = await inRounds(device, entrants, budget, settled);
+  const { other } = budget;
+  other?.restrictTo(names);
+  // What settles the answer does not settle a comparison.
+  const settles =
+    before || other
+      ? undefined
+      : settled && ((all: readonly (readonly number[])[]) => settled(all.slice(anchors.length)));
+  const { times, otherTimes, ...course } = await inRounds(device, entrants, budget, settles);
   const timed = entrants.map(({ name }, i): Timed => {
     const other = otherTimes.get(name);
     return { name, time: spread(times[i]), times: times[i], ...(other && { otherTimes: other }) };
   });
   const measured = (own: Timed) => own.times.length > 0;
-  const known = timed.slice(rows.length).filter(measured);
-  const finished = await finish(timed.slice(0, rows.length).filter(measured), known);
+  const known = timed.slice(0, anchors.length).filter(measured);
+  const own = timed.slice(anchors.length);
+  const finished = await finish(own.filter(measured), known);
   return {
     format: formatOf(command),
     ...provenance(device),
@@ -112,6 +122,7 @@ export async function measureRun<Row extends Timed>(
     ...course,
     rows: finished,
     anchors: known,
+    notStarted: own.filter((row) => !measured(row)).map(({ name }) => name),
   };
 }
 
@@ -122,8 +133,8 @@ const endings: Readonly<Record<Rounds['ended'], string>> = {
   interrupted: 'interrupted',
 };
 
-/** How long a run took, and why it ended. */
-export function courseLine({ rows, startSeconds, seconds, ended }: Run<Timed>): string {
+/** How long a run took, why it ended, and how much it had no time for. */
+export function courseLine({ rows, startSeconds, seconds, ended, notStarted }: Run<Timed>): string {
   const rounds = Math.max(0, ...rows.map(({ times }) => times.length));
-  return `${rounds} rounds that interleave all rows, in ${seconds.toFixed(0)} s, of which compiling and first runs took ${startSeconds.toFixed(0)} s; then ${endings[ended]}`;
+  return `${rounds} rounds that interleave all rows, in ${seconds.toFixed(0)} s, of which compiling and first runs took ${startSeconds.toFixed(0)} s; then ${endings[ended]}${notStarted.length > 0 ? `; ${notStarted.length} rows had no time to compile: give more --seconds, or run it again, because drivers keep compiled kernels` : ''}`;
 }

@@ -25,13 +25,16 @@ const ascending = (values: readonly number[]) => [...values].sort((a, b) => a - 
 
 /** The probability that an interval does not hold what it is for. */
 export const DOUBT = 0.01;
-/** The fewest values that give an interval: the median lies outside of all n with a probability of 2^(1 - n). */
+/**
+ * The fewest values that give an interval at DOUBT: all n lie on one side of the median with a probability of 2^(1 - n). A smaller
+ * doubt needs more.
+ */
 export const LEAST_VALUES = 8;
 
 /**
- * An interval that holds the median of what the values are drawn from, but for the probability `doubt`: from the k-th smallest to the
- * k-th largest, where a binomial distribution of n and 1/2 is below k with at most doubt / 2 (the sign test's interval; Conover,
- * Practical Nonparametric Statistics, section 3.2). Null for too few values.
+ * An interval that holds the median of what the values are drawn from, independently, but for the probability `doubt`: from the k-th
+ * smallest to the k-th largest, with the largest k for which a binomial distribution of n and 1/2 is below k with a probability of at
+ * most doubt / 2 (the sign test's interval; Conover, Practical Nonparametric Statistics, section 3.2). Null for too few values.
  */
 export function medianInterval(values: readonly number[], doubt = DOUBT): readonly [low: number, high: number] | null {
   const sorted = ascending(values);
@@ -84,8 +87,10 @@ export function ratioOfRuns(
 /** Differences below this share are no change: two processes of the same program differ by as much. */
 export const SAME = 0.04;
 
-/** Whether an interval of time ratios lies beyond what counts as the same. */
-export function changeOf(ratio: Ratio | null): 'slower' | 'faster' | 'none' {
-  if (ratio && ratio.low > 1 + SAME) return 'slower';
-  return ratio && ratio.high < 1 / (1 + SAME) ? 'faster' : 'none';
+/** Whether an interval of time ratios lies beyond what counts as the same, or within it. */
+export function changeOf(ratio: Ratio | null): 'slower' | 'faster' | 'same' | 'undecided' {
+  if (!ratio) return 'undecided';
+  if (ratio.low > 1 + SAME) return 'slower';
+  if (ratio.high < 1 / (1 + SAME)) return 'faster';
+  return ratio.low > 1 / (1 + SAME) && ratio.high < 1 + SAME ? 'same' : 'undecided';
 }

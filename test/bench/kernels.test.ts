@@ -47,7 +47,7 @@ describe('insula bench kernels', () => {
     const { lines } = await runCommand(benchKernels, { ...short, compare: out }, { names: ['add'] });
     const at = lines.findIndex((line) => line.startsWith('compared with 20'));
     expect(lines[at + 2]).toContain('pi-eighth | add, 160 x 256 | forward');
-    expect(lines.at(-1)).toBe('rows of the other run that were not measured: 4');
+    expect(lines).toContain('rows of the other run that were not measured: 4');
   });
 
   test('what is not there is one clear line', async () => {

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Comparison, compareSaved, comparisonLines } from '../../bench/measure/compare.ts';
 import type { Entrant } from '../../bench/measure/entrant.ts';
 import { multiplyAdd } from '../../bench/measure/fused-multiply-add.ts';
+import type { OtherBuild } from '../../bench/measure/other-build.ts';
 import { inRounds } from '../../bench/measure/rounds.ts';
 import { courseLine, measureRun, readSavedRun } from '../../bench/measure/run.ts';
 import { timeSingle } from '../../bench/measure/single.ts';
@@ -58,7 +59,9 @@ describe('statistics', () => {
     const load = Array.from({ length: 30 }, (_, i) => 1 + 4 * random.uniform(i));
     const times = (factor: number) => load.map((busy, i) => factor * busy * (1 + 0.02 * random.uniform(100 + i)));
     const change = (factor: number) => changeOf(pairedRatio(times(factor), times(1)));
-    expect([0.5, 0.9, 0.98, 1, 1.03, 1.2].map(change)).toEqual(['faster', 'faster', 'none', 'none', 'none', 'slower']);
+    expect([0.5, 0.9, 0.99, 1, 1.04, 1.2].map(change)).toEqual([
+      ...['faster', 'faster', 'same', 'same', 'undecided', 'slower'],
+    ]);
     expect(pairedRatio([1, 2], [1, 2])).toBeNull();
   });
 
@@ -66,7 +69,7 @@ describe('statistics', () => {
     const flat = (value: number) => Array.from({ length: 20 }, () => value);
     expect(changeOf(ratioOfRuns(flat(2), flat(1), [1]))).toBe('slower');
     expect(changeOf(ratioOfRuns(flat(2), flat(1), [1, 1.9]))).toBe('slower');
-    expect(changeOf(ratioOfRuns(flat(2), flat(1), [2.1]))).toBe('none');
+    expect(changeOf(ratioOfRuns(flat(2), flat(1), [2.1]))).toBe('undecided');
     expect(ratioOfRuns(flat(2), flat(1), [2])!.ratio).toBe(1);
   });
 });
@@ -118,15 +121,34 @@ describe('rounds', () => {
     expect([stopped.ended, stopped.times.map(({ length }) => length)]).toEqual(['interrupted', [2, 2]]);
   });
 
-  test('a budget that cannot hold the starts and one round is one line', async () => {
-    const slow: Entrant = {
-      ...saying('slow', () => 1),
-      start: () => new Promise((resolve) => setTimeout(resolve, 30)),
-    };
-    const begin = performance.now();
-    await expect(inRounds(device, [slow, slow], { seconds: 0.01, begin })).rejects.toThrow(
-      /^--seconds 0\.01: compiling and running 1 of 2 rows took 0 s; give at least 1, or measure fewer rows \(2 now\)$/,
+  test('what there is no time to start is left out; a budget that cannot hold one round is one line', async () => {
+    const slow = (name: string, milliseconds: number): Entrant => ({
+      ...saying(name, () => 1),
+      start: () => new Promise((resolve) => setTimeout(resolve, milliseconds)),
+    });
+    const entrants = ['a', 'b', 'c'].map((name) => slow(name, 400));
+    const { times } = await inRounds(device, entrants, { seconds: 1, rounds: 3 });
+    expect(times.map(({ length }) => length)).toEqual([3, 3, 0]);
+    await expect(inRounds(device, [slow('a', 30)], { seconds: 0.01 })).rejects.toThrow(
+      /^--seconds 0\.01: compiling and running 1 of 1 rows took 0\.\d s, which leaves no time for a round; give at least 1$/,
     );
+  });
+
+  test('with another build, the one that goes first changes, for an even and an odd number of rows', async () => {
+    for (const names of [['a'], ['a', 'b'], ['a', 'b', 'c']]) {
+      const first: Record<string, string> = Object.fromEntries(names.map((name) => [name, '']));
+      let last = '';
+      const note = (name: string, build: string) => {
+        if (last !== name) first[name] += build;
+        last = last === name ? '' : name;
+        return 1;
+      };
+      const other = { has: () => true, sample: async (name: string) => note(name, 'o') };
+      const own = names.map((name) => saying(name, () => note(name, 'n')));
+      await inRounds(device, own, { seconds: 60, rounds: 4, other: other as unknown as OtherBuild });
+      // The first call of each is its start.
+      for (const order of Object.values(first)) expect(order.slice(-4)).toMatch(/^(onon|nono)$/);
+    }
   });
 
   test('the arithmetic probe computes the number that its comment states', async () => {
@@ -175,7 +197,9 @@ describe('saved runs', () => {
       ...{ alone: [1, 1], drifts: [1] },
     });
     const lines = comparisonLines(comparison);
-    expect(lines[0]).toMatch(/^compared with 20.*: 1 of 1 rows changed$/);
+    expect(lines[0]).toMatch(
+      /^compared with 20.*: 1 of 1 rows changed \(0 of 1 rows are the same within 4 %, 0 not decided\)$/,
+    );
     expect(lines.slice(-2)).toEqual([
       'rows of this run that the other lacks: 1',
       'rows of the other run that were not measured: 1',
