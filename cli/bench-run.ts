@@ -1,7 +1,7 @@
 /** What the benchmarks that compare rows in rounds have in common: limits, files, comparisons. */
 import { stat } from 'node:fs/promises';
-import { type Comparison, compareBuilds, compareSaved, comparisonLines } from '../bench/measure/compare.ts';
-import { OtherBuild } from '../bench/measure/other-build.ts';
+import { compareBuilds } from '../bench/measure/builds.ts';
+import { type Comparison, compareSaved, comparisonLines } from '../bench/measure/compare.ts';
 import { type Run, type RunBudget, readSavedRun, type Timed } from '../bench/measure/run.ts';
 import { csvOf } from '../bench/measure/table.ts';
 import { openTunedDevice, type Tuning } from '../bench/measure/tuning.ts';
@@ -19,11 +19,15 @@ export interface Limits {
 
 export const limitOptions = ({ seconds, rounds }: Limits, use?: Use) => ({
   rounds: number(
-    `rounds, if --seconds hold them; ${rounds === undefined ? 'until every case is decided' : `${rounds}, or with --compare as many as --seconds hold,`} by default`,
+    `rounds, if --seconds hold them; ${rounds === undefined ? 'until every case is decided' : rounds} by default`,
     1,
     use,
   ),
-  seconds: number(`time for everything, compilation included; ${seconds} by default`, 1, use),
+  seconds: number(
+    `time for everything, compilation included; ${seconds} by default, ${BUILDS * seconds} beside another build`,
+    1,
+    use,
+  ),
 });
 
 export const benchOptions = (limits: Limits, use?: Use) => ({
@@ -31,7 +35,7 @@ export const benchOptions = (limits: Limits, use?: Use) => ({
   csv: outputFile('file for the rows as CSV', use),
   out: outputFile('file for the run as JSON', use),
   compare: text(
-    'a build to measure in the same rounds: a folder with another checkout, or a commit; or the file of an earlier --out',
+    'another build to measure beside this one: a folder with a checkout, or a commit; or the file of an earlier --out',
     use,
   ),
   ...deviceOptions,
@@ -53,30 +57,25 @@ interface Bench<R extends Run<Timed>> {
 export async function runBench<R extends Run<Timed>>(
   bench: Bench<R>,
   values: Values,
-  { progress, signal, words }: Context,
-): Promise<Result<R & { readonly comparison?: Comparison }>> {
+  context: Context,
+): Promise<Result<(R & { readonly comparison?: Comparison }) | Comparison>> {
+  const { progress, signal } = context;
   const { command, limits } = bench;
   const { compare, adapter, floor, tuning: named } = values;
-  const saved = compare !== undefined && (await stat(compare).catch(() => null))?.isFile();
-  const before = saved ? { path: compare, saved: await readSavedRun(compare, command) } : undefined;
+  const isFile = compare !== undefined && (await stat(compare).catch(() => null))?.isFile();
+  if (compare !== undefined && !isFile) return besideBuild(compare, limits, values, context);
+  const before = isFile ? { path: compare, saved: await readSavedRun(compare, command) } : undefined;
   const begin = performance.now();
   const opened = await openTunedDevice({ adapter, floor, tuning: named }, (line) => progress.note(line));
   using device = opened.device;
-  await using other =
-    compare === undefined || saved ? null : await OtherBuild.start(compare, device.description, sameWork(words));
-  const run = await bench.run(
-    device,
-    {
-      ...{ begin, before, signal },
-      seconds: values.seconds ?? limits.seconds,
-      rounds: values.rounds ?? (compare === undefined ? limits.rounds : undefined),
-      other: other ?? undefined,
-      onProgress: progress.ofBench(),
-    },
-    opened.tuning,
-  );
+  const budget = {
+    ...{ begin, before, signal, onProgress: progress.ofBench() },
+    seconds: values.seconds ?? limits.seconds,
+    rounds: values.rounds ?? limits.rounds,
+  };
+  const run = await bench.run(device, budget, opened.tuning);
   if (run.rows.length === 0) throw new InputError(`${command}: interrupted before anything was measured`);
-  const comparison = before ? compareSaved(run, before.saved) : other && compareBuilds(run, compare!);
+  const comparison = before && compareSaved(run, before.saved);
   const result = comparison ? { ...run, comparison } : run;
   if (values.csv !== undefined) await writeFileSafely(values.csv, [csvOf(result.rows.map(withoutTimes))]);
   if (values.out !== undefined) await writeFileSafely(values.out, [`${JSON.stringify(result, null, 1)}\n`]);
@@ -88,13 +87,32 @@ export async function runBench<R extends Run<Timed>>(
   };
 }
 
+/** Times as long as a run, because both builds start anew for every block. */
+const BUILDS = 4;
+
+async function besideBuild(
+  build: string,
+  limits: Limits,
+  { seconds = BUILDS * limits.seconds, out }: Values,
+  { progress, signal, words }: Context,
+): Promise<Result<Comparison>> {
+  for (const option of ['--csv', '--report', '--rounds'])
+    if (words.some((word) => word.split('=')[0] === option))
+      throw new InputError(
+        `--compare ${build}: ${option} has no use beside another build; --out writes the comparison as JSON`,
+      );
+  const comparison = await compareBuilds(build, sameWork(words), { seconds, signal, onProgress: progress.ofBench() });
+  if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(comparison, null, 1)}\n`]);
+  return { json: comparison, lines: comparisonLines(comparison) };
+}
+
 /** The rows of CSV have no lists. */
 const withoutTimes = (row: Timed) =>
   Object.fromEntries(Object.entries(row).filter(([, value]) => !Array.isArray(value)));
 
 /** The words of the command without the options that only the build that compares takes. */
 function sameWork(words: readonly string[]): string[] {
-  const own = ['--compare', '--csv', '--out', '--report'];
+  const own = ['--compare', '--out', '--seconds'];
   return words.filter(
     (word, i) => word !== '--json' && !own.includes(word.split('=')[0]) && !own.includes(words[i - 1]),
   );

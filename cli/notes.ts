@@ -26,7 +26,7 @@ export const tokenizerNotes = [
   `Chunks are normalised by the 1 % and 99 % quantiles. The report gives tokens per chunk and per second of control, the error of each dimension in normalised units, the share of zero coefficients, and how many ids are in use. The error of the naive tokenizers is mostly clipping.`,
 ];
 
-const comparisonNote = `--compare BUILD measures this build and another, a folder with a checkout or a commit, in the same rounds, where a busy machine slows both. The more rounds --seconds hold, the smaller a change it sees: a tenth within a minute or two on a machine that does other work. --compare FILE, an earlier --out, cannot tell a change from another load, and its intervals are as wide as the change of known work beside the rows. Interrupted, a run writes what it has measured.`;
+const comparisonNote = `--compare BUILD measures this build and another, a folder with a checkout or a commit, by turns, in new processes again and again, because processes of one program differ too. It needs eight such blocks: the fewer rows, the sooner. --compare FILE, an earlier --out, cannot tell a change from another load, and its intervals are as wide as the change of known work beside the rows. Interrupted, a run writes what it has measured.`;
 
 export const attentionNotes = [
   `Shapes (--shape): names of FlashAttention's and FlexAttention's benchmarks and of public VLA models ('suite' is all of them), or written out: batch, tokens (one block, prefix+action or prefix+fast+action), query heads / key heads, head dimension: B=1,T=816+128+50,H=8/1,D=256.`,

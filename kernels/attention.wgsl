@@ -205,7 +205,7 @@ struct Tile {
 // A pair of tiles, as the list of one of them holds it.
 struct Pair {
   tile: u32,                                      // the other tile
-  masked: bool,                                   // some scores are not allowed: a key is padding or beyond the tile, or one of these holds:
+  masked: bool,                                   // some scores are not allowed: a key is padding, or `causal` or `expression` holds
   causal: bool, window: u32,                      // if causal, query token q sees key token k only where 0 <= q - k < window
   expression: bool,                               // q sees k only where `allowed` says so
   stopKey: bool, stopValue: bool,                 // no gradient passes to K, or to V

@@ -78,8 +78,8 @@ fn packKept(value: vec4f) -> Kept { return value; }                          // 
 // @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
 // @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
-// Blocks of 4 x 4. blockOfA has rows m .. m+3 as its columns, blockOfB has terms k .. k+3, so that a block of A is transposed once more when
-// it is staged; m and n count rows of A and columns of B.
+// Blocks of 4 x 4. blockOfA has rows m .. m+3 as its columns, blockOfB has terms k .. k+3, so that a block of A is transposed once more
+// when it is staged; m and n count rows of A and columns of B.
 fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f { return loadA(rows + groupOf(at), inRun(at)); } // @param
 // @or transposed  fn blockOfA(rows: vec4u, m: u32, at: Term) -> mat4x4f {
 // @or transposed    return transpose(loadA(termsOfA(at) + m / 4u, eachInRun(at))); }

@@ -31,7 +31,7 @@ export async function choose<Key extends object>(
     variants.map((variant) => new Work(device, `${JSON.stringify(key)} ${variant}`, task(variant))),
   );
   if (entrants.length === 0) return [];
-  const { times } = await inRounds(device, entrants, budget);
+  const { times } = await inRounds(entrants, budget);
   budget.signal?.throwIfAborted();
   const { commit, date } = provenance(device);
   let next = 0;

@@ -179,7 +179,7 @@ export async function measureRoofline(device: Device, budget: Budget): Promise<R
     }),
   ];
   const entrants = all.map(({ entrant }) => entrant);
-  const { times } = await inRounds(device, entrants, budget);
+  const { times } = await inRounds(entrants, budget);
   const timed = entrants.map(({ name }, i) => ({ name, time: spread(times[i]), times: times[i] }));
   return {
     ...provenance(device),

@@ -2,9 +2,8 @@
  * Times several pieces of work beside each other: each starts once, which compiles it, then all run in rounds. The speed of a shared
  * machine changes within seconds, so only what ran in the same rounds can be compared.
  */
-import { type Device, InputError } from '../../engine/index.ts';
+import { InputError } from '../../engine/index.ts';
 import type { Entrant } from './entrant.ts';
-import { type OtherBuild, serveRequests, servesRequests } from './other-build.ts';
 
 /** The details of progress: alternative texts, the longest first. */
 type OnProgress = (what: string, done: number, total: number, details?: readonly string[]) => void;
@@ -19,15 +18,11 @@ export interface Budget {
   /** Ends the rounds; what was measured until then is the result. */
   readonly signal?: AbortSignal;
   readonly onProgress?: OnProgress;
-  /** Another build, which runs the entrants that it shares in the same rounds. */
-  readonly other?: OtherBuild;
 }
 
 export interface Rounds {
   /** Milliseconds by entrant, one for each round; none for those that there was no time to start. */
   readonly times: readonly (readonly number[])[];
-  /** Those of the other build, in the same rounds, by name. */
-  readonly otherTimes: ReadonlyMap<string, readonly number[]>;
   /** Seconds until the rounds began, most of them compilation. */
   readonly startSeconds: number;
   readonly seconds: number;
@@ -44,22 +39,17 @@ const STARTING = 0.6;
  * @throws InputError if the budget cannot hold the start of one entrant and one round
  */
 export async function inRounds(
-  device: Device,
   entrants: readonly Entrant[],
-  { seconds, begin = performance.now(), rounds, signal, onProgress, other }: Budget,
+  { seconds, begin = performance.now(), rounds, signal, onProgress }: Budget,
   settled: (times: readonly (readonly number[])[]) => boolean = () => false,
 ): Promise<Rounds> {
-  if (servesRequests()) await serveRequests(device.description, entrants);
   const elapsed = () => (performance.now() - begin) / 1000;
-  const shared = entrants.map(({ name }) => other?.has(name) ?? false);
   let [started, round] = [0, 0];
   for (const [i, entrant] of entrants.entries()) {
     signal?.throwIfAborted();
     await entrant.start();
-    if (shared[i]) await other!.sample(entrant.name);
     const before = performance.now();
     await entrant.sample();
-    if (shared[i]) await other!.sample(entrant.name);
     round += (performance.now() - before) / 1000;
     started = i + 1;
     onProgress?.('compiled and run once:', started, entrants.length, [timeLeft(seconds - elapsed()), '']);
@@ -73,12 +63,11 @@ export async function inRounds(
 
   const running = entrants.slice(0, started);
   const times: number[][] = entrants.map(() => []);
-  const otherTimes = new Map(running.flatMap(({ name }, i) => (shared[i] ? [[name, [] as number[]]] : [])));
   const result = (ended: Rounds['ended']): Rounds => {
     // A round that was begun and not ended is no round, unless it is the only one.
     const whole = Math.min(...times.slice(0, started).map(({ length }) => length));
-    if (whole > 0) for (const own of [...times.slice(0, started), ...otherTimes.values()]) own.length = whole;
-    return { times, otherTimes, startSeconds, seconds: elapsed(), ended };
+    if (whole > 0) for (const own of times.slice(0, started)) own.length = whole;
+    return { times, startSeconds, seconds: elapsed(), ended };
   };
   const began = elapsed();
   for (let done = 0; done < (rounds ?? MOST_ROUNDS); done++) {
@@ -86,12 +75,7 @@ export async function inRounds(
     for (const i of order) {
       if (signal?.aborted) return result('interrupted');
       if (elapsed() > 1.1 * seconds && done > 0) return result('seconds');
-      const { name } = running[i];
-      const own = async () => void times[i].push(await running[i].sample());
-      const another = async () => void otherTimes.get(name)?.push(await other!.sample(name));
-      if (!shared[i]) await own();
-      // The build that goes first changes from row to row, and for each row from round to round.
-      else for (const turn of (i + done) % 2 === 0 ? [own, another] : [another, own]) await turn();
+      times[i].push(await running[i].sample());
     }
     const mean = (elapsed() - began) / (done + 1);
     const left = seconds - elapsed();
@@ -102,4 +86,4 @@ export async function inRounds(
   return result('rounds');
 }
 
-const timeLeft = (seconds: number) => `, at most ${Math.max(0, seconds).toFixed(0)} s left`;
+export const timeLeft = (seconds: number) => `, at most ${Math.max(0, seconds).toFixed(0)} s left`;

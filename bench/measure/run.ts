@@ -5,6 +5,7 @@ import { type Device, InputError, quote } from '../../engine/index.ts';
 import type { Entrant } from './entrant.ts';
 import { type Provenance, provenance, provenanceFields } from './provenance.ts';
 import { type Budget, inRounds, type Rounds } from './rounds.ts';
+import { serveRequests, servesRequests } from './serve.ts';
 import { type Spread, spread } from './statistics.ts';
 import { type Timer, timers } from './work.ts';
 
@@ -13,8 +14,6 @@ export interface Timed {
   readonly name: string;
   readonly time: Spread;
   readonly times: readonly number[];
-  /** Those of the other build, where the run was a comparison. */
-  readonly otherTimes?: readonly number[];
 }
 
 export interface Run<Row extends Timed> extends Provenance {
@@ -98,18 +97,12 @@ export async function measureRun<Row extends Timed>(
   const entrants = [...anchors, ...rows];
   const names = rows.map(({ name }) => name);
   if (before) expectComparable(before, device.description, names, timer);
-  const { other } = budget;
-  other?.restrictTo(names);
+  if (servesRequests()) await serveRequests(device.description, rows);
   // What settles the answer does not settle a comparison.
   const settles =
-    before || other
-      ? undefined
-      : settled && ((all: readonly (readonly number[])[]) => settled(all.slice(anchors.length)));
-  const { times, otherTimes, ...course } = await inRounds(device, entrants, budget, settles);
-  const timed = entrants.map(({ name }, i): Timed => {
-    const other = otherTimes.get(name);
-    return { name, time: spread(times[i]), times: times[i], ...(other && { otherTimes: other }) };
-  });
+    settled && !before ? (all: readonly (readonly number[])[]) => settled(all.slice(anchors.length)) : undefined;
+  const { times, ...course } = await inRounds(entrants, budget, settles);
+  const timed = entrants.map(({ name }, i): Timed => ({ name, time: spread(times[i]), times: times[i] }));
   const measured = (own: Timed) => own.times.length > 0;
   const known = timed.slice(0, anchors.length).filter(measured);
   const own = timed.slice(anchors.length);

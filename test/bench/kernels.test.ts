@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { KernelsRun } from '../../bench/kernels/run.ts';
 import { limited } from '../../bench/measure/roofline.ts';
 import { benchKernels } from '../../cli/bench-kernels.ts';
 import { readOptions } from '../../cli/options.ts';
@@ -26,7 +27,8 @@ describe('insula bench kernels', () => {
   test('rows of two ops, their costs, files, comparison', async () => {
     const [out, csv] = ['run.json', 'rows.csv'].map((name) => join(folder, name));
     const short = { rounds: 3 };
-    const { json } = await runCommand(benchKernels, { ...short, out, csv }, { names: ['linear', 'add'] });
+    const result = await runCommand(benchKernels, { ...short, out, csv }, { names: ['linear', 'add'] });
+    const json = result.json as KernelsRun;
     const rows = json.rows.map(({ op, direction }) => `${op} ${direction}`);
     // The gradient of an addition takes no kernel.
     expect(rows).toEqual([

@@ -8,7 +8,6 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Comparison, compareSaved, comparisonLines } from '../../bench/measure/compare.ts';
 import type { Entrant } from '../../bench/measure/entrant.ts';
 import { multiplyAdd } from '../../bench/measure/fused-multiply-add.ts';
-import type { OtherBuild } from '../../bench/measure/other-build.ts';
 import { inRounds } from '../../bench/measure/rounds.ts';
 import { courseLine, measureRun, readSavedRun } from '../../bench/measure/run.ts';
 import { timeSingle } from '../../bench/measure/single.ts';
@@ -93,7 +92,7 @@ describe('rounds', () => {
       return new Work(device, `work ${i}`, { prepare: () => run });
     });
     const before = device.memory.stepBytes;
-    const { times, ended } = await inRounds(device, work, { rounds: 4, seconds: 60 });
+    const { times, ended } = await inRounds(work, { rounds: 4, seconds: 60 });
     expect(ended).toBe('rounds');
     work.forEach(({ dispatches, workgroups, stepBytes, repeats }, i) => {
       expect(times[i]).toHaveLength(4);
@@ -114,9 +113,9 @@ describe('rounds', () => {
       return samples;
     });
     const entrants = [counting, saying('b', () => 1)];
-    const settled = await inRounds(device, entrants, { seconds: 60 }, ([own]) => own.length === 3);
+    const settled = await inRounds(entrants, { seconds: 60 }, ([own]) => own.length === 3);
     expect([settled.ended, settled.times.map(({ length }) => length)]).toEqual(['settled', [3, 3]]);
-    const stopped = await inRounds(device, entrants, { seconds: 60, signal: abort.signal });
+    const stopped = await inRounds(entrants, { seconds: 60, signal: abort.signal });
     // The last round was not ended.
     expect([stopped.ended, stopped.times.map(({ length }) => length)]).toEqual(['interrupted', [2, 2]]);
   });
@@ -127,28 +126,11 @@ describe('rounds', () => {
       start: () => new Promise((resolve) => setTimeout(resolve, milliseconds)),
     });
     const entrants = ['a', 'b', 'c'].map((name) => slow(name, 400));
-    const { times } = await inRounds(device, entrants, { seconds: 1, rounds: 3 });
+    const { times } = await inRounds(entrants, { seconds: 1, rounds: 3 });
     expect(times.map(({ length }) => length)).toEqual([3, 3, 0]);
-    await expect(inRounds(device, [slow('a', 30)], { seconds: 0.01 })).rejects.toThrow(
+    await expect(inRounds([slow('a', 30)], { seconds: 0.01 })).rejects.toThrow(
       /^--seconds 0\.01: compiling and running 1 of 1 rows took 0\.\d s, which leaves no time for a round; give at least 1$/,
     );
-  });
-
-  test('with another build, the one that goes first changes, for an even and an odd number of rows', async () => {
-    for (const names of [['a'], ['a', 'b'], ['a', 'b', 'c']]) {
-      const first: Record<string, string> = Object.fromEntries(names.map((name) => [name, '']));
-      let last = '';
-      const note = (name: string, build: string) => {
-        if (last !== name) first[name] += build;
-        last = last === name ? '' : name;
-        return 1;
-      };
-      const other = { has: () => true, sample: async (name: string) => note(name, 'o') };
-      const own = names.map((name) => saying(name, () => note(name, 'n')));
-      await inRounds(device, own, { seconds: 60, rounds: 4, other: other as unknown as OtherBuild });
-      // The first call of each is its start.
-      for (const order of Object.values(first)) expect(order.slice(-4)).toMatch(/^(onon|nono)$/);
-    }
   });
 
   test('the arithmetic probe computes the number that its comment states', async () => {
@@ -238,11 +220,15 @@ describe('saved runs', () => {
 });
 
 describe('another build', () => {
-  test('this build beside itself, in the same rounds', { timeout: 120_000 }, async () => {
-    const words = 'cli/setup/launch.mjs cli/main.ts bench kernels add --rounds 8 --compare .'.split(' ');
+  test('this build beside itself, in new processes', { timeout: 120_000 }, async () => {
+    const words = 'cli/setup/launch.mjs cli/main.ts bench kernels add --seconds 8 --compare .'.split(' ');
     const { stdout } = await promisify(execFile)(process.execPath, words);
-    expect(stdout).toContain('compared with ., measured in the same rounds: ');
-    expect(stdout).toMatch(/\n {2}pi-eighth \| add, 160 x 256 \| forward( +[\d.]+){3} +([\d.]+ - [\d.]+) +\w+\n/);
+    expect(stdout).toMatch(
+      /^compared with \. in \d+ blocks, each of new processes of both builds whose rows take turns: /,
+    );
+    expect(stdout).toMatch(
+      /\n {2}pi-eighth \| add, 160 x 256 \| forward( +[\d.]+){2} +\S+ +(too few values|[\d.]+ - [\d.]+) +\w+\n/,
+    );
   });
 
   test('what is no build is one line', async () => {

@@ -185,7 +185,7 @@ async function counting(name: 'attention' | 'attention.software') {
       const made = `let ${tile} = keyItem(work, first + tile).tile;`;
       replace(made, `${made}${visited(tile)}`, 1);
     }
-    const output = 'packOutput(select(0.0, 1.0 / max(total[i], 1e-30), seesKeys) * sums[4u * c + i])';
+    const output = 'packOutput(select(vec4f(), mean, seesKeys))';
     replace(output, 'vec4f(keysVisited)', 1);
     replace('= shape.scale * sums[4u * c + i];', '= vec4f(keysVisited);', 1);
     const item = 'let weighted = queryItem(work, first + tile);';
