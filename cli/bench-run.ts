@@ -1,4 +1,4 @@
-/** What the benchmarks that compare rows in rounds have in common: limits, files, comparisons. */
+/** The common part of the benchmarks that compare rows in rounds: limits, files, comparisons. */
 import { stat } from 'node:fs/promises';
 import { compareBuilds } from '../bench/measure/builds.ts';
 import { type Comparison, compareSaved, comparisonLines } from '../bench/measure/compare.ts';

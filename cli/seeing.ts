@@ -1,4 +1,4 @@
-/** What a vision-language model sees: its scores as JSON, as lines and as tables, and `insula evaluate` of its file. */
+/** The sight of a vision-language model: its scores as JSON, as lines and as tables, and `insula evaluate` of its file. */
 import { aligned } from '../bench/measure/table.ts';
 import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import type { ProbeScores } from '../bench/tabletop/probe.ts';

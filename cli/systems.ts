@@ -56,7 +56,7 @@ function overviewLines(width: number): string[] {
 const LINE = 116;
 const indented = (texts: readonly string[]) => texts.flatMap((text) => wrapped(`  ${text}`, LINE));
 
-/** What a system is, and what it differs from its parent by. */
+/** A system in words, and its differences from its parent. */
 function headLines({ name, parent, description, source, differences, settings }: Summary): string[] {
   const own = differences.map(({ words }) => words).join('; ');
   const from = parent === null ? [] : [`differs from ${parent} by: ${own}`];

@@ -53,7 +53,7 @@ export class Encoder implements CommandSink {
     if (this.pending.length >= COMMANDS_PER_SUBMIT || this.debug) this.flush();
   }
 
-  /** What was given before is submitted first, because writeBuffer overtakes it. */
+  /** Commands that were given before are submitted first, because writeBuffer overtakes it. */
   write(target: BufferRange, data: Uint8Array<ArrayBuffer>): void {
     this.errors.assertOpen();
     this.flush();

@@ -3,8 +3,9 @@
  * The alternatives of a declaration stand below it, named: `// @or NAME  declaration`. A long one goes on in more lines of that name;
  * one that has several names lists them: `// @or f16, bf16  declaration`.
  *
- * A device may have more than the file asks for: op parameters, which are the kernel's uniform, then become immediates if they fit
- * (`var<immediate>` in place of `@group(0) @binding(0) var<uniform>`), and a kernel made for subgroups of one size is held to it.
+ * Where a device has more than the file asks for, the text changes in two places. The op parameters (the uniform) become immediates if
+ * they fit: `var<immediate>` takes the place of `@group(0) @binding(0) var<uniform>`. A kernel made for subgroups of one size gets
+ * `@subgroup_size`.
  */
 
 interface Binding {
@@ -28,12 +29,12 @@ export interface Kernel {
 
 /**
  * A number replaces the value of `const NAME`; a string names the alternative that replaces a declaration, or is a whole declaration
- * itself, for expressions of the user's. Two are no names of declarations: `enable` lists WGSL extensions, and `subgroupSize` is the
+ * itself, for expressions of the user's. Two names declare nothing: `enable` lists WGSL extensions, and `subgroupSize` is the
  * number of lanes that the subgroups of a kernel with subgroup operations must have.
  */
 export type Parameters = Readonly<Record<string, number | string>>;
 
-/** What a device compiles that WebGPU's floor does not. */
+/** The features of a device that WebGPU's floor lacks. */
 export interface CompilerTarget {
   /** The most bytes of a kernel's immediates; 0 without any. */
   readonly immediateBytes: number;

@@ -1,7 +1,7 @@
 /**
- * Where lists of commands are cut into submits. Browsers and graphics drivers end a submit that takes seconds, and the screen stands
- * still as long as it runs: so a submit takes half a second at most, by an estimate, and is cut between dispatches. No result depends
- * on where.
+ * Lists of commands are cut into submits here: browsers and graphics drivers end a submit that takes seconds, and the screen stands still
+ * meanwhile. A submit takes half a second at most, by an estimate, or is one dispatch that takes longer. The first run of a captured
+ * step then says how long it really takes (replay.ts). No result depends on where the cuts are.
  */
 
 /** The work of dispatches by their cost models. */
@@ -27,7 +27,7 @@ export class Pace {
     this.rates = rates[software ? 'software' : 'graphics'];
   }
 
-  /** The seconds that nobody has measured: more than it takes, as a rule. */
+  /** Estimated seconds of work that was not measured; as a rule it takes less. */
   estimate({ flops, bytes }: Work): number {
     return flops / this.rates.flops + bytes / this.rates.bytes;
   }

@@ -32,7 +32,7 @@ export class Step {
 
   constructor(private readonly source: BufferSource) {}
 
-  /** What a module keeps for every step, by its class: made at its first use in the step. */
+  /** Things that a module keeps for every step, by their class: made at its first use in the step. */
   part<T extends object>(kind: new () => T): T {
     const part = this.parts.get(kind) ?? new kind();
     this.parts.set(kind, part);

@@ -1,7 +1,7 @@
 /**
  * Drivers compile a pipeline when it is made or when it first runs, some for seconds. Here those of a step are made side by side, and
- * each runs once beforehand, on one workgroup and buffers of zeros: every loop of a kernel is bounded by what it is given, and what it
- * writes is thrown away.
+ * each runs once beforehand, on one workgroup, with op parameters of zero and small buffers that hold whatever earlier ones left: op
+ * parameters bound every loop of a kernel, so none runs long, and nobody reads what is written.
  */
 import { bindGroup, encode } from './commands.ts';
 import type { Device } from './device.ts';

@@ -12,7 +12,7 @@ import {
 
 /** Tensors by the names of their bindings in a kernel file. */
 export type Bindings = Readonly<Record<string, Tensor>>;
-/** What a dispatch costs by the cost model. */
+/** The cost of a dispatch by the cost model. */
 export type Costs = Pick<Dispatch, 'flops' | 'bytes'>;
 
 /** Throws unless `tensor` has `shape`; a null stands for any size. */

@@ -156,7 +156,7 @@ export function limited({ flops, bytes, dispatches }: WorkCounts, milliseconds: 
 export const roofCell = ({ percentOfRoof }: { readonly percentOfRoof: number }) =>
   `${digits(percentOfRoof)}${percentOfRoof > 100 ? '*' : ''}`;
 
-/** What marked shares of rows mean; nothing where there is none. */
+/** The meaning of marked shares of rows; nothing where there is none. */
 export function aboveRoof(rows: readonly { readonly percentOfRoof: number; readonly bound: Bound }[]): string[] {
   const reasons: Readonly<Record<Bound, string>> = {
     memory: 'operands stay in a cache, which is faster than the copies in memory that make the roof',

@@ -98,7 +98,7 @@ export async function measureRun<Row extends Timed>(
   const names = rows.map(({ name }) => name);
   if (before) expectComparable(before, device.description, names, timer);
   if (servesRequests()) await serveRequests(device.description, rows);
-  // What settles the answer does not settle a comparison.
+  // Rounds that settle the answer do not settle a comparison.
   const settles =
     settled && !before ? (all: readonly (readonly number[])[]) => settled(all.slice(anchors.length)) : undefined;
   const { times, ...course } = await inRounds(entrants, budget, settles);

@@ -21,7 +21,7 @@ export interface Study {
   readonly title: string;
   /** One sentence, which the table answers. */
   readonly question: string;
-  /** What a reader of the table must know about this study. */
+  /** Notes that a reader of the table needs. */
   readonly remark: string;
   readonly variants: readonly Variant[];
   /** Training steps of a run, seeds of a variant, and unseen scenes in which the policy of a run acts. */

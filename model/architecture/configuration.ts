@@ -178,7 +178,7 @@ export function projectorGroup({ towers, resampler }: VisionParts): string {
   return more.length > 0 || resampler ? 'projector' : first;
 }
 
-/** What decides the groups of vision. */
+/** The facts that decide the groups of vision. */
 export interface VisionParts {
   readonly towers: Readonly<Record<string, unknown>>;
   readonly resampler?: unknown;

@@ -110,7 +110,7 @@ export class PackMaker implements Maker<Pack> {
 
 type RowTargets = NonNullable<TrainingBatch['rowTargets']>;
 
-/** What each patch shows: the thing whose square holds its centre, of several the one of the smaller square. */
+/** The thing that each patch shows: the one whose square holds its centre, of several the one of the smaller square. */
 function patchTargets(packs: readonly Pack[], { imageHeight, imageWidth, patch }: VisionSettings): RowTargets {
   const [down, across] = [imageHeight / patch, imageWidth / patch];
   const patches = down * across;

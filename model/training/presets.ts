@@ -32,7 +32,7 @@ export const presetSchema = v.object({
   /** Demonstrations of the built-in world. */
   demonstrations: count(1),
   ...trainingSchema.entries,
-  /** What differs in `insula pretrain`. */
+  /** The settings that differ in `insula pretrain`. */
   pretraining: trainingSchema,
   weightDecay: v.pipe(v.number(), v.minValue(0)),
   maximumNorm: v.pipe(v.number(), v.gtValue(0)),

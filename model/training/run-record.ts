@@ -18,7 +18,7 @@ export async function unlessAborted<T>(signal: AbortSignal | undefined, work: ()
   }
 }
 
-/** What the steps of a run need to know of it. */
+/** The facts of a run that its steps need. */
 export interface RecordedRun<Example> {
   readonly settings: RunSettings;
   readonly resume?: Checkpoint;
@@ -41,7 +41,7 @@ export interface RecordOptions {
   readonly onHistory?: (history: RunHistory) => Promise<void>;
 }
 
-/** What a policy does between training steps. */
+/** The scores of a policy between training steps. */
 type ActingMeasurement = Omit<ActingRow, 'step'>;
 
 /**

@@ -7,7 +7,7 @@ import { Architecture, Model } from '../architecture/model.ts';
 
 const METADATA = 'insula';
 
-/** What `read` makes of a file, which stays open; it is closed if `read` fails. */
+/** The result of `read` on a file, which stays open; it is closed if `read` fails. */
 export async function openSaved<T>(
   source: Parameters<typeof readSafetensors>[0],
   read: (file: SafetensorsFile) => T,

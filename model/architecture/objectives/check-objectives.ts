@@ -1,4 +1,4 @@
-/** What cannot run of objectives. */
+/** Objectives that cannot run are refused. */
 import { quote } from '../../../engine/files/errors.ts';
 import { blocksBefore, type ModelConfiguration, timeBlock } from '../configuration.ts';
 import { trunkObstacle } from '../heads/trunk.ts';
