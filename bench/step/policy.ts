@@ -34,7 +34,8 @@ const CHUNKS = 64;
 export type PolicyRun = Awaited<ReturnType<typeof runPolicyBench>>;
 
 /** @throws InputError if a system or preset is unknown */
-export async function runPolicyBench(device: Device, { systems, ...sizes }: PolicyBenchOptions, budget: RunBudget) {
+export async function runPolicyBench(device: Device, { systems, ...given }: PolicyBenchOptions, budget: RunBudget) {
+  const sizes = { ...given, preset: given.preset ?? 'tiny' };
   const policies: TimedPolicy[] = [];
   try {
     for (const system of systems) policies.push(new TimedPolicy(device, system, sizes));
@@ -164,7 +165,7 @@ export function policyLines(run: PolicyRun): string[] {
   ]);
   return [
     provenanceLine(run),
-    `${sizesText({ preset: 'tiny', ...options })}, random weights; milliseconds, medians; ${courseLine(run)}`,
+    `${sizesText(options)}, random weights; milliseconds, medians; ${courseLine(run)}`,
     ...aligned([['system', ...parts, 'total', 'quartiles', 'tokens'], ...cells], 1),
     'total: from an encoded observation to the chunk on the host, in calls of their own; where parts are timed, each waits for the adapter. tokens: those of a smooth chunk.',
   ];

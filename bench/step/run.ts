@@ -27,7 +27,7 @@ export type StepRow = StepRun['rows'][number];
 
 /** @throws InputError if a system or preset is unknown */
 export async function runStepBench(device: Device, { systems, batch, ...sizes }: StepBenchOptions, budget: RunBudget) {
-  const options = { ...sizes, batch };
+  const options = { ...sizes, preset: sizes.preset ?? 'tiny', batch };
   const steps = systems.map((system) => {
     const configuration = measuredConfiguration(system, sizes);
     const make = () => new MeasuredStep(device, system, configuration, batch, sizes);

@@ -28,7 +28,7 @@ export function stepLines(run: StepRun): string[] {
   const cells = run.rows.map((row) => Object.values(columns).map((cell) => cell(row)));
   return [
     provenanceLine(run),
-    `${sizesText({ preset: 'tiny', ...run.options })}; medians; ${courseLine(run)}`,
+    `${sizesText(run.options)}; medians; ${courseLine(run)}`,
     ...aligned([Object.keys(columns), ...cells], 1),
     'host ms: time to write numbers, encode and submit. us a dispatch: time to encode and submit one. arenas MB: memory of activations; x least: the same, divided by the least that any plan takes.',
     ...run.rows.flatMap(compilationLine),
