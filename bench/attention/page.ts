@@ -8,6 +8,8 @@ import type { AttentionRun, ResultRow } from './run.ts';
 import { byShape, footnotes, headLines, legend, numberCells, numberColumns } from './text.ts';
 
 const BAR = 20;
+/** Columns of the tables; the figures show the quartiles, and a page has no room for all. */
+const shown = [...numberColumns.keys()].filter((at) => !['quartiles', 'workgroups'].includes(numberColumns[at]));
 
 export async function attentionPage(run: AttentionRun): Promise<string> {
   const masks = [...new Set(run.rows.map(({ mask }) => mask))];
@@ -85,11 +87,11 @@ async function part({ anchors }: AttentionRun, rows: readonly ResultRow[]): Prom
   );
   const columns = [
     { name: variants || storages ? 'mask, variant' : 'mask' },
-    ...numberColumns.map((name) => ({ name, kind: 'number' as const })),
+    ...shown.map((at) => ({ name: numberColumns[at], kind: 'number' as const })),
   ];
   const cells = rows.map((row, i) => [
     html`<span style="display:block;min-width:9rem">${names[i]}</span>`,
-    ...numberCells(row),
+    ...shown.map((at) => numberCells(row)[at]),
   ]);
   const product = anchors.find(({ name }) => name === matmul);
   const swatch = (name: string, text: string) =>
