@@ -1,6 +1,6 @@
 /** `insula bench roofline`: the limits of an adapter. */
 import { provenanceLine } from '../bench/measure/provenance.ts';
-import { measureRoofline, type Roofline } from '../bench/measure/roofline.ts';
+import { measureRoofline, type Roofline, roofText } from '../bench/measure/roofline.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { openDevice } from '../engine/index.ts';
@@ -35,6 +35,6 @@ function rooflineLines(found: Roofline): string[] {
   return [
     provenanceLine(found),
     ...aligned([['probe', 'median', 'quartiles', 'unit'], ...rows], 1),
-    `roof: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s (best copy), ${digits(roof.dispatchMicroseconds)} microseconds a dispatch; a kernel needs ${digits(balance)} FLOPs per byte to be limited by arithmetic`,
+    `roof: ${roofText(roof)}; a kernel needs ${digits(balance)} FLOPs per byte to be limited by arithmetic`,
   ];
 }

@@ -2,9 +2,9 @@
 import { type Device, InputError, tensor, withoutTape } from '../../engine/index.ts';
 import { type ExpressionSource, matmul, type VariantChoice } from '../../kernels/index.ts';
 import type { Direction } from '../measure/operation-task.ts';
-import { limited, RoofProbes } from '../measure/roofline.ts';
-import { measureRun, type RunBudget, type Timed } from '../measure/run.ts';
-import { changeOf, pairedRatio, type Ratio } from '../measure/statistics.ts';
+import { limited, type Roof, RoofProbes } from '../measure/roofline.ts';
+import { measureRun, type Run, type RunBudget, type Timed } from '../measure/run.ts';
+import { changeOf, pairedRatio } from '../measure/statistics.ts';
 import { type DispatchSample, type Timer, Work } from '../measure/work.ts';
 import { answerLines, settledBy } from './answer.ts';
 import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
@@ -58,66 +58,54 @@ export async function runAttention(device: Device, options: AttentionRunOptions,
   const run = await measureRun(
     device,
     {
-      ...{ command: 'bench attention', options, timer },
-      rows: rows.map(({ work }) => work),
+      ...{ command: 'bench attention', options, timer, rows },
       anchors: [...sizes.map((size) => matmulWork(device, size, timer)), ...probes.all.map(({ entrant }) => entrant)],
       settled: settledBy(rows.map(({ key }) => key)),
-      finish: async (timed, anchors) => {
-        const made = timed.map((own) => resultRow(own, rows, timed, anchors, probes.roofOf(anchors)));
-        if (!options.profile) return made;
-        for (const row of made)
-          row.dispatches = await rows.find(({ key }) => keyText(key) === row.name)!.work.profile();
-        return made;
-      },
     },
     budget,
   );
+  const roof = probes.roofOf(run.anchors);
+  const measured = run.rows.map((own) => resultRow(own, run, roof));
+  if (options.profile) for (const [i, { work }] of run.rows.entries()) measured[i].dispatches = await work.profile();
   return {
-    ...run,
-    answer: answerLines(run.rows),
-    roof: probes.roofOf(run.anchors),
+    ...{ ...run, rows: measured, answer: answerLines(measured), roof },
     // The kernels that `default` stands for at each storage and head dimension, and the rows that were not measured.
     ...{ defaults: [...new Set(defaults)], leftOut },
   };
 }
 
+type MeasuredRow = Row & { readonly timed: Timed };
+
 /** A row with what it is compared with in the same rounds. */
-function resultRow(
-  own: Timed,
-  rows: readonly Row[],
-  timed: readonly Timed[],
-  anchors: readonly Timed[],
-  roof: ReturnType<RoofProbes['roofOf']>,
-) {
-  const rowNamed = (name: string) => rows.find(({ key }) => keyText(key) === name)!;
-  const { key, shape, work, flops, bytesMoved, operandBytes, planMilliseconds } = rowNamed(own.name);
-  const other = (change: Partial<RowKey>) => timed.find(({ name }) => name === keyText({ ...key, ...change }));
-  const times = (one: Timed | undefined, another: Timed | undefined) => (one && another ? ratioOf(one, another) : null);
+function resultRow(own: MeasuredRow, { rows, anchors }: Run<MeasuredRow>, roof: Roof) {
+  const { key, shape, work, timed, flops, bytesMoved, operandBytes, planMilliseconds } = own;
+  const other = (change: Partial<RowKey>) => {
+    const name = keyText({ ...key, ...change });
+    return rows.find((row) => row.work.name === name);
+  };
   const dense = other({ mask: DENSE });
+  const unfused = other({ variant: UNFUSED, storage: 'f32' });
   const product = anchors.find(({ name }) => name === matmulName(matmulSize(shape)));
   const { repeats, stepBytes, workgroups, dispatches: count, bytes } = work;
-  const limits = limited({ flops, bytes: bytesMoved ?? bytes, dispatches: count }, own.time.median, roof);
+  const limits = limited({ flops, bytes: bytesMoved ?? bytes, dispatches: count }, timed.time.median, roof);
   // The first row that differs in the mask alone and has the same live work should take the same time.
-  const equal = timed.find(
-    ({ name }) =>
-      name !== own.name &&
-      keyText({ ...rowNamed(name).key, mask: key.mask }) === own.name &&
-      rowNamed(name).flops === flops,
+  const equal = rows.find(
+    (row) => row !== own && keyText({ ...row.key, mask: key.mask }) === timed.name && row.flops === flops,
   );
-  const toEqual = equal ? pairedRatio(own.times, equal.times) : null;
+  const toEqual = equal ? pairedRatio(timed.times, equal.timed.times) : null;
   return {
     ...key,
-    ...own,
+    ...timed,
     sizes: shapeText(shape),
     ...{ repeats, flops, ...limits },
     // Divided by those of the row that differs by a dense mask only.
-    toDense: { time: times(own, dense), work: dense ? flops / rowNamed(dense.name).flops : null },
+    toDense: { time: dense ? ratioOf(timed, dense.timed) : null, work: dense ? flops / dense.flops : null },
     // The time of the same engine's unfused operations, if they were measured, divided by this row's.
-    unfusedToThis: times(other({ variant: UNFUSED, storage: 'f32' }), own),
+    unfusedToThis: unfused ? ratioOf(unfused.timed, timed) : null,
     // Set where a row of equal live work takes another time beyond doubt.
     unequal:
       equal && toEqual && ['slower', 'faster'].includes(changeOf(toEqual))
-        ? { mask: rowNamed(equal.name).key.mask, ...toEqual }
+        ? { mask: equal.key.mask, ...toEqual }
         : null,
     matmul: matmulName(matmulSize(shape)),
     percentOfMatmul: product
@@ -131,8 +119,7 @@ function resultRow(
 
 /** The median ratio of two rows over the rounds, or of their medians where there are too few. */
 function ratioOf(own: Timed, other: Timed): number {
-  const ratio: Ratio | null = pairedRatio(own.times, other.times);
-  return ratio ? ratio.ratio : own.time.median / other.time.median;
+  return pairedRatio(own.times, other.times)?.ratio ?? own.time.median / other.time.median;
 }
 
 /** The shapes of --shape; without it a few of the suite, and lines about the shapes that are left out. */

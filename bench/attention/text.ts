@@ -1,6 +1,6 @@
 /** Results of `insula bench attention` as lines for people. */
 import { provenanceLine } from '../measure/provenance.ts';
-import { aboveRoof, roofCell } from '../measure/roofline.ts';
+import { aboveRoof, roofCell, roofText } from '../measure/roofline.ts';
 import { courseLine } from '../measure/run.ts';
 import { DOUBT } from '../measure/statistics.ts';
 import { aligned, digits, groupBy, quartiles } from '../measure/table.ts';
@@ -45,7 +45,7 @@ export function headLines(run: AttentionRun): { answer: string[]; facts: string[
       provenanceLine(run),
       `${courseLine(run)}; times are ${times}`,
       ...defaults,
-      `roof in the same rounds: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s, ${digits(roof.dispatchMicroseconds)} microseconds a dispatch`,
+      `roof in the same rounds: ${roofText(roof)}`,
       ...products.map(({ name, time }) => `${name}: ${digits(time.median)} ms (${quartiles(time)})`),
     ],
   };

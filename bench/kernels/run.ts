@@ -3,7 +3,7 @@ import { nearest } from '../../engine/files/nearest.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
 import { taskOf } from '../measure/operation-task.ts';
 import { provenanceLine } from '../measure/provenance.ts';
-import { aboveRoof, limited, RoofProbes, roofCell } from '../measure/roofline.ts';
+import { aboveRoof, limited, RoofProbes, roofCell, roofText } from '../measure/roofline.ts';
 import { courseLine, measureRun, type RunBudget } from '../measure/run.ts';
 import { aligned, digits, groupBy, quartiles } from '../measure/table.ts';
 import { Work } from '../measure/work.ts';
@@ -49,25 +49,15 @@ export async function runKernels(device: Device, options: KernelsOptions, budget
         return { shape: model.name, op: one.name, direction, work };
       });
     });
-    const run = await measureRun(
-      device,
-      {
-        ...{ command: 'bench kernels', options },
-        rows: rows.map(({ work }) => work),
-        anchors: probes.all.map(({ entrant }) => entrant),
-        finish: (timed, anchors) =>
-          timed.flatMap((own) => {
-            const { work, ...key } = rows.find(({ work }) => work.name === own.name)!;
-            const { flops, bytes, dispatches } = work;
-            const counts = { flops, bytes, dispatches };
-            // The gradient of an addition is the gradient itself: nothing runs.
-            if (dispatches === 0) return [];
-            return [{ ...key, ...own, ...counts, ...limited(counts, own.time.median, probes.roofOf(anchors)) }];
-          }),
-      },
-      budget,
-    );
-    return { ...run, roof: probes.roofOf(run.anchors) };
+    const anchors = probes.all.map(({ entrant }) => entrant);
+    const run = await measureRun(device, { command: 'bench kernels', options, rows, anchors }, budget);
+    const roof = probes.roofOf(run.anchors);
+    const measured = run.rows.map(({ timed, work: { flops, bytes, dispatches }, ...key }) => {
+      const counts = { flops, bytes, dispatches };
+      return { ...key, ...timed, ...counts, ...limited(counts, timed.time.median, roof) };
+    });
+    // The gradient of an addition is the gradient itself: nothing runs.
+    return { ...run, rows: measured.filter(({ dispatches }) => dispatches > 0), roof };
   } finally {
     for (const made of operands) made[Symbol.dispose]();
   }
@@ -83,7 +73,7 @@ export function kernelLines(run: KernelsRun): string[] {
   return [
     provenanceLine(run),
     `${courseLine(run)}; wall times, medians`,
-    `roof, in the same rounds: ${digits(roof.gigaflops)} GFLOP/s, ${digits(roof.gigabytesPerSecond)} GB/s, ${digits(roof.dispatchMicroseconds)} microseconds a dispatch`,
+    `roof in the same rounds: ${roofText(roof)}`,
     ...[...groupBy(rows, ({ shape }) => shape)].flatMap(([shape, own]) => [
       ...['', shape],
       ...aligned([columns, ...own.map(cells)], 3),

@@ -152,6 +152,9 @@ export function limited({ flops, bytes, dispatches }: WorkCounts, milliseconds: 
   };
 }
 
+export const roofText = ({ gigaflops, gigabytesPerSecond, dispatchMicroseconds }: Roof): string =>
+  `${digits(gigaflops)} GFLOP/s, ${digits(gigabytesPerSecond)} GB/s, ${digits(dispatchMicroseconds)} microseconds a dispatch`;
+
 /** The share of the roof as a cell; one above 100 % is marked, and `aboveRoof` explains it. */
 export const roofCell = ({ percentOfRoof }: { readonly percentOfRoof: number }) =>
   `${digits(percentOfRoof)}${percentOfRoof > 100 ? '*' : ''}`;

@@ -3,7 +3,16 @@
  * machine changes within seconds, so only what ran in the same rounds can be compared.
  */
 import { InputError } from '../../engine/index.ts';
-import type { Entrant } from './entrant.ts';
+
+/** A piece of work that takes part in rounds. */
+export interface Entrant {
+  /** Unique in a run. */
+  readonly name: string;
+  /** Runs for the first time, which compiles. */
+  start(): Promise<void>;
+  /** Milliseconds of one repeat. */
+  sample(): Promise<number>;
+}
 
 /** The details of progress: alternative texts, the longest first. */
 type OnProgress = (what: string, done: number, total: number, details?: readonly string[]) => void;

@@ -2,9 +2,8 @@
 import * as v from 'valibot';
 import { readJsonFile } from '../../engine/files/json-schema.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
-import type { Entrant } from './entrant.ts';
 import { type Provenance, provenance, provenanceFields } from './provenance.ts';
-import { type Budget, inRounds, type Rounds } from './rounds.ts';
+import { type Budget, type Entrant, inRounds, type Rounds } from './rounds.ts';
 import { serveRequests, servesRequests } from './serve.ts';
 import { type Spread, spread } from './statistics.ts';
 import { type Timer, timers } from './work.ts';
@@ -16,7 +15,7 @@ export interface Timed {
   readonly times: readonly number[];
 }
 
-export interface Run<Row extends Timed> extends Provenance {
+export interface Run<Row> extends Provenance {
   readonly format: string;
   readonly options: object;
   readonly timer: Timer;
@@ -73,12 +72,10 @@ function expectComparable(
 
 interface Measurement<Row> {
   readonly command: string;
-  readonly rows: readonly Entrant[];
+  readonly rows: readonly Row[];
   readonly anchors: readonly Entrant[];
   readonly options: object;
   readonly timer?: Timer;
-  /** Makes the rows of those that have times. */
-  finish(rows: readonly Timed[], anchors: readonly Timed[]): Row[] | Promise<Row[]>;
   /** Whether more rounds would change nothing, by the times of the rows. */
   settled?(times: readonly (readonly number[])[]): boolean;
 }
@@ -88,34 +85,32 @@ export interface RunBudget extends Budget {
   readonly before?: { readonly path: string; readonly saved: SavedRun };
 }
 
-/** Measures rows and anchors in the same rounds. Rows without a sample, in a run that was interrupted, are left out. */
-export async function measureRun<Row extends Timed>(
+/** Measures the work of rows, and anchors, in the same rounds. Rows without a sample are left out. */
+export async function measureRun<Row extends { readonly work: Entrant }>(
   device: Device,
-  { command, rows, anchors, options, timer = 'wall', finish, settled }: Measurement<Row>,
+  { command, rows, anchors, options, timer = 'wall', settled }: Measurement<Row>,
   { before, ...budget }: RunBudget,
-): Promise<Run<Row>> {
-  const entrants = [...anchors, ...rows];
-  const names = rows.map(({ name }) => name);
+): Promise<Run<Row & { readonly timed: Timed }>> {
+  const works = rows.map(({ work }) => work);
+  const names = works.map(({ name }) => name);
   if (before) expectComparable(before, device.description, names, timer);
-  if (servesRequests()) await serveRequests(device.description, rows);
+  if (servesRequests()) await serveRequests(device.description, works);
   // Rounds that settle the answer do not settle a comparison.
   const settles =
     settled && !before ? (all: readonly (readonly number[])[]) => settled(all.slice(anchors.length)) : undefined;
-  const { times, ...course } = await inRounds(entrants, budget, settles);
-  const timed = entrants.map(({ name }, i): Timed => ({ name, time: spread(times[i]), times: times[i] }));
-  const measured = (own: Timed) => own.times.length > 0;
-  const known = timed.slice(0, anchors.length).filter(measured);
-  const own = timed.slice(anchors.length);
-  const finished = await finish(own.filter(measured), known);
+  const { times, ...course } = await inRounds([...anchors, ...works], budget, settles);
+  const timedOf = ({ name }: Entrant, at: number): Timed => ({ name, time: spread(times[at]), times: times[at] });
+  const all = rows.map((row, i) => ({ ...row, timed: timedOf(row.work, anchors.length + i) }));
+  const hasTimes = (own: Timed) => own.times.length > 0;
   return {
     format: formatOf(command),
     ...provenance(device),
     options,
     timer,
     ...course,
-    rows: finished,
-    anchors: known,
-    notStarted: own.filter((row) => !measured(row)).map(({ name }) => name),
+    rows: all.filter(({ timed }) => hasTimes(timed)),
+    anchors: anchors.map(timedOf).filter(hasTimes),
+    notStarted: all.filter(({ timed }) => !hasTimes(timed)).map(({ timed }) => timed.name),
   };
 }
 

@@ -1,5 +1,5 @@
 /** A command as one build of a comparison (builds.ts): it measures the rows that another process asks for. */
-import type { Entrant } from './entrant.ts';
+import type { Entrant } from './rounds.ts';
 
 /** The variable of the environment that tells a command so. */
 export const SERVES = 'INSULA_BENCH_SERVES';

@@ -54,10 +54,6 @@ export interface PartLatency {
 
 /** Milliseconds by part; numbered parts, such as "Euler step 3", are together under their name. */
 export function timesByPart(latency: readonly PartLatency[]): ReadonlyMap<string, readonly number[]> {
-  const times = new Map<string, number[]>();
-  for (const { part, milliseconds } of latency) {
-    const name = part.replace(/ \d+$/, '');
-    times.set(name, [...(times.get(name) ?? []), milliseconds]);
-  }
-  return times;
+  const named = groupBy(latency, ({ part }) => part.replace(/ \d+$/, ''));
+  return new Map([...named].map(([name, own]) => [name, own.map(({ milliseconds }) => milliseconds)]));
 }

@@ -18,8 +18,6 @@ import {
 } from '../../kernels/index.ts';
 
 const TUNING_FORMAT = 'insula tuning 2';
-/** The format that has no matrix products. */
-const FIRST_FORMAT = 'insula tuning 1';
 
 const tunedBy = {
   variant: v.string(),
@@ -40,16 +38,13 @@ const tunedProduct = v.object({
   ...{ size: v.picklist(matmulSizes), ...tunedBy },
 });
 const tuningSchema = v.object({
-  format: v.pipe(
-    v.picklist([TUNING_FORMAT, FIRST_FORMAT]),
-    v.transform(() => TUNING_FORMAT),
-  ),
+  format: v.literal(TUNING_FORMAT),
   /** Description of the adapter, driver included: another adapter refuses the file. */
   adapter: v.string(),
   /** Made with the adapter's experimental features, with which a command that names the file opens it. */
   experimental: v.optional(v.boolean()),
   attention: v.pipe(v.array(tunedAttention), v.readonly()),
-  matmul: v.optional(v.pipe(v.array(tunedProduct), v.readonly()), []),
+  matmul: v.pipe(v.array(tunedProduct), v.readonly()),
 });
 
 /** A variant with how it was chosen. */
@@ -84,10 +79,8 @@ export async function findTuning(device: Device, named?: string): Promise<{ path
     path = shippedTuningPath(device.description);
     tuning = await readTuningFile(device, path, false);
   }
-  const unknown = [
-    ...(tuning?.attention ?? []).filter((choice) => !attentionVariants(device, choice).includes(choice.variant)),
-    ...(tuning?.matmul ?? []).filter((choice) => !matmulVariants(device, choice).includes(choice.variant)),
-  ][0];
+  const choices = tuning ? [...tuning.attention, ...tuning.matmul] : [];
+  const unknown = choices.find((choice) => !runsOn(device, choice));
   if (unknown)
     throw new InputError(
       `${path}: no variant ${quote(unknown.variant)} of ${placeText(unknown)} runs here; run 'insula bench --tune' to write the file again, or delete it`,
@@ -95,7 +88,12 @@ export async function findTuning(device: Device, named?: string): Promise<{ path
   return { path, tuning };
 }
 
-/** The place that a choice is for, in words. */
+function runsOn(device: Device, choice: VariantChoice | MatmulChoice): boolean {
+  const variants = 'entry' in choice ? attentionVariants(device, choice) : matmulVariants(device, choice);
+  return variants.includes(choice.variant);
+}
+
+/** The place that a choice is for, in words: choices differ in it, or one replaces the other. */
 export function placeText(choice: VariantChoice | MatmulChoice): string {
   if ('entry' in choice) return `attention ${choice.entry}, ${choice.dtype}, head dimension ${choice.headDimension}`;
   const { a, b, transposeA, transposeB, sides, size } = choice;
@@ -118,11 +116,6 @@ export async function readTuningFile(device: Device, path: string, mustExist: bo
   return tuning;
 }
 
-const keyFields = {
-  attention: ['entry', 'dtype', 'headDimension'],
-  matmul: ['a', 'b', 'transposeA', 'transposeB', 'sides', 'size'],
-} as const;
-
 /** Writes choices into a tuning file. Choices for other places that it already holds stay, if they still run here. */
 export async function keepTuning(
   device: Device,
@@ -130,16 +123,15 @@ export async function keepTuning(
   chosen: Pick<Tuning, 'attention' | 'matmul'>,
 ): Promise<Tuning> {
   const before = await readTuningFile(device, path, false);
-  const kept = <T extends object>(all: readonly T[], now: readonly T[], fields: readonly (keyof T)[]) => [
-    ...all.filter((old) => !now.some((own) => fields.every((field) => own[field] === old[field]))),
-    ...now,
-  ];
-  const attention = kept(before?.attention ?? [], chosen.attention, keyFields.attention);
-  const matmul = kept(before?.matmul ?? [], chosen.matmul, keyFields.matmul);
+  const kept = <T extends VariantChoice | MatmulChoice>(old: readonly T[] = [], now: readonly T[]) => {
+    const places = now.map(placeText);
+    const others = old.filter((choice) => !places.includes(placeText(choice)));
+    return [...others, ...now].filter((choice) => runsOn(device, choice));
+  };
   const tuning: Tuning = {
     ...{ format: TUNING_FORMAT, adapter: device.description, experimental: device.options.experimental },
-    attention: attention.filter((choice) => attentionVariants(device, choice).includes(choice.variant)),
-    matmul: matmul.filter((choice) => matmulVariants(device, choice).includes(choice.variant)),
+    attention: kept(before?.attention, chosen.attention),
+    matmul: kept(before?.matmul, chosen.matmul),
   };
   await mkdir(dirname(path), { recursive: true }).catch((error) => {
     throw fileError(error, dirname(path), 'make this folder');

@@ -1,6 +1,6 @@
 /** Work of a device as an entrant of rounds: a task that is encoded once or many times for one sample. */
 import type { Device } from '../../engine/index.ts';
-import type { Entrant } from './entrant.ts';
+import type { Entrant } from './rounds.ts';
 import { spread } from './statistics.ts';
 
 export interface Task {

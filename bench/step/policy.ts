@@ -8,9 +8,9 @@ import { SUBTASK, systemNamed } from '../../model/systems/index.ts';
 import { fixedTokenizers } from '../../model/training/fitting.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import { type ActionTokenizer, type ActionTokenKind, type ChunkShape, FastTokenizer } from '../../tokenizers/index.ts';
-import type { Entrant } from '../measure/entrant.ts';
 import { provenanceLine } from '../measure/provenance.ts';
 import { arithmeticProbe } from '../measure/roofline.ts';
+import type { Entrant } from '../measure/rounds.ts';
 import { courseLine, measureRun, type RunBudget, type Timed } from '../measure/run.ts';
 import { spread } from '../measure/statistics.ts';
 import { aligned, digits, type PartLatency, quartiles, timesByPart } from '../measure/table.ts';
@@ -36,24 +36,19 @@ export type PolicyRun = Awaited<ReturnType<typeof runPolicyBench>>;
 /** @throws InputError if a system or preset is unknown */
 export async function runPolicyBench(device: Device, { systems, ...given }: PolicyBenchOptions, budget: RunBudget) {
   const sizes = { ...given, preset: given.preset ?? 'tiny' };
-  const policies: TimedPolicy[] = [];
+  const policies: { readonly work: TimedPolicy }[] = [];
   try {
-    for (const system of systems) policies.push(new TimedPolicy(device, system, sizes));
-    return await measureRun(
-      device,
-      {
-        ...{ command: 'bench policy', options: sizes, rows: policies, anchors: [arithmeticProbe(device)] },
-        finish: (timed) => timed.map((own) => policies.find(({ name }) => name === own.name)!.row(own)),
-      },
-      budget,
-    );
+    for (const system of systems) policies.push({ work: new TimedPolicy(device, system, sizes) });
+    const anchors = [arithmeticProbe(device)];
+    const run = await measureRun(device, { command: 'bench policy', options: sizes, rows: policies, anchors }, budget);
+    return { ...run, rows: run.rows.map(({ work, timed }) => work.row(timed)) };
   } finally {
-    for (const policy of policies) policy[Symbol.dispose]();
+    for (const { work } of policies) work.dispose();
   }
 }
 
 /** A policy as an entrant: milliseconds from an encoded observation to the normalised chunk on the host. */
-class TimedPolicy implements Entrant, Disposable {
+class TimedPolicy implements Entrant {
   readonly name: string;
   private readonly model: Model;
   private readonly batch: ReturnType<typeof randomBatch>;
@@ -129,7 +124,7 @@ class TimedPolicy implements Entrant, Disposable {
     };
   }
 
-  [Symbol.dispose](): void {
+  dispose(): void {
     this.model.dispose();
   }
 }

@@ -1,8 +1,8 @@
 /** Measures the training steps of several systems beside each other. */
 import type { Device, DispatchTime } from '../../engine/index.ts';
 import { MeasuredStep, measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
-import type { Entrant } from '../measure/entrant.ts';
 import { arithmeticProbe } from '../measure/roofline.ts';
+import type { Entrant } from '../measure/rounds.ts';
 import { measureRun, type RunBudget, type Timed } from '../measure/run.ts';
 import { spread } from '../measure/statistics.ts';
 import { groupBy } from '../measure/table.ts';
@@ -31,23 +31,16 @@ export async function runStepBench(device: Device, { systems, batch, ...sizes }:
   const steps = systems.map((system) => {
     const configuration = measuredConfiguration(system, sizes);
     const make = () => new MeasuredStep(device, system, configuration, batch, sizes);
-    return new TimedStep(device, `${system} | ${sizesText(options)}`, make);
+    return { work: new TimedStep(device, `${system} | ${sizesText(options)}`, make) };
   });
   try {
-    return await measureRun(
-      device,
-      {
-        ...{ command: 'bench step', options, rows: steps, anchors: [arithmeticProbe(device)] },
-        async finish(timed) {
-          const rows = [];
-          for (const own of timed) rows.push(await steps.find(({ name }) => name === own.name)!.row(own));
-          return rows;
-        },
-      },
-      budget,
-    );
+    const anchors = [arithmeticProbe(device)];
+    const run = await measureRun(device, { command: 'bench step', options, rows: steps, anchors }, budget);
+    const rows = [];
+    for (const { work, timed } of run.rows) rows.push(await work.row(timed));
+    return { ...run, rows };
   } finally {
-    for (const { measured } of steps) measured?.dispose();
+    for (const { work } of steps) work.measured?.dispose();
   }
 }
 

@@ -6,9 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Comparison, compareSaved, comparisonLines } from '../../bench/measure/compare.ts';
-import type { Entrant } from '../../bench/measure/entrant.ts';
 import { multiplyAdd } from '../../bench/measure/fused-multiply-add.ts';
-import { inRounds } from '../../bench/measure/rounds.ts';
+import { type Entrant, inRounds } from '../../bench/measure/rounds.ts';
 import { courseLine, measureRun, readSavedRun } from '../../bench/measure/run.ts';
 import { timeSingle } from '../../bench/measure/single.ts';
 import { changeOf, medianInterval, pairedRatio, ratioOfRuns, spread } from '../../bench/measure/statistics.ts';
@@ -158,17 +157,18 @@ describe('saved runs', () => {
   });
 
   test('a run beside a saved one: the rows of both, the drift of known work, and what is alone', async () => {
-    const measured = (factor: number, names: readonly string[]) =>
-      measureRun(
+    const measured = async (factor: number, names: readonly string[]) => {
+      const run = await measureRun(
         device,
         {
           ...{ command: 'bench kernels', options: {} },
-          rows: names.map((name) => saying(name, () => factor)),
+          rows: names.map((name) => ({ work: saying(name, () => factor) })),
           anchors: [saying('known', () => 3)],
-          finish: (rows) => [...rows],
         },
         { seconds: 60, rounds: 20 },
       );
+      return { ...run, rows: run.rows.map(({ timed }) => timed) };
+    };
     const path = join(folder, 'run.json');
     await writeFile(path, JSON.stringify(await measured(1, ['a', 'b'])));
     const saved = await readSavedRun(path, 'bench kernels');
