@@ -6,12 +6,12 @@ import { attentionLines } from '../bench/attention/text.ts';
 import { attentionCandidates } from '../bench/attention/tune.ts';
 import { choose } from '../bench/measure/choose.ts';
 import { directions } from '../bench/measure/operation-task.ts';
-import { keepTuning, readTuningFile, tuningPath } from '../bench/measure/tuning.ts';
+import { readTuningFile, tuningPath } from '../bench/measure/tuning.ts';
 import { timers } from '../bench/measure/work.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError, openDevice } from '../engine/index.ts';
 import { benchOptions, runBench } from './bench-run.ts';
-import { tuningLines, writtenText } from './bench-tune.ts';
+import { expectFileForFloor, keptTuning } from './bench-tune.ts';
 import { type Context, command, type Result } from './command.ts';
 import { attentionNotes } from './notes.ts';
 import { choice, choices, flag, list, outputFile, text, texts, type ValuesOf } from './options.ts';
@@ -73,10 +73,11 @@ async function measured(values: Values, context: Context): Promise<Result> {
 async function tuned(values: Values, { progress, signal }: Context): Promise<Result> {
   const { shapes, directions, storages } = attentionRunOptions(values);
   if (shapes) shapesOf(shapes);
+  expectFileForFloor(values.floor, values.tuning);
   const begin = performance.now();
   using device = await openDevice({ adapter: values.adapter, floor: values.floor });
-  const path = values.tuning ?? tuningPath(device.description);
-  await readTuningFile(device, path, false);
+  // A file that cannot be written to is refused before the work.
+  await readTuningFile(device, values.tuning ?? tuningPath(device.description), false);
   const places = attentionCandidates(device, { shapes, directions, storages });
   const { rounds, seconds = LIMITS.seconds } = values;
   const onProgress = progress.ofBench('attention');
@@ -85,9 +86,7 @@ async function tuned(values: Values, { progress, signal }: Context): Promise<Res
       `bench attention --tune: ${device.description} has one variant worth measuring for each place; --variant all compares the others too`,
     );
   const attention = await choose(device, places, { begin, rounds, seconds, signal, onProgress });
-  const tuning = await keepTuning(device, path, { attention, matmul: [] });
-  const end = writtenText(path, values.tuning !== undefined);
-  return { json: tuning, lines: tuningLines(tuning, end) };
+  return keptTuning(device, values.tuning, { attention, matmul: [] });
 }
 
 function attentionRunOptions(values: Values): AttentionRunOptions {

@@ -18,14 +18,13 @@ export const benchKernels = command({
   names: 'names of operations',
   notes: kernelNotes,
   interruptible: true,
-  async run({ shapes, ...values }, context) {
+  async run({ shapes: shape, ...values }, context) {
     const { names } = context;
     expectOperations(names);
-    const options = { names, shapes: shapes === undefined ? undefined : [shapes] };
     return runBench(
       {
         ...{ command: 'bench kernels', limits: LIMITS, lines: kernelLines },
-        run: (device, budget) => runKernels(device, options, budget),
+        run: (device, budget) => runKernels(device, { names, shape }, budget),
       },
       values,
       context,

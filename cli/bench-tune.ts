@@ -1,14 +1,14 @@
 /** `insula bench --tune` and `--print`: the tuning file of an adapter. */
 import { attentionCandidates } from '../bench/attention/tune.ts';
 import { ProductCandidates } from '../bench/kernels/product-candidates.ts';
-import { modelShapesOf } from '../bench/kernels/shapes.ts';
+import { modelShapeOf } from '../bench/kernels/shapes.ts';
 import { choose } from '../bench/measure/choose.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
 import { keepTuning, placeText, readTuningFile, type Tuning, tuningPath } from '../bench/measure/tuning.ts';
-import { InputError, openDevice } from '../engine/index.ts';
+import { type Device, InputError, openDevice } from '../engine/index.ts';
 import { shapesOption } from './bench-kernels.ts';
 import { limitOptions } from './bench-run.ts';
-import { command } from './command.ts';
+import { command, type Result } from './command.ts';
 import { deviceOptions, experimentalOption } from './device.ts';
 import { tuningNotes } from './notes.ts';
 import { flag } from './options.ts';
@@ -33,10 +33,7 @@ export const benchTune = command({
       throw new InputError(
         'bench: --tune or --print; or bench attention, data, first-day, kernels, policy, roofline or step',
       );
-    if (tune && floor && named === undefined)
-      throw new InputError(
-        "--floor: name a file with --tuning for these choices, because the adapter's own is of its features and limits",
-      );
+    if (tune) expectFileForFloor(floor, named);
     if (experimental && named === undefined)
       throw new InputError(
         "--experimental: name a file with --tuning for these choices; commands that name it too take the adapter's experimental features",
@@ -49,27 +46,41 @@ export const benchTune = command({
         throw new InputError(`there is no tuning file for ${device.description} yet: insula bench --tune writes one`);
       return { json: kept, lines: tuningLines(kept, `file: ${path}`) };
     }
-    const models = modelShapesOf([shapes ?? (device.software ? 'pi-eighth' : 'pi')]);
+    const model = modelShapeOf(device, shapes);
     const measuring = (kind: string) => ({
       ...{ rounds, seconds: seconds / 2, signal, onProgress: progress.ofBench(kind) },
     });
-    const sizes = models.map(({ batch, prefix, fast, action, heads, kvHeads, headDimension }) => {
-      return `B=${batch},T=${prefix + fast + action},H=${heads}/${kvHeads},D=${headDimension}`;
-    });
-    const places = attentionCandidates(device, { shapes: sizes, directions: ['both'], storages: ['f32'] });
+    const { batch, prefix, fast, action, heads, kvHeads, headDimension } = model;
+    const sizes = `B=${batch},T=${prefix + fast + action},H=${heads}/${kvHeads},D=${headDimension}`;
+    const places = attentionCandidates(device, { shapes: [sizes], directions: ['both'], storages: ['f32'] });
     const attention = await choose(device, places, measuring('attention'));
-    using products = new ProductCandidates(device, models, experimental ? ['f32', 'f16'] : ['f32']);
+    using products = new ProductCandidates(device, model, experimental ? ['f32', 'f16'] : ['f32']);
     const matmul = await choose(device, products.all, measuring('products'));
-    const tuning = await keepTuning(device, path, { attention, matmul });
-    const end = writtenText(path, named !== undefined);
-    return { json: tuning, lines: tuningLines(tuning, end) };
+    return keptTuning(device, named, { attention, matmul });
   },
 });
 
-export const writtenText = (path: string, named: boolean): string =>
-  `written to ${path}; ${named ? 'commands use it with --tuning' : 'commands on this adapter use it from now on'}`;
+/** Tuning for the floor is not kept as the adapter's own. */
+export function expectFileForFloor(floor?: boolean, named?: string): void {
+  if (floor && named === undefined)
+    throw new InputError(
+      "--floor: name a file with --tuning for these choices, because the adapter's own is of its features and limits",
+    );
+}
 
-export function tuningLines({ adapter, attention, matmul }: Tuning, end: string): string[] {
+/** Writes choices into the named tuning file, or the adapter's own, and shows it. */
+export async function keptTuning(
+  device: Device,
+  named: string | undefined,
+  chosen: Pick<Tuning, 'attention' | 'matmul'>,
+): Promise<Result<Tuning>> {
+  const path = named ?? tuningPath(device.description);
+  const tuning = await keepTuning(device, path, chosen);
+  const use = named === undefined ? 'commands on this adapter use it from now on' : 'commands use it with --tuning';
+  return { json: tuning, lines: tuningLines(tuning, `written to ${path}; ${use}`) };
+}
+
+function tuningLines({ adapter, attention, matmul }: Tuning, end: string): string[] {
   const rows = [...attention, ...matmul].map((choice) => [
     placeText(choice),
     choice.variant,

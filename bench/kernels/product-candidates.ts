@@ -55,11 +55,11 @@ export class ProductCandidates implements Disposable {
   /** A key has one candidate, at the first product with that key. */
   constructor(
     private readonly device: Device,
-    models: readonly ModelShape[],
+    model: ModelShape,
     storages: readonly FloatType[],
   ) {
     const seen = new Set<string>();
-    this.all = models.flatMap(productsOf).flatMap((product) =>
+    this.all = productsOf(model).flatMap((product) =>
       storages.flatMap((dtype) => {
         const { rows, columns, depth, ...form } = product;
         const key = { a: dtype, b: dtype, ...form, size: matmulSize(rows, columns, 1) };

@@ -5,17 +5,17 @@ import { taskOf } from '../measure/operation-task.ts';
 import { provenanceLine } from '../measure/provenance.ts';
 import { aboveRoof, limited, RoofProbes, roofCell, roofText } from '../measure/roofline.ts';
 import { courseLine, measureRun, type RunBudget } from '../measure/run.ts';
-import { aligned, digits, groupBy, quartiles } from '../measure/table.ts';
+import { aligned, digits, quartiles } from '../measure/table.ts';
 import { Work } from '../measure/work.ts';
 import { kernelCases, type Operands } from './cases.ts';
 import { opOf } from './problem.ts';
-import { modelShapes, modelShapesOf } from './shapes.ts';
+import { modelShapeOf, modelShapes } from './shapes.ts';
 
 export type KernelsRun = Awaited<ReturnType<typeof runKernels>>;
 
 interface KernelsOptions {
-  /** Names of model shapes; by default pi-eighth on a software adapter, else pi. */
-  readonly shapes?: readonly string[];
+  /** The name of a model shape. */
+  readonly shape?: string;
   /** Names of ops; an empty list stands for all. */
   readonly names: readonly string[];
 }
@@ -30,23 +30,21 @@ export function expectOperations(names: readonly string[]): void {
 /** @throws InputError if no op or shape has a name that is given */
 export async function runKernels(device: Device, options: KernelsOptions, budget: RunBudget) {
   expectOperations(options.names);
-  const models = modelShapesOf(options.shapes ?? [device.software ? 'pi-eighth' : 'pi']);
-  const cases = models.flatMap((model) => kernelCases(model).map((one) => ({ model, one })));
-  const chosen = cases.filter(({ one }) => options.names.length === 0 || options.names.includes(opOf(one)));
-
+  const model = modelShapeOf(device, options.shape);
+  const chosen = kernelCases(model).filter((own) => options.names.length === 0 || options.names.includes(opOf(own)));
   using probes = new RoofProbes(device);
   const operands: Operands[] = [];
   try {
-    const rows = chosen.flatMap(({ model, one }) => {
-      const made = one.make(device);
+    const rows = chosen.flatMap(({ name: op, make }) => {
+      const made = make(device);
       operands.push(made);
       const directions = made.gradient ? (['forward', 'backward'] as const) : (['forward'] as const);
       return directions.map((direction) => {
         const task = made.gradient
           ? taskOf(device, direction, () => made.forward()!, made.gradient)
           : { prepare: () => () => void made.forward() };
-        const work = new Work(device, `${model.name} | ${one.name} | ${direction}`, task);
-        return { shape: model.name, op: one.name, direction, work };
+        const work = new Work(device, `${model.name} | ${op} | ${direction}`, task);
+        return { shape: model.name, op, direction, work };
       });
     });
     const anchors = probes.all.map(({ entrant }) => entrant);
@@ -74,10 +72,8 @@ export function kernelLines(run: KernelsRun): string[] {
     provenanceLine(run),
     `${courseLine(run)}; wall times, medians`,
     `roof in the same rounds: ${roofText(roof)}`,
-    ...[...groupBy(rows, ({ shape }) => shape)].flatMap(([shape, own]) => [
-      ...['', shape],
-      ...aligned([columns, ...own.map(cells)], 3),
-    ]),
+    ...['', rows[0].shape],
+    ...aligned([columns, ...rows.map(cells)], 3),
     '',
     'GFLOP/s and GB/s count each operand once, by the cost models of the dispatches. % roof is the least time by the limiting resource (FLOPs at the arithmetic rate,',
     'bytes at the bandwidth of copies in memory, or dispatches) divided by the time taken.',

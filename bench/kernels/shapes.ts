@@ -1,5 +1,5 @@
 /** The sizes of models at which kernels are measured, by name. */
-import { InputError, quote } from '../../engine/index.ts';
+import { type Device, InputError, quote } from '../../engine/index.ts';
 
 const attention = { heads: 8, kvHeads: 1, headDimension: 256, patch: 14 };
 
@@ -24,12 +24,9 @@ export const modelShapes = [
  */
 export type ModelShape = Readonly<(typeof modelShapes)[number]>;
 
-export function modelShapesOf(names: readonly string[]): ModelShape[] {
-  return names
-    .flatMap((value) => value.split(','))
-    .map((name) => {
-      const found = modelShapes.find((shape) => shape.name === name);
-      if (found) return found;
-      throw new InputError(`--shapes ${quote(name)}: there are ${modelShapes.map((shape) => shape.name).join(', ')}`);
-    });
+/** By default an eighth on a software adapter. @throws InputError if there is no shape of that name */
+export function modelShapeOf({ software }: Device, name = software ? 'pi-eighth' : 'pi'): ModelShape {
+  const found = modelShapes.find((shape) => shape.name === name);
+  if (found) return found;
+  throw new InputError(`--shapes ${quote(name)}: there are ${modelShapes.map((shape) => shape.name).join(', ')}`);
 }

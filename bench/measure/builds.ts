@@ -14,7 +14,7 @@ import { InputError, quote } from '../../engine/index.ts';
 import { type Comparison, comparisonOf } from './compare.ts';
 import { type Budget, timeLeft } from './rounds.ts';
 import { type Answer, type Ready, SERVES } from './serve.ts';
-import { medianInterval, spread } from './statistics.ts';
+import { medianRatio, spread } from './statistics.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const LEAST_ROUNDS = 2;
@@ -79,10 +79,8 @@ export async function compareBuilds(
   }
   const rows = [...blocks[0].keys()].map((name) => {
     const own = blocks.flatMap((block) => block.get(name) ?? []);
-    const median = (what: 'now' | 'before' | 'ratio') => spread(own.map((block) => block[what])).median;
-    const interval = medianInterval(own.map(({ ratio }) => ratio));
-    const ratio = interval && { ratio: median('ratio'), low: interval[0], high: interval[1] };
-    return { name, before: median('before'), now: median('now'), ratio };
+    const median = (what: 'now' | 'before') => spread(own.map((block) => block[what])).median;
+    return { name, before: median('before'), now: median('now'), ratio: medianRatio(own.map(({ ratio }) => ratio)) };
   });
   const what = `compared with ${build} in ${blocks.length} blocks, each of new processes of both builds whose rows take turns`;
   return { ...comparisonOf(what, rows), alone, drifts: null };

@@ -1,13 +1,13 @@
 /** The limits of an adapter: arithmetic, bandwidth and launch cost, measured by probe kernels. */
 import { type Device, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
 import { dealings, type Movement, move } from './bandwidth.ts';
-import { multiplyAdd, multiplyAddFlops } from './fused-multiply-add.ts';
+import { multiplyAdd } from './fused-multiply-add.ts';
 import { bindGroups, dispatchAll, increment } from './launch.ts';
 import { type Provenance, provenance } from './provenance.ts';
 import { type Budget, inRounds } from './rounds.ts';
 import type { Timed } from './run.ts';
 import { timeSingle } from './single.ts';
-import { type Spread, spread } from './statistics.ts';
+import { spread } from './statistics.ts';
 import { digits } from './table.ts';
 import { type Timer, Work } from './work.ts';
 
@@ -41,32 +41,19 @@ const SUBMITS = 32;
 const REPEATED = 16;
 const MEGABYTES = { software: 64, hardware: 128 } as const;
 
-const names = {
-  arithmetic: 'fused multiply-add in registers',
-  dispatch: 'dispatch, one more in a pass',
-  bindGroup: 'dispatch with a bind group of its own',
-  submit: 'submit of one dispatch',
-  roundTrip: 'dispatch, copy and read back 4 bytes',
-  hostReplayed: 'host time of a replayed dispatch',
-  hostEager: 'host time of an eager dispatch',
-} as const;
-
-/** FLOPs of the arithmetic probe, and the probe as an entrant. */
-function arithmetic(device: Device, timer: Timer): { flops: number; entrant: Work } {
+/** How fast the machine multiplies and adds; runs that compare with no roof measure it to say how fast the machine was. */
+export function arithmeticProbe(device: Device, timer: Timer = 'wall'): Work {
   // These sizes take a few milliseconds and keep every core busy.
   const [threads, trips] = device.software ? [2 ** 12, 200] : [2 ** 19, 128];
   const run = () => void multiplyAdd(device, threads, trips);
-  const entrant = new Work(device, names.arithmetic, { prepare: () => run }, timer);
-  return { entrant, flops: multiplyAddFlops(threads, trips) };
+  return new Work(device, 'fused multiply-add in registers', { prepare: () => run }, timer);
 }
 
-/** The arithmetic probe, for runs that compare with no roof: it says how fast the machine was. */
-export const arithmeticProbe = (device: Device): Work => arithmetic(device, 'wall').entrant;
-
-/** A probe to measure beside others, and its result. */
+/** A probe to measure beside others, and its value in its unit by the time that it took. */
 interface Probing {
   readonly entrant: Work;
-  result(time: Spread): Probe;
+  readonly unit: Probe['unit'];
+  value(milliseconds: number): number;
 }
 
 /** The probes that make the roof, to measure beside others: arithmetic, copies in every form, dispatches. */
@@ -87,11 +74,13 @@ export class RoofProbes implements Disposable {
     this.target = tensor(device, new Float32Array(floats), [floats]);
     this.count = tensor(device, [0], [1]);
     this.groups = bindGroups(device, this.count, DISPATCHES);
-    const { entrant, flops } = arithmetic(device, timer);
+    const arithmetic = arithmeticProbe(device, timer);
     this.all = [
-      { entrant, result: (time) => rate(entrant.name, 'GFLOP/s', flops, time) },
+      { entrant: arithmetic, unit: 'GFLOP/s', value: (milliseconds) => arithmetic.flops / milliseconds / 1e6 },
       ...this.moves('copy'),
-      this.launches(names.bindGroup, DISPATCHES, () => dispatchAll(device, DISPATCHES, this.groups)),
+      this.launches('dispatch with a bind group of its own', DISPATCHES, () =>
+        dispatchAll(device, DISPATCHES, this.groups),
+      ),
     ];
   }
 
@@ -101,27 +90,27 @@ export class RoofProbes implements Disposable {
     return dealings.map((dealing) => {
       const run = () => move(device, movement, dealing, operands);
       const entrant = new Work(device, `${movement}, ${dealing.name}`, { prepare: () => run }, timer);
-      return { entrant, result: (time) => rate(entrant.name, 'GB/s', entrant.bytes, time) };
+      return { entrant, unit: 'GB/s', value: (milliseconds) => entrant.bytes / milliseconds / 1e6 };
     });
   }
 
   /** The microseconds of one of `count` dispatches or submits. */
   launches(name: string, count: number, run: () => void): Probing {
     const entrant = new Work(this.device, name, { prepare: () => run });
-    return { entrant, result: (time) => microseconds(name, time, 1000 / count) };
+    return { entrant, unit: 'microseconds', value: (milliseconds) => (1000 * milliseconds) / count };
   }
 
   /** The roof by the times of the probes, whatever other anchors are among them. */
-  roofOf(timed: readonly Timed[]): Roof {
-    const median = ({ entrant, result }: Probing) => {
-      const own = timed.find(({ name }) => name === entrant.name);
-      return own ? result(own.time).median : 0;
-    };
-    const [arithmetic, ...others] = this.all;
+  roofOf(timed: readonly Pick<Timed, 'name' | 'time'>[]): Roof {
+    const best = (wanted: Probe['unit']) =>
+      this.all.reduce((most, { entrant, unit, value }) => {
+        const own = timed.find(({ name }) => name === entrant.name);
+        return unit === wanted && own ? Math.max(most, value(own.time.median)) : most;
+      }, 0);
     return {
-      gigaflops: median(arithmetic),
-      gigabytesPerSecond: Math.max(...others.slice(0, -1).map(median)),
-      dispatchMicroseconds: median(others[others.length - 1]),
+      gigaflops: best('GFLOP/s'),
+      gigabytesPerSecond: best('GB/s'),
+      dispatchMicroseconds: best('microseconds'),
     };
   }
 
@@ -176,18 +165,25 @@ export async function measureRoofline(device: Device, budget: Budget): Promise<R
   const group = probes.groups.slice(0, 1);
   const all = [
     ...[...probes.all, ...probes.moves('read'), ...probes.moves('write')],
-    probes.launches(names.dispatch, DISPATCHES, () => dispatchAll(device, DISPATCHES, group)),
-    probes.launches(names.submit, SUBMITS, () => {
+    probes.launches('dispatch, one more in a pass', DISPATCHES, () => dispatchAll(device, DISPATCHES, group)),
+    probes.launches('submit of one dispatch', SUBMITS, () => {
       for (let i = 0; i < SUBMITS; i++) dispatchAll(device, 1, group);
     }),
   ];
-  const entrants = all.map(({ entrant }) => entrant);
-  const { times } = await inRounds(entrants, budget);
-  const timed = entrants.map(({ name }, i) => ({ name, time: spread(times[i]), times: times[i] }));
+  const { times } = await inRounds(
+    all.map(({ entrant }) => entrant),
+    budget,
+  );
+  // Probes that there was no time to start have no times.
+  const measured = all.flatMap((own, i) => (times[i].length > 0 ? [{ ...own, time: spread(times[i]) }] : []));
+  const probed = measured.map(({ entrant: { name }, unit, value, time }): Probe => {
+    const [low, high] = [value(time.lowerQuartile), value(time.upperQuartile)].sort((a, b) => a - b);
+    return { name, unit, median: value(time.median), low, high };
+  });
   return {
     ...provenance(device),
-    roof: probes.roofOf(timed),
-    probes: [...all.map(({ result }, i) => result(timed[i].time)), ...(await hostProbes(device, probes))],
+    roof: probes.roofOf(measured.map(({ entrant: { name }, time }) => ({ name, time }))),
+    probes: [...probed, ...(await hostProbes(device, probes))],
   };
 }
 
@@ -195,26 +191,26 @@ export async function measureRoofline(device: Device, budget: Budget): Promise<R
 async function hostProbes(device: Device, { count, groups }: RoofProbes): Promise<Probe[]> {
   const statistics = await timeSingle(
     {
-      [names.roundTrip]: () => {
+      'dispatch, copy and read back 4 bytes': () => {
         dispatchAll(device, 1, groups.slice(0, 1));
         return device.read(count, 4);
       },
-      [names.hostReplayed]: async () => {
+      'host time of a replayed dispatch': async () => {
         const start = performance.now();
         dispatchAll(device, DISPATCHES, groups);
         const overriddenDuration = (performance.now() - start) / DISPATCHES;
         await device.finish();
         return { overriddenDuration };
       },
-      [names.hostEager]: async () => {
-        const own = device.step(() => {
+      'host time of an eager dispatch': async () => {
+        const overriddenDuration = device.step(() => {
           const counted = zeroTensor(device, [1], 'f32', 'launch probe');
           const start = performance.now();
           for (let dispatch = 0; dispatch < DISPATCHES; dispatch++) increment(device, counted);
           return (performance.now() - start) / DISPATCHES;
         });
         await device.finish();
-        return { overriddenDuration: own };
+        return { overriddenDuration };
       },
     },
     { milliseconds: 0, iterations: REPEATED },
@@ -222,14 +218,4 @@ async function hostProbes(device: Device, { count, groups }: RoofProbes): Promis
   return Object.entries(statistics).map(([name, { p50, mad }]) => {
     return { name, unit: 'microseconds', median: 1000 * p50, low: 1000 * (p50 - mad), high: 1000 * (p50 + mad) };
   });
-}
-
-function rate(name: string, unit: Probe['unit'], amount: number, time: Spread): Probe {
-  const of = (milliseconds: number) => amount / milliseconds / 1e6;
-  return { name, unit, median: of(time.median), low: of(time.upperQuartile), high: of(time.lowerQuartile) };
-}
-
-function microseconds(name: string, { median, lowerQuartile, upperQuartile }: Spread, factor: number): Probe {
-  const [low, high] = [factor * lowerQuartile, factor * upperQuartile];
-  return { name, unit: 'microseconds', median: factor * median, low, high };
 }

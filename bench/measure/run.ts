@@ -4,7 +4,7 @@ import { readJsonFile } from '../../engine/files/json-schema.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
 import { type Provenance, provenance, provenanceFields } from './provenance.ts';
 import { type Budget, type Entrant, inRounds, type Rounds } from './rounds.ts';
-import { serveRequests, servesRequests } from './serve.ts';
+import { serveRequests } from './serve.ts';
 import { type Spread, spread } from './statistics.ts';
 import { type Timer, timers } from './work.ts';
 
@@ -94,7 +94,7 @@ export async function measureRun<Row extends { readonly work: Entrant }>(
   const works = rows.map(({ work }) => work);
   const names = works.map(({ name }) => name);
   if (before) expectComparable(before, device.description, names, timer);
-  if (servesRequests()) await serveRequests(device.description, works);
+  await serveRequests(device.description, works);
   // Rounds that settle the answer do not settle a comparison.
   const settles =
     settled && !before ? (all: readonly (readonly number[])[]) => settled(all.slice(anchors.length)) : undefined;

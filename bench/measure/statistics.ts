@@ -1,17 +1,10 @@
 /** Statistics of samples that assume no distribution: quartiles, and intervals of medians and of ratios. */
-import * as v from 'valibot';
 
 /** Milliseconds of one repeat, over the rounds. */
-export const spreadSchema = v.object({
-  median: v.number(),
-  lowerQuartile: v.number(),
-  upperQuartile: v.number(),
-  rounds: v.number(),
-});
-export type Spread = v.InferOutput<typeof spreadSchema>;
+export type Spread = ReturnType<typeof spread>;
 
 /** Median and quartiles, interpolated linearly between two values. */
-export function spread(values: readonly number[]): Spread {
+export function spread(values: readonly number[]) {
   const sorted = ascending(values);
   const at = (share: number) => {
     const place = share * (sorted.length - 1);
@@ -25,11 +18,6 @@ const ascending = (values: readonly number[]) => [...values].sort((a, b) => a - 
 
 /** The probability that an interval does not hold what it is for. */
 export const DOUBT = 0.01;
-/**
- * The fewest values that give an interval at DOUBT: all n lie on one side of the median with a probability of 2^(1 - n). A smaller
- * doubt needs more.
- */
-export const LEAST_VALUES = 8;
 
 /**
  * An interval that holds the median of what the values are drawn from, independently, but for the probability `doubt`: from the k-th
@@ -57,7 +45,14 @@ export interface Ratio {
 
 /** The median ratio of times that were measured in the same rounds; null for too few rounds. */
 export function pairedRatio(times: readonly number[], others: readonly number[], doubt = DOUBT): Ratio | null {
-  const ratios = times.slice(0, others.length).map((time, round) => time / others[round]);
+  return medianRatio(
+    times.slice(0, others.length).map((time, round) => time / others[round]),
+    doubt,
+  );
+}
+
+/** The median of ratios; null for too few of them. */
+export function medianRatio(ratios: readonly number[], doubt = DOUBT): Ratio | null {
   const interval = medianInterval(ratios, doubt);
   return interval && { ratio: spread(ratios).median, low: interval[0], high: interval[1] };
 }

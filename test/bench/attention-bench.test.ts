@@ -308,6 +308,7 @@ describe('insula bench attention', () => {
     [{ shape: ['T=8,H=1,D=4'], variant: ['quick'] }, '--variant quick: no kernel of that name'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['q +'] }, 'mask, line 1'],
     [{ shape: ['T=8,H=1,D=4'], mask: ['joint'] }, '--mask joint: shape B=1,T=8,H=1/1,D=4 has one block'],
+    [{ tune: true, floor: true }, '--floor: name a file with --tuning'],
     [{ shape: ['T=8,H=1,D=4'], floor: true, profile: true }, 'has no timestamps; leave it out'],
   ])('%o is one clear line', async (options, message) => {
     const error: Error = await run(options).then(

@@ -90,7 +90,7 @@ describe('tuning', () => {
       expertWidth: 16,
       expertHidden: 32,
     };
-    using products = new ProductCandidates(device, [{ ...model, ...small, heads: 2, headDimension: 8 }], ['f32']);
+    using products = new ProductCandidates(device, { ...model, ...small, heads: 2, headDimension: 8 }, ['f32']);
     const matmul = await choose(device, products.all.slice(0, 2), { rounds: 3, seconds: 60 });
     for (const choice of matmul) {
       // On a software adapter those that were made for it.
