@@ -6,7 +6,6 @@ import { command } from './command.ts';
 import { kernelNotes } from './notes.ts';
 import { choice } from './options.ts';
 
-const LIMITS = { seconds: 60, rounds: 20 };
 const shapeNames = modelShapes.map(({ name }) => name);
 export const shapesOption = choice(
   `sizes of a model: ${shapeNames.join(', ')}; pi by default, pi-eighth on a software adapter`,
@@ -14,7 +13,7 @@ export const shapesOption = choice(
 );
 
 export const benchKernels = command({
-  options: { shapes: shapesOption, ...benchOptions(LIMITS) },
+  options: { shapes: shapesOption, ...benchOptions() },
   names: 'names of operations',
   notes: kernelNotes,
   interruptible: true,
@@ -23,7 +22,7 @@ export const benchKernels = command({
     expectOperations(names);
     return runBench(
       {
-        ...{ command: 'bench kernels', limits: LIMITS, lines: kernelLines },
+        ...{ command: 'bench kernels', lines: kernelLines },
         run: (device, budget) => runKernels(device, { names, shape }, budget),
       },
       values,

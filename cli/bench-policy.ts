@@ -7,7 +7,6 @@ import { choices, number } from './options.ts';
 import { systemNames } from './run-options.ts';
 import { expectUsedSizes, stepSizeOptions } from './step-options.ts';
 
-const LIMITS = { seconds: 60, rounds: 20 };
 const { preset, prompt, horizon, depth } = stepSizeOptions;
 
 export const benchPolicy = command({
@@ -16,7 +15,7 @@ export const benchPolicy = command({
     ...{ preset, prompt, horizon, depth },
     batch: number('observations that are acted on at once; 1 by default', 1),
     steps: number('steps of a flow or a diffusion; 10 by default', 1),
-    ...benchOptions(LIMITS),
+    ...benchOptions(),
   },
   notes: [
     'A call goes from an encoded observation to the normalised chunk. Policies that decode say the tokens of one smooth chunk, whatever their logits are, so that every call does the same work.',
@@ -28,7 +27,7 @@ export const benchPolicy = command({
     const options = { systems, preset, prompt, horizon, depth, batch, steps: steps ?? 10 };
     return runBench(
       {
-        ...{ command: 'bench policy', limits: LIMITS, lines: policyLines },
+        ...{ command: 'bench policy', lines: policyLines },
         run: (device, budget) => runPolicyBench(device, options, budget),
       },
       values,

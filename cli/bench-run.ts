@@ -17,6 +17,9 @@ export interface Limits {
   readonly rounds?: number;
 }
 
+/** The limits of most benchmarks. */
+export const LIMITS = { seconds: 60, rounds: 20 };
+
 export const limitOptions = ({ seconds, rounds }: Limits, use?: Use) => ({
   rounds: number(
     `rounds, if --seconds hold them; ${rounds === undefined ? 'until every case is decided' : rounds} by default`,
@@ -30,7 +33,7 @@ export const limitOptions = ({ seconds, rounds }: Limits, use?: Use) => ({
   ),
 });
 
-export const benchOptions = (limits: Limits, use?: Use) => ({
+export const benchOptions = (limits: Limits = LIMITS, use?: Use) => ({
   ...limitOptions(limits),
   csv: outputFile('file for the rows as CSV', use),
   out: outputFile('file for the run as JSON', use),
@@ -46,8 +49,8 @@ type Values = ValuesOf<ReturnType<typeof benchOptions>>;
 /** A benchmark as a command runs it. */
 interface Bench<R extends Run<Timed>> {
   readonly command: string;
-  /** Without --seconds and --rounds. */
-  readonly limits: Limits;
+  /** The limits without --seconds and --rounds, as its options name them. */
+  readonly limits?: Limits;
   run(device: Device, budget: RunBudget, tuning: Tuning | null): Promise<R>;
   lines(run: R): string[];
   /** Writes further files. */
@@ -60,7 +63,7 @@ export async function runBench<R extends Run<Timed>>(
   context: Context,
 ): Promise<Result<(R & { readonly comparison?: Comparison }) | Comparison>> {
   const { progress, signal } = context;
-  const { command, limits } = bench;
+  const { command, limits = LIMITS }: Bench<R> = bench;
   const { compare, adapter, floor, tuning: named } = values;
   const isFile = compare !== undefined && (await stat(compare).catch(() => null))?.isFile();
   if (compare !== undefined && !isFile) return besideBuild(compare, limits, values, context);

@@ -9,7 +9,6 @@ import { stepNotes } from './notes.ts';
 import { choices } from './options.ts';
 import { expectUsedSizes, measuredSystems, stepSizeOptions } from './step-options.ts';
 
-const LIMITS = { seconds: 60, rounds: 20 };
 const DEFAULT_SYSTEMS = ['knowledge-insulation', 'joint-training', 'pi0'];
 
 export const benchStep = command({
@@ -21,7 +20,7 @@ export const benchStep = command({
       nearSystems,
     ),
     ...stepSizeOptions,
-    ...benchOptions(LIMITS),
+    ...benchOptions(),
   },
   notes: stepNotes,
   interruptible: true,
@@ -33,7 +32,7 @@ export const benchStep = command({
     const batch = values.batch ?? presetNamed(values.preset ?? 'tiny').batch;
     return runBench(
       {
-        ...{ command: 'bench step', limits: LIMITS, lines: stepLines },
+        ...{ command: 'bench step', lines: stepLines },
         run: (device, budget) => runStepBench(device, { systems, ...sizes, batch }, budget),
       },
       values,

@@ -7,7 +7,7 @@ import { aligned, digits } from '../bench/measure/table.ts';
 import { keepTuning, placeText, readTuningFile, type Tuning, tuningPath } from '../bench/measure/tuning.ts';
 import { type Device, InputError, openDevice } from '../engine/index.ts';
 import { shapesOption } from './bench-kernels.ts';
-import { limitOptions } from './bench-run.ts';
+import { LIMITS, limitOptions } from './bench-run.ts';
 import { command, type Result } from './command.ts';
 import { deviceOptions, experimentalOption } from './device.ts';
 import { tuningNotes } from './notes.ts';
@@ -20,13 +20,23 @@ export const benchTune = command({
     ),
     print: flag("prints this adapter's tuning file", { excludes: 'tune' }),
     shapes: { ...shapesOption, needs: 'tune' },
-    ...limitOptions({ seconds: 60, rounds: 20 }, { needs: 'tune' }),
+    ...limitOptions(LIMITS, { needs: 'tune' }),
     ...deviceOptions,
     experimental: { ...experimentalOption, needs: 'tune' },
   },
   notes: tuningNotes,
   async run(
-    { tune, print, shapes, rounds = 20, seconds = 60, adapter, floor, tuning: named, experimental },
+    {
+      tune,
+      print,
+      shapes,
+      rounds = LIMITS.rounds,
+      seconds = LIMITS.seconds,
+      adapter,
+      floor,
+      tuning: named,
+      experimental,
+    },
     { progress, signal },
   ) {
     if (!tune && !print)

@@ -12,12 +12,6 @@ type AnsweredRow = RowKey & Timed & { readonly percentOfRoof: number; readonly b
 /** A case is a row without its variant. */
 const caseText = ({ shape, mask, direction, storage }: RowKey) => [shape, mask, direction, storage].join(' | ');
 
-/** The rows that differ in nothing but the variant, the fastest first. */
-function cases(rows: readonly AnsweredRow[]): AnsweredRow[][] {
-  const all = groupBy(rows, caseText);
-  return [...all.values()].map((own) => [...own].sort((a, b) => a.time.median - b.time.median));
-}
-
 /** The doubt of what the answer says; the other half is that of the looks that ended the rounds. */
 const ANSWER_DOUBT = DOUBT / 2;
 /** Rounds before the first look. */
@@ -45,35 +39,35 @@ export function settledBy(keys: readonly RowKey[]): (times: readonly (readonly n
 
 const decided = (ratio: Ratio | null) => ratio !== null && (ratio.low > 1 || changeOf(ratio) === 'same');
 
+/** The fastest variant of a case, and the next. */
 interface Verdict {
   readonly best: AnsweredRow;
-  /** The next variant, and how many times as long it takes; null for a single variant. */
-  readonly next: { readonly row: AnsweredRow; readonly ratio: Ratio | null } | null;
+  /** Undefined where one variant was measured. */
+  readonly next?: AnsweredRow;
+  /** How many times as long the next takes; null for too few rounds. */
+  readonly ratio: Ratio | null;
+  /** The best is faster beyond doubt, as fast as the next, not decided, seen in too few rounds, or alone. */
+  readonly outcome: 'sure' | 'equal' | 'open' | 'few' | 'alone';
 }
 
-function verdictOf([best, next]: readonly AnsweredRow[]): Verdict {
-  return { best, next: next ? { row: next, ratio: pairedRatio(next.times, best.times, ANSWER_DOUBT) } : null };
-}
-
-/** The state of a case: the best is faster beyond doubt, as fast as the next, not decided, or seen in too few rounds. */
-type Outcome = 'sure' | 'equal' | 'open' | 'few' | 'alone';
-
-function outcomeOf({ next }: Verdict): Outcome {
-  if (!next) return 'alone';
-  if (!next.ratio) return 'few';
-  if (next.ratio.low > 1) return 'sure';
-  return changeOf(next.ratio) === 'same' ? 'equal' : 'open';
+function verdictOf(rows: readonly AnsweredRow[]): Verdict {
+  const [best, next] = [...rows].sort((a, b) => a.time.median - b.time.median);
+  if (!next) return { best, ratio: null, outcome: 'alone' };
+  const ratio = pairedRatio(next.times, best.times, ANSWER_DOUBT);
+  if (!ratio) return { best, next, ratio, outcome: 'few' };
+  const undecided = changeOf(ratio) === 'same' ? 'equal' : 'open';
+  return { best, next, ratio, outcome: ratio.low > 1 ? 'sure' : undecided };
 }
 
 /** One line for the whole run, and one for each shape, direction, storage and outcome. */
 export function answerLines(rows: readonly AnsweredRow[]): string[] {
-  const verdicts = cases(rows).map(verdictOf);
-  const compared = verdicts.filter(({ next }) => next);
+  const verdicts = [...groupBy(rows, caseText).values()].map(verdictOf);
   const lines = [...groupBy(verdicts, groupText).values()].map(lineOf);
+  const compared = verdicts.filter(({ outcome }) => outcome !== 'alone');
   if (compared.length === 0)
     return ['one variant of each case was measured; --variant all compares those that can be:', ...lines];
-  const few = compared.filter((own) => outcomeOf(own) === 'few').length;
-  const better = compared.filter((own) => ['sure', 'few'].includes(outcomeOf(own)));
+  const few = compared.filter(({ outcome }) => outcome === 'few').length;
+  const better = compared.filter(({ outcome }) => outcome === 'sure' || outcome === 'few');
   const wins = [...groupBy(better, ({ best }) => best.variant)].sort(([, a], [, b]) => b.length - a.length);
   const counted = wins.map(([name, own]) => `${name} in ${own.length}`).join(', ');
   const even = compared.length - better.length;
@@ -83,48 +77,41 @@ export function answerLines(rows: readonly AnsweredRow[]): string[] {
   ];
 }
 
-const groupText = (verdict: Verdict): string => {
-  const { best, next } = verdict;
-  const outcome = outcomeOf(verdict);
-  const pair = [best.variant, next?.row.variant ?? ''];
+/** Verdicts that differ in the mask alone share a line; where nothing is decided it does not matter which variant was ahead. */
+function groupText({ best, next, outcome }: Verdict): string {
+  const pair = [best.variant, next?.variant ?? ''];
   if (outcome === 'equal' || outcome === 'open') pair.sort();
   return [best.shape, best.direction, best.storage, outcome, ...pair].join(' | ');
-};
+}
 
-/** A group of verdicts that differ in the mask alone. */
 function lineOf(group: readonly Verdict[]): string {
-  const [{ best, next }] = group;
-  const masks = group.map((own) => own.best.mask).join(', ');
+  const [{ best, next, outcome }] = group;
+  const rows = group.map((own) => own.best);
+  const masks = rows.map(({ mask }) => mask).join(', ');
   const storage = best.storage === 'f32' ? '' : `, ${best.storage}`;
-  const limits = limitText(group.map((own) => own.best));
+  const bounds = [...new Set(rows.map(({ bound }) => bound))].join(' and ');
+  const limits = `${rangeText(rows.map(({ percentOfRoof }) => percentOfRoof))} % of the roof, whose nearest limit is ${bounds}`;
   const line = (use: string, how: string) =>
     `  ${best.shape}, ${best.direction}${storage}: ${use} for ${masks}${how}; ${limits}`;
   if (!next) return line(best.variant, '');
-  const outcome = outcomeOf(group[0]);
   if (outcome === 'few') {
-    const times = group.map((own) => own.next!.row.time.median / own.best.time.median);
+    const times = group.map((own) => own.next!.time.median / own.best.time.median);
     const rounds = `${best.times.length} rounds, not sure`;
-    return line(best.variant, `: ${rangeText(times)} x as fast as ${next.row.variant} in ${rounds}`);
+    return line(best.variant, `: ${rangeText(times)} x as fast as ${next.variant} in ${rounds}`);
   }
-  const either = [best.variant, next.row.variant].sort();
+  const either = [best.variant, next.variant].sort();
   // A group that is not decided is told in one direction, whichever variant was ahead for a mask.
-  const ratios = group.map(({ best, next }) =>
-    outcome === 'sure' || best.variant === either[0] ? next!.ratio! : inverse(next!.ratio!),
+  const ratios = group.map(({ best, ratio }) =>
+    outcome === 'sure' || best.variant === either[0] ? ratio! : inverse(ratio!),
   );
   const interval = `${100 * (1 - DOUBT)} %: ${digits(Math.min(...ratios.map(({ low }) => low)))} - ${digits(Math.max(...ratios.map(({ high }) => high)))}`;
   const times = `${rangeText(ratios.map(({ ratio }) => ratio))} x`;
-  if (outcome === 'sure') return line(best.variant, `: ${times} as fast as ${next.row.variant} (${interval})`);
+  if (outcome === 'sure') return line(best.variant, `: ${times} as fast as ${next.variant} (${interval})`);
   const what = outcome === 'equal' ? 'equally fast' : 'not decided';
   return line(either.join(' or '), `, ${what}: ${either[1]} takes ${times} as long as ${either[0]} (${interval})`);
 }
 
 const inverse = ({ ratio, low, high }: Ratio): Ratio => ({ ratio: 1 / ratio, low: 1 / high, high: 1 / low });
-
-/** How far rows are from the roof, and what limits them. */
-function limitText(rows: readonly AnsweredRow[]): string {
-  const bounds = [...new Set(rows.map(({ bound }) => bound))].join(' and ');
-  return `${rangeText(rows.map(({ percentOfRoof }) => percentOfRoof))} % of the roof, whose nearest limit is ${bounds}`;
-}
 
 function rangeText(values: readonly number[]): string {
   const [least, most] = [digits(Math.min(...values)), digits(Math.max(...values))];

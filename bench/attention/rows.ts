@@ -1,7 +1,6 @@
 /** The rows of the benchmark as tasks: attention by a variant of its kernels, or unfused from single operations. */
 import { nearest } from '../../engine/files/nearest.ts';
 import {
-  bytesPerElement,
   type Device,
   elementCount,
   InputError,
@@ -12,6 +11,7 @@ import {
   tensor,
 } from '../../engine/index.ts';
 import {
+  type AttentionEntry,
   type AttentionExpression,
   add,
   attention,
@@ -30,7 +30,7 @@ import {
   type VariantChoice,
 } from '../../kernels/index.ts';
 import { type Direction, taskOf, waves } from '../measure/operation-task.ts';
-import { type Task, type Timer, Work } from '../measure/work.ts';
+import { type Timer, Work } from '../measure/work.ts';
 import { type Case, DENSE } from './cases.ts';
 import { type AttentionShape, tokensOf } from './shapes.ts';
 
@@ -64,6 +64,18 @@ export interface Row {
   readonly operandBytes: number;
   /** Milliseconds that the host took for the plan, which a batch makes once and no row's time contains. */
   readonly planMilliseconds: number;
+}
+
+/** The kernels that a row of a direction times. */
+export const entriesOf = (direction: Direction): AttentionEntry[] =>
+  attentionEntries.filter((entry) => direction === 'both' || (entry === 'forward') === (direction === 'forward'));
+
+/** The forward pass of a row on operands that it shares with others; `choose` selects its variant. */
+interface Operation {
+  readonly operands: readonly Tensor[];
+  readonly gradient: Tensor;
+  forward(): Tensor;
+  choose?(): void;
 }
 
 export function keyText({ shape, mask, variant, direction, storage }: RowKey): string {
@@ -103,19 +115,22 @@ export class Rows {
     const begin = performance.now();
     const plan = planOf(sized);
     const planMilliseconds = performance.now() - begin;
-    const { forward, backward } = attentionCost(sized, plan);
+    const cost = attentionCost(sized, plan);
     const live = liveProducts(of, expression);
     const products = 2 * headDimension * heads * batch;
     const pick = (ofForward: number, ofBackward: number) =>
       (key.direction === 'backward' ? 0 : ofForward) + (key.direction === 'forward' ? 0 : ofBackward);
-    const { task, operandBytes } = unfused
-      ? this.unfused(key, shape, of, expression)
+    const { operands, gradient, forward, choose } = unfused
+      ? this.unfused(shape, of, expression)
       : this.fused(key, shape, of, rowsOfQueries, expression);
+    const held = key.direction === 'forward' ? operands : [...operands, gradient];
+    const task = taskOf(this.device, key.direction, forward, gradient, choose);
     return {
-      ...{ key, shape, operandBytes },
+      ...{ key, shape },
+      operandBytes: held.reduce((sum, { byteLength }) => sum + byteLength, 0),
       work: new Work(this.device, keyText(key), task, this.timer),
       flops: products * pick(live.forward, live.backward),
-      bytesMoved: unfused ? null : pick(forward.bytes, backward.bytes),
+      bytesMoved: unfused ? null : pick(cost.forward.bytes, cost.backward.bytes),
       planMilliseconds: unfused ? 0 : planMilliseconds,
     };
   }
@@ -126,7 +141,7 @@ export class Rows {
     of: Case,
     rows: number,
     expression?: AttentionExpression,
-  ): { task: Task; operandBytes: number } {
+  ): Operation {
     const { batch, heads, kvHeads, headDimension: size } = shape;
     const [query, key_, value, gradient] = [
       this.operand('query', [batch, rows, heads, size], key.storage),
@@ -137,13 +152,11 @@ export class Rows {
     const choices = this.choices(key, size);
     const options = { table: of.table, queries: of.queries, lossBlocks: of.lossBlocks, expression };
     const forward = () => attention(query, key_, value, options);
-    return {
-      task: taskOf(this.device, key.direction, forward, gradient, () => useAttentionVariants(this.device, choices)),
-      operandBytes: bytesOf(key.direction, [query, key_, value], gradient),
-    };
+    const choose = () => useAttentionVariants(this.device, choices);
+    return { operands: [query, key_, value], gradient, forward, choose };
   }
 
-  private unfused({ direction }: RowKey, shape: AttentionShape, of: Case, expression?: AttentionExpression) {
+  private unfused(shape: AttentionShape, of: Case, expression?: AttentionExpression): Operation {
     const { batch, heads, kvHeads, headDimension: size } = shape;
     // Whole groups of four, so that matmul need not pad; the mask hides the added keys.
     const tokens = roundUp(tokensOf(shape), 4);
@@ -160,19 +173,13 @@ export class Rows {
       const probabilities = softmax(add(reshape(scores, [batch * heads, tokens, tokens]), mask));
       return matmul(reshape(probabilities, [...grouped.slice(0, 2), tokens]), value);
     };
-    return {
-      task: taskOf(this.device, direction, forward, gradient),
-      operandBytes: bytesOf(direction, [query, key, value, mask], gradient),
-    };
+    return { operands: [query, key, value, mask], gradient, forward };
   }
 
   /** The variant of a row for the kernels that it times; what only prepares them stays the default, which is compiled anyway. */
   private choices({ variant, storage, direction }: RowKey, headDimension: number): VariantChoice[] {
     if (variant === DEFAULT) return [...this.tuned];
-    const timed = attentionEntries.filter(
-      (entry) => direction === 'both' || (entry === 'forward') === (direction === 'forward'),
-    );
-    return timed.map((entry) => ({ entry, dtype: storage, headDimension, variant }));
+    return entriesOf(direction).map((entry) => ({ entry, dtype: storage, headDimension, variant }));
   }
 
   private operand(name: string, shape: Shape, dtype: Storage): Tensor {
@@ -275,9 +282,4 @@ function liveProducts({ table, queries, lossBlocks }: Case, expression?: Attenti
     }
   }
   return own;
-}
-
-function bytesOf(direction: Direction, operands: readonly Tensor[], gradient: Tensor): number {
-  const all = direction === 'forward' ? operands : [...operands, gradient];
-  return all.reduce((sum, { size, dtype }) => sum + size * bytesPerElement[dtype], 0);
 }

@@ -1,10 +1,11 @@
 /** A run of `insula bench attention`: rows measured in the same rounds as matrix products and the arithmetic roof. */
 import { type Device, InputError, tensor, withoutTape } from '../../engine/index.ts';
 import { type ExpressionSource, matmul, type VariantChoice } from '../../kernels/index.ts';
-import type { Direction } from '../measure/operation-task.ts';
+import { type Direction, waves } from '../measure/operation-task.ts';
 import { limited, type Roof, RoofProbes } from '../measure/roofline.ts';
 import { measureRun, type Run, type RunBudget, type Timed } from '../measure/run.ts';
 import { changeOf, pairedRatio } from '../measure/statistics.ts';
+import { groupBy } from '../measure/table.ts';
 import { type DispatchSample, type Timer, Work } from '../measure/work.ts';
 import { answerLines, settledBy } from './answer.ts';
 import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
@@ -85,7 +86,8 @@ function resultRow(own: MeasuredRow, { rows, anchors }: Run<MeasuredRow>, roof: 
   };
   const dense = other({ mask: DENSE });
   const unfused = other({ variant: UNFUSED, storage: 'f32' });
-  const product = anchors.find(({ name }) => name === matmulName(matmulSize(shape)));
+  const size = matmulSize(shape);
+  const product = anchors.find(({ name }) => name === matmulName(size));
   const { repeats, stepBytes, workgroups, dispatches: count, bytes } = work;
   const limits = limited({ flops, bytes: bytesMoved ?? bytes, dispatches: count }, timed.time.median, roof);
   // The first row that differs in the mask alone and has the same live work should take the same time.
@@ -107,10 +109,8 @@ function resultRow(own: MeasuredRow, { rows, anchors }: Run<MeasuredRow>, roof: 
       equal && toEqual && ['slower', 'faster'].includes(changeOf(toEqual))
         ? { mask: equal.key.mask, ...toEqual }
         : null,
-    matmul: matmulName(matmulSize(shape)),
-    percentOfMatmul: product
-      ? (100 * limits.gigaflops * product.time.median * 1e6) / (2 * matmulSize(shape) ** 3)
-      : null,
+    matmul: matmulName(size),
+    percentOfMatmul: product ? (100 * limits.gigaflops * product.time.median * 1e6) / (2 * size ** 3) : null,
     // Operands, results and intermediates.
     memoryBytes: operandBytes + stepBytes,
     ...{ planMilliseconds, workgroups, dispatches: [] as DispatchSample[] },
@@ -149,7 +149,7 @@ async function makeRows(
   const maker = new Rows(device, options.tuned, timer);
   const rows: Row[] = [];
   const known = new Set<string>();
-  const without = new Map<string, Set<string>>();
+  const refused: { readonly reason: string; readonly mask: string }[] = [];
   for (const shape of shapes) {
     const names = options.masks ? maskNames(options.masks) : defaultMasks(shape);
     const others = [...new Set(names)].filter((name) => name !== DENSE);
@@ -163,13 +163,11 @@ async function makeRows(
             known.add(keyText(key));
             const made = await maker.make(key, shape, of);
             if (typeof made !== 'string') rows.push(made);
-            else {
-              const reason = `${shape.name}, ${storage}, ${variant}: ${made}`;
-              without.set(reason, (without.get(reason) ?? new Set()).add(of.name));
-            }
+            else refused.push({ reason: `${shape.name}, ${storage}, ${variant}: ${made}`, mask: of.name });
           }
   }
-  for (const [reason, masks] of without) leftOut.push(`${reason} (${[...masks].join(', ')})`);
+  for (const [reason, own] of groupBy(refused, ({ reason }) => reason))
+    leftOut.push(`${reason} (${[...new Set(own.map(({ mask }) => mask))].join(', ')})`);
   return rows;
 }
 
@@ -183,12 +181,7 @@ function matmulSize(shape: AttentionShape): number {
 const matmulName = (size: number) => `matmul ${size} x ${size} x ${size}`;
 
 function matmulWork(device: Device, size: number, timer: Timer): Work {
-  const numbers = Float32Array.from({ length: size * size }, (_, i) => Math.sin(i));
-  const [a, b] = [0, 1].map(() => tensor(device, numbers, [size, size]));
-  return new Work(
-    device,
-    matmulName(size),
-    { prepare: () => () => void withoutTape(device, () => matmul(a, b)) },
-    timer,
-  );
+  const [a, b] = [0, 1].map((seed) => tensor(device, waves(size * size, seed), [size, size]));
+  const run = () => void withoutTape(device, () => matmul(a, b));
+  return new Work(device, matmulName(size), { prepare: () => run }, timer);
 }

@@ -11,7 +11,7 @@ import { type Candidates, worthMeasuring } from '../measure/choose.ts';
 import { taskOf, waves } from '../measure/operation-task.ts';
 import type { Task } from '../measure/work.ts';
 import { denseCase } from './cases.ts';
-import type { Storage } from './rows.ts';
+import { entriesOf, type Storage } from './rows.ts';
 import type { AttentionRunOptions } from './run.ts';
 import { type AttentionShape, shapesOf, shapeText, tokensOf } from './shapes.ts';
 
@@ -25,9 +25,7 @@ export function attentionCandidates(
   { shapes: written, directions, storages }: Pick<AttentionRunOptions, 'shapes' | 'directions' | 'storages'>,
 ): Candidates<VariantKey>[] {
   const shapes = shapesOf(written ?? (device.software ? SOFTWARE_SHAPES : HARDWARE_SHAPES));
-  const entries = attentionEntries.filter((entry) =>
-    directions.some((direction) => direction === 'both' || (direction === 'forward') === (entry === 'forward')),
-  );
+  const entries = attentionEntries.filter((entry) => directions.some((own) => entriesOf(own).includes(entry)));
   const first = shapes.filter((shape, i) => shapes.findIndex((own) => own.headDimension === shape.headDimension) === i);
   return first.flatMap((shape) =>
     storages.flatMap((dtype) =>

@@ -11,8 +11,6 @@ import { aligned } from '../measure/table.ts';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const VITEST = join(root, 'node_modules', 'vitest', 'vitest.mjs');
 const TESTS = 'vitest run --config test/vitest.config.ts test/engine test/kernels test/model/golden';
-/** The arguments of node that run a command of insula, with the loaders of this process. */
-const insula = () => [...process.execArgv, process.argv[1]];
 
 export interface Part {
   readonly name: string;
@@ -66,7 +64,8 @@ export async function firstDay(
   { folder, scratch, minutes }: Day,
   onPart: (name: string, done: number, total: number) => void,
   parts = partsOf(folder, scratch, minutes),
-  program = insula(),
+  // By default insula, with the loaders of this process.
+  program = [...process.execArgv, process.argv[1]],
 ): Promise<Outcome[]> {
   const begin = performance.now();
   await mkdir(folder, { recursive: true });

@@ -1,5 +1,5 @@
 /** Rows of this build beside those of another, or of a saved run. */
-import { comparedWith } from './provenance.ts';
+import { treeText } from './provenance.ts';
 import type { Run, SavedRun, Timed } from './run.ts';
 import { changeOf, DOUBT, type Ratio, ratioOfRuns, SAME, spread } from './statistics.ts';
 import { aligned, digits } from './table.ts';
@@ -41,7 +41,8 @@ export function compareSaved(run: Run<Timed>, before: SavedRun): Comparison {
     return { name, before: spread(was).median, now: time.median, ratio };
   });
   const alone = [run.rows.length - both.length, earlier.size - both.length] as const;
-  return { ...comparisonOf(comparedWith(before), rows), alone, drifts };
+  const what = `compared with ${before.date}, ${treeText(before)}, on ${before.adapter.description}`;
+  return { ...comparisonOf(what, rows), alone, drifts };
 }
 
 export function comparisonLines({ what, rows, alone, drifts }: Comparison): string[] {

@@ -42,11 +42,6 @@ export function provenanceLine({ adapter, versions, date, ...tree }: Provenance)
   return `${adapter.description}${kind}; insula ${versions.insula}, ${treeText(tree)}; webgpu ${versions.webgpu}, node ${versions.node}; ${date}`;
 }
 
-/** The first line of a comparison with an earlier run. */
-export function comparedWith({ adapter, date, ...tree }: Provenance): string {
-  return `compared with ${date}, ${treeText(tree)}, on ${adapter.description}`;
-}
-
 export function treeText({ commit, modified }: Pick<Provenance, 'commit' | 'modified'>): string {
   return `commit ${commit.slice(0, 10)}${modified ? ', modified' : ''}`;
 }

@@ -40,7 +40,7 @@ const savedFields = {
 };
 export type SavedRun = v.InferOutput<v.ObjectSchema<typeof savedFields, undefined>>;
 
-export const formatOf = (command: string) => `insula ${command} 2`;
+const formatOf = (command: string) => `insula ${command} 2`;
 
 /** Reads a run that `command` saved with --out. @throws InputError if the file cannot be read or is not such a run */
 export function readSavedRun(path: string, command: string): Promise<SavedRun> {

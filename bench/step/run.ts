@@ -95,7 +95,6 @@ class TimedStep implements Entrant {
     const [list, statistics] = [step.list(), step.stats()];
     const { median } = timed.time;
     const times = device.features.has('timestamp-query') ? await device.profile(() => measured.run()) : [];
-    const total = times.reduce((sum, { nanoseconds }) => sum + nanoseconds, 0) / 1e6;
     const kernels = sharesOf(times);
     const attention = kernels.filter(({ kernel }) => kernel.startsWith('attention'));
     const gigaflop = list.reduce((sum, { flops = 0 }) => sum + flops, 0) / 1e9;
@@ -118,7 +117,7 @@ class TimedStep implements Entrant {
       gigaflop,
       gigaflops: (1000 * gigaflop) / median,
       // The sum of the GPU times of the dispatches, each in a pass of its own, in milliseconds; and attention's share of it.
-      profiled: times.length > 0 ? total : null,
+      profiled: times.length > 0 ? kernels.reduce((sum, { milliseconds }) => sum + milliseconds, 0) : null,
       attention: times.length > 0 ? attention.reduce((sum, { share }) => sum + share, 0) : null,
       kernels,
       arenaBytes: arenaBytes.reduce((sum, bytes) => sum + bytes, 0),
