@@ -1,8 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { dealings, move, movements } from '../bench/measure/bandwidth.ts';
-import { multiplyAdd } from '../bench/measure/fused-multiply-add.ts';
-import { increment } from '../bench/measure/launch.ts';
+import { dealings, increment, move, movements, multiplyAdd } from '../bench/measure/probes.ts';
 import {
   backward,
   type DataType,

@@ -38,7 +38,10 @@ const expressions: Readonly<Record<string, (shape: AttentionShape, numbers: read
   alibi: ({ heads }) => masks.alibi(heads),
   'soft-cap': (_, [cap = 50]) => masks.softCap(cap),
   'relative-bias': ({ heads }, [reach = 128]) =>
-    masks.relativeBias(new Float32Array(heads * (2 * reach + 1)).map(draw), reach),
+    masks.relativeBias(
+      new Float32Array(heads * (2 * reach + 1)).map((_, i) => Math.sin(1.7 * i) / 4),
+      reach,
+    ),
 };
 
 /** Attention tables over the blocks prefix, fast and action; numbers as in expressions. */
@@ -138,8 +141,4 @@ function documentIds(tokens: number, count: number): Uint32Array {
   const random = new Random(0, 0, 0);
   const borders = Array.from({ length: Math.max(count - 1, 0) }, (_, i) => random.integer(i, tokens));
   return Uint32Array.from({ length: tokens }, (_, token) => borders.filter((border) => border <= token).length);
-}
-
-function draw(_: number, index: number): number {
-  return Math.sin(1.7 * index) / 4;
 }

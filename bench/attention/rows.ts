@@ -13,6 +13,7 @@ import {
 import {
   type AttentionEntry,
   type AttentionExpression,
+  type AttentionOptions,
   add,
   attention,
   attentionCost,
@@ -30,6 +31,7 @@ import {
   type VariantChoice,
 } from '../../kernels/index.ts';
 import { type Direction, taskOf, waves } from '../measure/operation-task.ts';
+import { remembered } from '../measure/table.ts';
 import { type Timer, Work } from '../measure/work.ts';
 import { type Case, DENSE } from './cases.ts';
 import { type AttentionShape, tokensOf } from './shapes.ts';
@@ -97,8 +99,6 @@ export class Rows {
   /** A row, or the reason why it cannot be measured. */
   async make(key: RowKey, shape: AttentionShape, of: Case): Promise<Row | string> {
     const layoutTokens = tokensOf(shape);
-    const blocks = of.table.layout.blocks.filter(({ name }) => of.queries?.includes(name) ?? true);
-    const rowsOfQueries = blocks.reduce((sum, own) => sum + own.length, 0);
     const unfused = key.variant === UNFUSED;
     const why = unfused && whyNotUnfused(key, of);
     if (why) return why;
@@ -110,8 +110,9 @@ export class Rows {
     if (unfused && largest > LARGEST_SCORES) return `each of its matrices of scores would take ${largest} bytes`;
 
     const expression = of.source && (await this.expression(of));
-    const problem = { table: of.table, queries: of.queries, lossBlocks: of.lossBlocks, batch, heads, kvHeads };
-    const sized = { ...problem, headDimension, dtype: key.storage, expression };
+    const { table, queries, lossBlocks } = of;
+    const masked = { table, queries, lossBlocks, expression };
+    const sized = { ...masked, batch, heads, kvHeads, headDimension, dtype: key.storage };
     const begin = performance.now();
     const plan = planOf(sized);
     const planMilliseconds = performance.now() - begin;
@@ -122,7 +123,7 @@ export class Rows {
       (key.direction === 'backward' ? 0 : ofForward) + (key.direction === 'forward' ? 0 : ofBackward);
     const { operands, gradient, forward, choose } = unfused
       ? this.unfused(shape, of, expression)
-      : this.fused(key, shape, of, rowsOfQueries, expression);
+      : this.fused(key, shape, masked);
     const held = key.direction === 'forward' ? operands : [...operands, gradient];
     const task = taskOf(this.device, key.direction, forward, gradient, choose);
     return {
@@ -135,23 +136,21 @@ export class Rows {
     };
   }
 
-  private fused(
-    key: RowKey,
-    shape: AttentionShape,
-    of: Case,
-    rows: number,
-    expression?: AttentionExpression,
-  ): Operation {
+  private fused(key: RowKey, shape: AttentionShape, masked: AttentionOptions): Operation {
     const { batch, heads, kvHeads, headDimension: size } = shape;
+    const blocks = masked.table.layout.blocks.filter(({ name }) => masked.queries?.includes(name) ?? true);
+    const rows = blocks.reduce((sum, { length }) => sum + length, 0);
     const [query, key_, value, gradient] = [
       this.operand('query', [batch, rows, heads, size], key.storage),
       this.operand('key', [batch, tokensOf(shape), kvHeads, size], key.storage),
       this.operand('value', [batch, tokensOf(shape), kvHeads, size], key.storage),
       this.operand('gradient', [batch, rows, heads, size], 'f32'),
     ];
-    const choices = this.choices(key, size);
-    const options = { table: of.table, queries: of.queries, lossBlocks: of.lossBlocks, expression };
-    const forward = () => attention(query, key_, value, options);
+    // Kernels that only prepare what a row times stay the default, which is compiled anyway.
+    const chosen = { dtype: key.storage, headDimension: size, variant: key.variant };
+    const choices =
+      key.variant === DEFAULT ? this.tuned : entriesOf(key.direction).map((entry) => ({ ...chosen, entry }));
+    const forward = () => attention(query, key_, value, masked);
     const choose = () => useAttentionVariants(this.device, choices);
     return { operands: [query, key_, value], gradient, forward, choose };
   }
@@ -176,14 +175,8 @@ export class Rows {
     return { operands: [query, key, value, mask], gradient, forward };
   }
 
-  /** The variant of a row for the kernels that it times; what only prepares them stays the default, which is compiled anyway. */
-  private choices({ variant, storage, direction }: RowKey, headDimension: number): VariantChoice[] {
-    if (variant === DEFAULT) return [...this.tuned];
-    return entriesOf(direction).map((entry) => ({ entry, dtype: storage, headDimension, variant }));
-  }
-
   private operand(name: string, shape: Shape, dtype: Storage): Tensor {
-    return this.remembered(`${name} ${shape} ${dtype}`, () => {
+    return remembered(this.tensors, `${name} ${shape} ${dtype}`, () => {
       const made = tensor(this.device, waves(elementCount(shape), name.length), shape, { dtype });
       made.wantsGradient = name !== 'gradient'; // it is no parameter, so its gradient is computed but not kept
       return made;
@@ -193,7 +186,7 @@ export class Rows {
   /** The mask as numbers [size, size]: 0 for pairs that the table allows, -1e30 for the others. */
   private mask({ name, table }: Case, size: number, expression?: AttentionExpression): Tensor {
     const { blocks } = table.layout;
-    return this.remembered(`mask ${name} ${blocks.map((block) => block.length)}`, () => {
+    return remembered(this.tensors, `mask ${name} ${blocks.map((block) => block.length)}`, () => {
       // A mask that is an expression stands beside a table in which all see all.
       if (expression) return maskMatrix(this.device, expression, size);
       const numbers = new Float32Array(size * size).fill(-1e30);
@@ -211,19 +204,11 @@ export class Rows {
   }
 
   private expression(of: Case): Promise<AttentionExpression> {
-    const made = () =>
+    return remembered(this.expressions, of, () =>
       attentionExpression(this.device, of.table.layout, of.source!).catch((error: Error) => {
         throw new InputError(`${of.name === DENSE ? '--score' : `--mask ${quote(of.name)}`}: ${error.message}`);
-      });
-    const known = this.expressions.get(of) ?? made();
-    this.expressions.set(of, known);
-    return known;
-  }
-
-  private remembered(name: string, make: () => Tensor): Tensor {
-    const known = this.tensors.get(name) ?? make();
-    this.tensors.set(name, known);
-    return known;
+      }),
+    );
   }
 }
 

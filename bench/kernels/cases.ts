@@ -19,7 +19,6 @@ export interface Operands extends Disposable {
   forward(): Tensor | null;
   /** Gradient of the output; null if the op has no backward. */
   readonly gradient: Tensor | null;
-  readonly bytes: number;
 }
 
 /** Every case of a model. Float operands hold waves of about unit variance, divided by the square root of their last axis. */
@@ -48,7 +47,6 @@ function operandsOf(device: Device, { operands, pair: [run], backward }: Problem
   return {
     forward: () => run(...made),
     gradient,
-    bytes: held.reduce((sum, { byteLength }) => sum + byteLength, 0),
     [Symbol.dispose]: () => {
       for (const each of held) each.dispose();
     },
@@ -72,7 +70,6 @@ function adamwCase({ width, hidden }: ModelShape, moments: 'f32' | '8bit'): Kern
           return null;
         },
         gradient: null,
-        bytes: 16 * size,
         [Symbol.dispose]: () => {
           schedule.dispose();
           optimizer[Symbol.dispose]();

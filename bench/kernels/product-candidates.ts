@@ -11,6 +11,7 @@ import {
 import { matmulSize } from '../../kernels/matmul-variants.ts';
 import { type Candidates, worthMeasuring } from '../measure/choose.ts';
 import { waves } from '../measure/operation-task.ts';
+import { remembered } from '../measure/table.ts';
 import type { ModelShape } from './shapes.ts';
 
 /** A product A [rows, depth] times B [depth, columns], and how both are stored. */
@@ -88,11 +89,9 @@ export class ProductCandidates implements Disposable {
   }
 
   private operand(rows: number, columns: number, dtype: DataType): Tensor {
-    const name = `${rows} x ${columns} ${dtype}`;
-    const made =
-      this.operands.get(name) ?? tensor(this.device, waves(rows * columns, 1, columns), [rows, columns], { dtype });
-    this.operands.set(name, made);
-    return made;
+    return remembered(this.operands, `${rows} x ${columns} ${dtype}`, () =>
+      tensor(this.device, waves(rows * columns, 1, columns), [rows, columns], { dtype }),
+    );
   }
 
   [Symbol.dispose](): void {

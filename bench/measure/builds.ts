@@ -15,12 +15,18 @@ import { type Comparison, comparisonOf } from './compare.ts';
 import { type Budget, timeLeft } from './rounds.ts';
 import { type Answer, type Ready, SERVES } from './serve.ts';
 import { medianRatio, spread } from './statistics.ts';
+import { groupBy } from './table.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const LEAST_ROUNDS = 2;
 
-/** Milliseconds of the rows in one block: medians of its rounds, and the median of the ratios within a round. */
-type Block = ReadonlyMap<string, Readonly<Record<'now' | 'before' | 'ratio', number>>>;
+/** Milliseconds of a row in one block: medians of its rounds, and the median of the ratios within a round. */
+interface BlockRow {
+  readonly name: string;
+  readonly now: number;
+  readonly before: number;
+  readonly ratio: number;
+}
 
 /**
  * Compares this build with another, a folder with a checkout or a commit of this repository, by the rows of the command `words`.
@@ -37,7 +43,7 @@ export async function compareBuilds(
     : await checkOut(build);
   const elapsed = () => (performance.now() - begin) / 1000;
   const isOver = () => signal?.aborted === true || elapsed() > 1.1 * seconds;
-  const blocks: Block[] = [];
+  const blocks: BlockRow[][] = [];
   let alone: Comparison['alone'] = [0, 0];
   try {
     if (!existsSync(join(folder, 'cli', 'main.ts')))
@@ -77,8 +83,7 @@ export async function compareBuilds(
   } finally {
     await remove();
   }
-  const rows = [...blocks[0].keys()].map((name) => {
-    const own = blocks.flatMap((block) => block.get(name) ?? []);
+  const rows = [...groupBy(blocks.flat(), ({ name }) => name)].map(([name, own]) => {
     const median = (what: 'now' | 'before') => spread(own.map((block) => block[what])).median;
     return { name, before: median('before'), now: median('now'), ratio: medianRatio(own.map(({ ratio }) => ratio)) };
   });
@@ -93,7 +98,7 @@ async function measureBlock(
   names: readonly string[],
   number: number,
   isOver: () => boolean,
-): Promise<Block | null> {
+): Promise<BlockRow[] | null> {
   const begin = performance.now();
   // A row starts, which compiles it, when it is asked for the first time.
   for (const name of names) {
@@ -102,23 +107,20 @@ async function measureBlock(
     await other.sample(name);
   }
   const started = performance.now() - begin;
-  const times = new Map(names.map((name) => [name, { now: [] as number[], before: [] as number[] }]));
+  const rows = names.map((name) => ({ name, now: [] as number[], before: [] as number[] }));
   for (let round = 0; round < LEAST_ROUNDS || performance.now() - begin < 2 * started; round++) {
-    for (const [i, name] of names.entries()) {
+    for (const [i, row] of rows.entries()) {
       if (isOver()) return null;
-      const measured = times.get(name)!;
-      const now = async () => void measured.now.push(await own.sample(name));
-      const before = async () => void measured.before.push(await other.sample(name));
+      const now = async () => void row.now.push(await own.sample(row.name));
+      const before = async () => void row.before.push(await other.sample(row.name));
       // The build that goes first changes from row to row, and for each row from round to round and from block to block.
       for (const turn of (i + round + number) % 2 === 0 ? [now, before] : [before, now]) await turn();
     }
   }
-  return new Map(
-    [...times].map(([name, { now, before }]) => {
-      const ratio = spread(now.map((time, round) => time / before[round])).median;
-      return [name, { now: spread(now).median, before: spread(before).median, ratio }];
-    }),
-  );
+  return rows.map(({ name, now, before }) => {
+    const ratio = spread(now.map((time, round) => time / before[round])).median;
+    return { name, now: spread(now).median, before: spread(before).median, ratio };
+  });
 }
 
 class BuildProcess {

@@ -1,8 +1,6 @@
 /** The limits of an adapter: arithmetic, bandwidth and launch cost, measured by probe kernels. */
 import { type Device, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
-import { dealings, type Movement, move } from './bandwidth.ts';
-import { multiplyAdd } from './fused-multiply-add.ts';
-import { bindGroups, dispatchAll, increment } from './launch.ts';
+import { bindGroups, dealings, dispatchAll, increment, type Movement, move, multiplyAdd } from './probes.ts';
 import { type Provenance, provenance } from './provenance.ts';
 import { type Budget, inRounds } from './rounds.ts';
 import type { Timed } from './run.ts';
@@ -37,8 +35,6 @@ export interface Roofline extends Provenance {
 
 const DISPATCHES = 256;
 const SUBMITS = 32;
-/** Samples of a probe of the host. */
-const REPEATED = 16;
 const MEGABYTES = { software: 64, hardware: 128 } as const;
 
 /** How fast the machine multiplies and adds; runs that compare with no roof measure it to say how fast the machine was. */
@@ -213,7 +209,7 @@ async function hostProbes(device: Device, { count, groups }: RoofProbes): Promis
         return { overriddenDuration };
       },
     },
-    { milliseconds: 0, iterations: REPEATED },
+    { milliseconds: 0 },
   );
   return Object.entries(statistics).map(([name, { p50, mad }]) => {
     return { name, unit: 'microseconds', median: 1000 * p50, low: 1000 * (p50 - mad), high: 1000 * (p50 + mad) };

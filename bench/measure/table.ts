@@ -17,6 +17,13 @@ export function groupBy<T>(values: Iterable<T>, keyOf: (value: T) => string): Ma
   return groups;
 }
 
+/** The value of a key, which is made when it is asked for the first time. */
+export function remembered<Key, Value>(values: Map<Key, Value>, key: Key, make: () => Value): Value {
+  const value = values.get(key) ?? make();
+  values.set(key, value);
+  return value;
+}
+
 /** Rows as lines. The first `left` columns are aligned to the left, the others to the right. */
 export function aligned(rows: readonly string[][], left = 4): string[] {
   const widths = rows[0].map((_, i) => Math.max(...rows.map((row) => row[i].length)));

@@ -55,8 +55,8 @@ class TimedPolicy implements Entrant {
   private readonly noise: Float32Array;
   /** The tokens of a chunk, the same in every call; null for systems that act by other means. */
   private readonly tokens: ArrayLike<number> | null;
-  /** By part: its milliseconds in each call, and how often it runs in one. */
-  private readonly parts = new Map<string, { milliseconds: number[]; times: number }>();
+  /** The milliseconds of the parts, for each call. */
+  private readonly calls: ReturnType<typeof timesByPart>[] = [];
 
   constructor(
     device: Device,
@@ -88,10 +88,7 @@ class TimedPolicy implements Entrant {
   async sample(): Promise<number> {
     const latency: PartLatency[] = [];
     await this.call((part, milliseconds) => latency.push({ part, milliseconds }));
-    for (const [part, own] of timesByPart(latency)) {
-      const sum = own.reduce((total, milliseconds) => total + milliseconds, 0);
-      this.parts.set(part, { milliseconds: [...(this.parts.get(part)?.milliseconds ?? []), sum], times: own.length });
-    }
+    this.calls.push(timesByPart(latency));
     const start = performance.now();
     await this.call();
     return performance.now() - start;
@@ -113,12 +110,16 @@ class TimedPolicy implements Entrant {
   }
 
   row(timed: Timed) {
-    const { system, model, tokens, parts } = this;
+    const { system, model, tokens, calls } = this;
+    const sum = (times: readonly number[] = []) => times.reduce((total, milliseconds) => total + milliseconds, 0);
     return {
       ...timed,
       system,
       parameters: [...model.parameters].reduce((sum, { size }) => sum + size, 0),
-      parts: [...parts].map(([name, { milliseconds, times }]) => ({ name, times, ...spread(milliseconds) })),
+      // How often a part runs in a call, and its milliseconds together.
+      parts: [...calls[0]].map(([name, { length: times }]) => {
+        return { name, times, ...spread(calls.map((own) => sum(own.get(name)))) };
+      }),
       /** The number of tokens of a chunk; null for systems that act by other means. */
       tokens: actingObjective(model.objectives)?.acts === 'tokens' ? tokens!.length : null,
     };

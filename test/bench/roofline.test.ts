@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { dealings, move } from '../../bench/measure/bandwidth.ts';
-import { bindGroups, dispatchAll, increment } from '../../bench/measure/launch.ts';
+import { bindGroups, dealings, dispatchAll, increment, move } from '../../bench/measure/probes.ts';
 import { benchRoofline } from '../../cli/bench-roofline.ts';
 import { tensor } from '../../engine/index.ts';
 import { testDevice } from '../support/devices.ts';

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Comparison, compareSaved, comparisonLines } from '../../bench/measure/compare.ts';
-import { multiplyAdd } from '../../bench/measure/fused-multiply-add.ts';
+import { multiplyAdd } from '../../bench/measure/probes.ts';
 import { type Entrant, inRounds } from '../../bench/measure/rounds.ts';
 import { courseLine, measureRun, readSavedRun } from '../../bench/measure/run.ts';
 import { timeSingle } from '../../bench/measure/single.ts';
