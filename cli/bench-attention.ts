@@ -89,13 +89,12 @@ async function tuned(values: Values, { progress, signal }: Context): Promise<Res
   return keptTuning(device, values.tuning, { attention, matmul: [] });
 }
 
-function attentionRunOptions(values: Values): AttentionRunOptions {
+function attentionRunOptions(values: Values): Omit<AttentionRunOptions, 'tuned'> {
   const { shape, mask, score, derivative, variant = [DEFAULT, UNFUSED], timer } = values;
   return {
     ...{ shapes: shape, masks: mask, score: { score, derivative }, variants: [...new Set(variant)], timer },
     directions: values.direction ?? ['forward', 'backward'],
     storages: values.storage ?? ['f32'],
     profile: values.profile ?? false,
-    tuned: [],
   };
 }

@@ -24,6 +24,7 @@ export interface Case {
   readonly lossBlocks?: readonly string[];
 }
 
+/** The mask in which every token sees every other; ratios refer to it. */
 export const DENSE = 'dense';
 
 /** Ready-made expressions. Colons separate their numbers in a name; the defaults stand here. */
@@ -71,14 +72,10 @@ export function maskNames(values: readonly string[]): string[] {
   });
 }
 
-/** The mask in which every token sees every other; ratios refer to it. */
-export function denseCase(shape: AttentionShape, score: ExpressionSource): Case {
-  return { name: DENSE, table: tokenTable(shape), ...(score.score !== undefined && { source: score }) };
-}
-
 /** A mask of a shape, with the score of the options. @throws InputError if the shape has no such mask */
 export function caseOf(name: string, shape: AttentionShape, score: ExpressionSource): Case {
-  if (name === DENSE) return denseCase(shape, score);
+  const scored = score.score === undefined ? {} : { source: score };
+  if (name === DENSE) return { name, table: tokenTable(shape), ...scored };
   const [word, ...numbers] = name.split(':');
   if (word in mixtures) {
     if (shape.blocks.length === 1)
@@ -86,7 +83,7 @@ export function caseOf(name: string, shape: AttentionShape, score: ExpressionSou
         `--mask ${name}: shape ${shape.name} has one block; this mask is a table over prefix+action or prefix+fast+action, as in T=816+128+50`,
       );
     const made = orRefuse(name, () => mixtures[word](shape, numbers.map(Number)));
-    return { name, ...made, ...(score.score !== undefined && { source: score }) };
+    return { name, ...made, ...scored };
   }
   if (name === 'causal' && score.score === undefined) return { name, table: tokenTable(shape, causal) };
   const source = readyMade.test(name) ? combined(name, shape) : { mask: name };

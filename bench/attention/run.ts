@@ -8,7 +8,7 @@ import { changeOf, pairedRatio } from '../measure/statistics.ts';
 import { groupBy } from '../measure/table.ts';
 import { type DispatchSample, type Timer, Work } from '../measure/work.ts';
 import { answerLines, settledBy } from './answer.ts';
-import { caseOf, DENSE, defaultMasks, denseCase, maskNames } from './cases.ts';
+import { caseOf, DENSE, defaultMasks, maskNames } from './cases.ts';
 import { defaultKernels, keyText, type Row, type RowKey, Rows, type Storage, UNFUSED, variantsOf } from './rows.ts';
 import { type AttentionShape, shapesOf, shapeText, smaller, suite, tokensOf } from './shapes.ts';
 
@@ -33,8 +33,7 @@ export type ResultRow = AttentionRun['rows'][number];
 /** @throws InputError if a shape, a mask or a score cannot be understood, on whatever adapter */
 export function expectCases({ shapes, masks, score }: Pick<AttentionRunOptions, 'shapes' | 'masks' | 'score'>): void {
   for (const shape of shapesOf(shapes ?? ['masks-1024'])) {
-    denseCase(shape, score);
-    for (const name of maskNames(masks ?? [])) caseOf(name, shape, score);
+    for (const name of [DENSE, ...maskNames(masks ?? [])]) caseOf(name, shape, score);
   }
 }
 
@@ -152,8 +151,7 @@ async function makeRows(
   const refused: { readonly reason: string; readonly mask: string }[] = [];
   for (const shape of shapes) {
     const names = options.masks ? maskNames(options.masks) : defaultMasks(shape);
-    const others = [...new Set(names)].filter((name) => name !== DENSE);
-    const cases = [denseCase(shape, options.score), ...others.map((name) => caseOf(name, shape, options.score))];
+    const cases = [...new Set([DENSE, ...names])].map((name) => caseOf(name, shape, options.score));
     for (const direction of options.directions)
       for (const storage of options.storages)
         for (const variant of variantsOf(device, options.variants, storage, shape.headDimension))

@@ -60,18 +60,13 @@ export const legend = [
   'medians over the rounds of the ratio within a round: on a busy machine they differ from the ratio of the medians, and are the ones to trust.',
 ];
 
-/** Rows that take another time than their equals. */
-const unequalLines = (rows: readonly ResultRow[]) =>
-  rows.flatMap(({ name, unequal }) =>
-    unequal
-      ? [
-          `! ${name} takes ${digits(unequal.ratio)} x (${100 * (1 - DOUBT)} %: ${digits(unequal.low)} - ${digits(unequal.high)}) the time of ${unequal.mask}, which has the same live work`,
-        ]
-      : [],
-  );
-
 export const footnotes = ({ rows, leftOut, notStarted }: AttentionRun): string[] => [
-  ...unequalLines(rows),
+  ...rows.flatMap(({ name, unequal }) => {
+    if (!unequal) return [];
+    const { ratio, low, high, mask } = unequal;
+    const interval = `${100 * (1 - DOUBT)} %: ${digits(low)} - ${digits(high)}`;
+    return [`! ${name} takes ${digits(ratio)} x (${interval}) the time of ${mask}, which has the same live work`];
+  }),
   ...aboveRoof(rows),
   ...leftOut.map((line) => `left out: ${line}`),
   ...notStarted.map((name) => `left out, because --seconds were spent: ${name}`),

@@ -10,7 +10,7 @@ import {
 import { type Candidates, worthMeasuring } from '../measure/choose.ts';
 import { taskOf, waves } from '../measure/operation-task.ts';
 import type { Task } from '../measure/work.ts';
-import { denseCase } from './cases.ts';
+import { caseOf, DENSE } from './cases.ts';
 import { entriesOf, type Storage } from './rows.ts';
 import type { AttentionRunOptions } from './run.ts';
 import { type AttentionShape, shapesOf, shapeText, tokensOf } from './shapes.ts';
@@ -49,7 +49,7 @@ function taskFor(device: Device, shape: AttentionShape, key: VariantKey & { dtyp
   const [query, keyTensor, value] = [operand(heads, 1, dtype), operand(kvHeads, 2, dtype), operand(kvHeads, 3, dtype)];
   query.wantsGradient = entry === 'backwardQuery';
   keyTensor.wantsGradient = value.wantsGradient = entry === 'backwardKeyValue';
-  const { table } = denseCase(shape, {});
+  const { table } = caseOf(DENSE, shape, {});
   return taskOf(
     device,
     entry === 'forward' ? 'forward' : 'backward',

@@ -50,18 +50,12 @@ export interface Outcome {
   readonly outcome: string;
 }
 
-interface Day {
-  readonly folder: string;
-  readonly scratch: string;
-  readonly minutes: number;
-}
-
 /**
  * Runs the parts one after the other in processes of their own, each with its output in `folder`. A part that fails does not keep
  * the next from running; the time that one leaves is shared by the others.
  */
 export async function firstDay(
-  { folder, scratch, minutes }: Day,
+  { folder, scratch, minutes }: { readonly folder: string; readonly scratch: string; readonly minutes: number },
   onPart: (name: string, done: number, total: number) => void,
   parts = partsOf(folder, scratch, minutes),
   // By default insula, with the loaders of this process.

@@ -6,15 +6,14 @@
 import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, symlink } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
 import { InputError, quote } from '../../engine/index.ts';
-import { type Comparison, comparisonOf } from './compare.ts';
+import type { Comparison } from './compare.ts';
 import { type Budget, timeLeft } from './rounds.ts';
 import { type Answer, type Ready, SERVES } from './serve.ts';
-import { medianRatio, spread } from './statistics.ts';
+import { changeOf, medianRatio, spread } from './statistics.ts';
 import { groupBy } from './table.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -85,10 +84,11 @@ export async function compareBuilds(
   }
   const rows = [...groupBy(blocks.flat(), ({ name }) => name)].map(([name, own]) => {
     const median = (what: 'now' | 'before') => spread(own.map((block) => block[what])).median;
-    return { name, before: median('before'), now: median('now'), ratio: medianRatio(own.map(({ ratio }) => ratio)) };
+    const ratio = medianRatio(own.map((block) => block.ratio));
+    return { name, before: median('before'), now: median('now'), ratio, change: changeOf(ratio) };
   });
   const what = `compared with ${build} in ${blocks.length} blocks, each of new processes of both builds whose rows take turns`;
-  return { ...comparisonOf(what, rows), alone, drifts: null };
+  return { what, rows, alone, drifts: null };
 }
 
 /** Rounds for as long as it took to start both builds; null if the time was over before the first ones. */
@@ -133,11 +133,9 @@ class BuildProcess {
     folder: string,
     words: readonly string[],
   ) {
-    const program = join(folder, 'cli', 'main.ts');
-    const tsx = createRequire(program).resolve('tsx');
-    this.child = fork(program, [...words], {
+    this.child = fork(join(folder, 'cli', 'main.ts'), [...words], {
       cwd: folder,
-      execArgv: ['--import', pathToFileURL(tsx).href],
+      execArgv: ['--import', import.meta.resolve('tsx')],
       env: { ...process.env, [SERVES]: '1', TSX_TSCONFIG_PATH: join(folder, 'tsconfig.json') },
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });

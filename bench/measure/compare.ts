@@ -22,11 +22,6 @@ export interface Comparison {
   readonly drifts: readonly number[] | null;
 }
 
-export const comparisonOf = (what: string, rows: readonly Omit<Compared, 'change'>[]) => ({
-  what,
-  rows: rows.map((row): Compared => ({ ...row, change: changeOf(row.ratio) })),
-});
-
 /** Each interval has a share of the doubt, so that all hold together. */
 export function compareSaved(run: Run<Timed>, before: SavedRun): Comparison {
   const earlier = new Map(before.rows.map((row) => [row.name, row.times]));
@@ -38,11 +33,11 @@ export function compareSaved(run: Run<Timed>, before: SavedRun): Comparison {
   const rows = both.map(({ name, time, times }) => {
     const was = earlier.get(name)!;
     const ratio = ratioOfRuns(times, was, drifts, DOUBT / both.length);
-    return { name, before: spread(was).median, now: time.median, ratio };
+    return { name, before: spread(was).median, now: time.median, ratio, change: changeOf(ratio) };
   });
   const alone = [run.rows.length - both.length, earlier.size - both.length] as const;
   const what = `compared with ${before.date}, ${treeText(before)}, on ${before.adapter.description}`;
-  return { ...comparisonOf(what, rows), alone, drifts };
+  return { what, rows, alone, drifts };
 }
 
 export function comparisonLines({ what, rows, alone, drifts }: Comparison): string[] {
