@@ -52,22 +52,18 @@ type Values = ValuesOf<typeof attentionOptions>;
 async function measured(values: Values, context: Context): Promise<Result> {
   const chosen = attentionRunOptions(values);
   expectCases(chosen);
-  return runBench(
-    {
-      command: 'bench attention',
-      limits: LIMITS,
-      run: (device, budget, tuning) => runAttention(device, { ...chosen, tuned: tuning?.attention ?? [] }, budget),
-      lines: attentionLines,
-      async write(run) {
-        if (values.report === undefined) return;
-        // The figures' library takes half a second to load.
-        const { attentionPage } = await import('../bench/attention/page.ts');
-        await writeFileSafely(values.report, [await attentionPage(run)]);
-      },
+  return runBench(values, context, {
+    command: 'bench attention',
+    limits: LIMITS,
+    run: (device, budget, tuning) => runAttention(device, { ...chosen, tuned: tuning?.attention ?? [] }, budget),
+    lines: attentionLines,
+    async write(run) {
+      if (values.report === undefined) return;
+      // The figures' library takes half a second to load.
+      const { attentionPage } = await import('../bench/attention/page.ts');
+      await writeFileSafely(values.report, [await attentionPage(run)]);
     },
-    values,
-    context,
-  );
+  });
 }
 
 async function tuned(values: Values, { progress, signal }: Context): Promise<Result> {

@@ -20,13 +20,9 @@ export const benchKernels = command({
   async run({ shapes: shape, ...values }, context) {
     const { names } = context;
     expectOperations(names);
-    return runBench(
-      {
-        ...{ command: 'bench kernels', lines: kernelLines },
-        run: (device, budget) => runKernels(device, { names, shape }, budget),
-      },
-      values,
-      context,
-    );
+    return runBench(values, context, {
+      ...{ command: 'bench kernels', lines: kernelLines },
+      run: (device, budget) => runKernels(device, { names, shape }, budget),
+    });
   },
 });

@@ -25,13 +25,9 @@ export const benchPolicy = command({
     const { system: systems = systemNames, preset, prompt, horizon, depth, batch = 1, steps } = values;
     expectUsedSizes('bench policy', systems, { preset, steps });
     const options = { systems, preset, prompt, horizon, depth, batch, steps: steps ?? 10 };
-    return runBench(
-      {
-        ...{ command: 'bench policy', lines: policyLines },
-        run: (device, budget) => runPolicyBench(device, options, budget),
-      },
-      values,
-      context,
-    );
+    return runBench(values, context, {
+      ...{ command: 'bench policy', lines: policyLines },
+      run: (device, budget) => runPolicyBench(device, options, budget),
+    });
   },
 });

@@ -58,9 +58,9 @@ interface Bench<R extends Run<Timed>> {
 }
 
 export async function runBench<R extends Run<Timed>>(
-  bench: Bench<R>,
   values: Values,
   context: Context,
+  bench: Bench<R>,
 ): Promise<Result<(R & { readonly comparison?: Comparison }) | Comparison>> {
   const { progress, signal } = context;
   const { command, limits = LIMITS }: Bench<R> = bench;

@@ -30,13 +30,9 @@ export const benchStep = command({
     ) as Partial<typeof values>;
     expectUsedSizes('bench step', systems, sizes);
     const batch = values.batch ?? presetNamed(values.preset ?? 'tiny').batch;
-    return runBench(
-      {
-        ...{ command: 'bench step', lines: stepLines },
-        run: (device, budget) => runStepBench(device, { systems, ...sizes, batch }, budget),
-      },
-      values,
-      context,
-    );
+    return runBench(values, context, {
+      ...{ command: 'bench step', lines: stepLines },
+      run: (device, budget) => runStepBench(device, { systems, ...sizes, batch }, budget),
+    });
   },
 });

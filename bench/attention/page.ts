@@ -35,11 +35,8 @@ ${answer.map((line) => html`<p>${line.trim()}</p>\n`)}${facts.map((line) => html
 /** One direction of a shape: times as bars, the least time by the roof and the time of its FLOPs in a matrix product as marks. */
 async function part({ anchors }: AttentionRun, rows: readonly ResultRow[]): Promise<Markup> {
   const [{ direction, shape, matmul }] = rows;
-  const several = (field: 'variant' | 'storage') => new Set(rows.map((row) => row[field])).size > 1;
-  const [variants, storages] = [several('variant'), several('storage')];
-  const names = rows.map((row) =>
-    [row.mask, ...(variants ? [row.variant] : []), ...(storages ? [row.storage] : [])].join(', '),
-  );
+  const fields = (['variant', 'storage'] as const).filter((field) => new Set(rows.map((row) => row[field])).size > 1);
+  const names = rows.map((row) => [row.mask, ...fields.map((field) => row[field])].join(', '));
   const values = rows.map(({ time, leastMilliseconds, percentOfMatmul, variant }, i) => ({
     ...{ i, ms: time.median, fastest: time.lowerQuartile, slowest: time.upperQuartile, roof: leastMilliseconds },
     ...(percentOfMatmul !== null && { product: (time.median * percentOfMatmul) / 100 }),
@@ -86,7 +83,7 @@ async function part({ anchors }: AttentionRun, rows: readonly ResultRow[]): Prom
     ],
   );
   const columns = [
-    { name: variants || storages ? 'mask, variant' : 'mask' },
+    { name: ['mask', ...fields].join(', ') },
     ...shown.map((at) => ({ name: numberColumns[at], kind: 'number' as const })),
   ];
   const cells = rows.map((row, i) => [

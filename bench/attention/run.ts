@@ -55,15 +55,11 @@ export async function runAttention(device: Device, options: AttentionRunOptions,
   );
   const sizes = [...new Set(rows.map(({ shape }) => matmulSize(shape)))];
   using probes = new RoofProbes(device, timer);
-  const run = await measureRun(
-    device,
-    {
-      ...{ command: 'bench attention', options, timer, rows },
-      anchors: [...sizes.map((size) => matmulWork(device, size, timer)), ...probes.all.map(({ entrant }) => entrant)],
-      settled: settledBy(rows.map(({ key }) => key)),
-    },
-    budget,
-  );
+  const run = await measureRun(device, budget, {
+    ...{ command: 'bench attention', options, timer, rows },
+    anchors: [...sizes.map((size) => matmulWork(device, size, timer)), ...probes.all.map(({ entrant }) => entrant)],
+    settled: settledBy(rows.map(({ key }) => key)),
+  });
   const roof = probes.roofOf(run.anchors);
   const measured = run.rows.map((own) => resultRow(own, run, roof));
   if (options.profile) for (const [i, { work }] of run.rows.entries()) measured[i].dispatches = await work.profile();

@@ -48,7 +48,7 @@ export async function runKernels(device: Device, options: KernelsOptions, budget
       });
     });
     const anchors = probes.all.map(({ entrant }) => entrant);
-    const run = await measureRun(device, { command: 'bench kernels', options, rows, anchors }, budget);
+    const run = await measureRun(device, budget, { command: 'bench kernels', options, rows, anchors });
     const roof = probes.roofOf(run.anchors);
     const measured = run.rows.map(({ timed, work: { flops, bytes, dispatches }, ...key }) => {
       const counts = { flops, bytes, dispatches };

@@ -88,8 +88,8 @@ export interface RunBudget extends Budget {
 /** Measures the work of rows, and anchors, in the same rounds. Rows without a sample are left out. */
 export async function measureRun<Row extends { readonly work: Entrant }>(
   device: Device,
-  { command, rows, anchors, options, timer = 'wall', settled }: Measurement<Row>,
   { before, ...budget }: RunBudget,
+  { command, rows, anchors, options, timer = 'wall', settled }: Measurement<Row>,
 ): Promise<Run<Row & { readonly timed: Timed }>> {
   const works = rows.map(({ work }) => work);
   const names = works.map(({ name }) => name);

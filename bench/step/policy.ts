@@ -40,7 +40,7 @@ export async function runPolicyBench(device: Device, { systems, ...given }: Poli
   try {
     for (const system of systems) policies.push({ work: new TimedPolicy(device, system, sizes) });
     const anchors = [arithmeticProbe(device)];
-    const run = await measureRun(device, { command: 'bench policy', options: sizes, rows: policies, anchors }, budget);
+    const run = await measureRun(device, budget, { command: 'bench policy', options: sizes, rows: policies, anchors });
     return { ...run, rows: run.rows.map(({ work, timed }) => work.row(timed)) };
   } finally {
     for (const { work } of policies) work.dispose();

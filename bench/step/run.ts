@@ -35,7 +35,7 @@ export async function runStepBench(device: Device, { systems, batch, ...sizes }:
   });
   try {
     const anchors = [arithmeticProbe(device)];
-    const run = await measureRun(device, { command: 'bench step', options, rows: steps, anchors }, budget);
+    const run = await measureRun(device, budget, { command: 'bench step', options, rows: steps, anchors });
     const rows = [];
     for (const { work, timed } of run.rows) rows.push(await work.row(timed));
     return { ...run, rows };

@@ -160,12 +160,12 @@ describe('saved runs', () => {
     const measured = async (factor: number, names: readonly string[]) => {
       const run = await measureRun(
         device,
+        { seconds: 60, rounds: 20 },
         {
           ...{ command: 'bench kernels', options: {} },
           rows: names.map((name) => ({ work: saying(name, () => factor) })),
           anchors: [saying('known', () => 3)],
         },
-        { seconds: 60, rounds: 20 },
       );
       return { ...run, rows: run.rows.map(({ timed }) => timed) };
     };
