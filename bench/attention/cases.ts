@@ -27,8 +27,11 @@ export interface Case {
 /** The mask in which every token sees every other; ratios refer to it. */
 export const DENSE = 'dense';
 
+/** Makes a mask of a shape; with a second parameter it takes a number. */
+type Maker<Made> = (shape: AttentionShape, numbers: readonly number[]) => Made;
+
 /** Ready-made expressions. Colons separate their numbers in a name; the defaults stand here. */
-const expressions: Readonly<Record<string, (shape: AttentionShape, numbers: readonly number[]) => ExpressionSource>> = {
+const expressions: Readonly<Record<string, Maker<ExpressionSource>>> = {
   causal: () => masks.causal(),
   'sliding-window': (_, [size = 256]) => masks.slidingWindow(size),
   'prefix-lm': (_, [length = 256]) => masks.prefixLm(length),
@@ -46,7 +49,7 @@ const expressions: Readonly<Record<string, (shape: AttentionShape, numbers: read
 };
 
 /** Attention tables over the blocks prefix, fast and action; numbers as in expressions. */
-const mixtures: Readonly<Record<string, (shape: AttentionShape, numbers: readonly number[]) => Omit<Case, 'name'>>> = {
+const mixtures: Readonly<Record<string, Maker<Omit<Case, 'name'>>>> = {
   joint: (shape) => ({ table: mixture(shape, full) }),
   insulation: (shape) => ({ table: mixture(shape, insulated) }),
   'soft-insulation': (shape, [factor = 0.1]) => ({
@@ -76,14 +79,13 @@ export function maskNames(values: readonly string[]): string[] {
 export function caseOf(name: string, shape: AttentionShape, score: ExpressionSource): Case {
   const scored = score.score === undefined ? {} : { source: score };
   if (name === DENSE) return { name, table: tokenTable(shape), ...scored };
-  const [word, ...numbers] = name.split(':');
+  const [word] = name.split(':');
   if (word in mixtures) {
     if (shape.blocks.length === 1)
       throw new InputError(
         `--mask ${name}: shape ${shape.name} has one block; this mask is a table over prefix+action or prefix+fast+action, as in T=816+128+50`,
       );
-    const made = orRefuse(name, () => mixtures[word](shape, numbers.map(Number)));
-    return { name, ...made, ...scored };
+    return { name, ...made(name, shape, mixtures[word]), ...scored };
   }
   if (name === 'causal' && score.score === undefined) return { name, table: tokenTable(shape, causal) };
   const source = readyMade.test(name) ? combined(name, shape) : { mask: name };
@@ -100,23 +102,25 @@ function combined(name: string, shape: AttentionShape): ExpressionSource {
 }
 
 function single(text: string, shape: AttentionShape): ExpressionSource {
-  const [name, ...numbers] = text.split(':');
-  const make = expressions[name];
-  if (!make) {
+  const [name] = text.split(':');
+  if (!(name in expressions)) {
     const known = [DENSE, ...Object.keys(mixtures), ...Object.keys(expressions)];
     throw new InputError(
       `--mask ${quote(text)}: no mask is called ${name}; ${nearest(name, known)}; or an expression of WGSL such as 'q - k < 256 && q >= k'`,
     );
   }
-  if (numbers.length > 1) throw new InputError(`--mask ${quote(text)}: ${name} takes one number`);
-  return orRefuse(text, () => make(shape, numbers.map(Number)));
+  return made(text, shape, expressions[name]);
 }
 
-function orRefuse<T>(name: string, make: () => T): T {
+function made<Made>(text: string, shape: AttentionShape, make: Maker<Made>): Made {
+  const [name, ...numbers] = text.split(':');
+  const takesOne = make.length === 2;
+  if (numbers.length > Number(takesOne))
+    throw new InputError(`--mask ${quote(text)}: ${name} takes ${takesOne ? 'one' : 'no'} number`);
   try {
-    return make();
+    return make(shape, numbers.map(Number));
   } catch (error) {
-    throw new InputError(`--mask ${quote(name)}: ${(error as Error).message}`);
+    throw new InputError(`--mask ${quote(text)}: ${(error as Error).message}`);
   }
 }
 

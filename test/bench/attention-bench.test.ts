@@ -95,6 +95,8 @@ describe('shapes and masks by name', () => {
       '--mask "soft-insulation:3": edge: keyGradient is 3; expected a number from 0 to 1',
     );
     expect(() => caseOf('nothing', shape, {})).toThrow('no mask is called nothing; there are dense');
+    expect(() => caseOf('soft-insulation:0.1:0.2', blocks, {})).toThrow('soft-insulation takes one number');
+    for (const name of ['joint:2', 'causal:2']) expect(() => caseOf(name, blocks, {})).toThrow('takes no number');
     expect(() => caseOf('sliding-window:0', shape, {})).toThrow('expected an integer from 1');
   });
 });
