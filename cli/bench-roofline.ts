@@ -27,7 +27,7 @@ export const benchRoofline = command({
 });
 
 function rooflineLines(found: Roofline): string[] {
-  const { roof, probes } = found;
+  const { roof, probes, notStarted } = found;
   const rows = probes.map(({ name, median, low, high, unit }) => [
     ...[name, digits(median), `${digits(low)} - ${digits(high)}`, unit],
   ]);
@@ -36,5 +36,6 @@ function rooflineLines(found: Roofline): string[] {
     provenanceLine(found),
     ...aligned([['probe', 'median', 'quartiles', 'unit'], ...rows], 1),
     `roof: ${roofText(roof)}; a kernel needs ${digits(balance)} FLOPs per byte to be limited by arithmetic`,
+    ...notStarted.map((name) => `left out, because --seconds were spent: ${name}`),
   ];
 }

@@ -31,6 +31,8 @@ export interface Roof {
 export interface Roofline extends Provenance {
   readonly roof: Roof;
   readonly probes: readonly Probe[];
+  /** Probes that there was no time for; a limit that only they measure is 0. */
+  readonly notStarted: readonly string[];
 }
 
 const DISPATCHES = 256;
@@ -170,7 +172,6 @@ export async function measureRoofline(device: Device, budget: Budget): Promise<R
     all.map(({ entrant }) => entrant),
     budget,
   );
-  // Probes that there was no time to start have no times.
   const measured = all.flatMap((own, i) => (times[i].length > 0 ? [{ ...own, time: spread(times[i]) }] : []));
   const probed = measured.map(({ entrant: { name }, unit, value, time }): Probe => {
     const [low, high] = [value(time.lowerQuartile), value(time.upperQuartile)].sort((a, b) => a - b);
@@ -180,6 +181,7 @@ export async function measureRoofline(device: Device, budget: Budget): Promise<R
     ...provenance(device),
     roof: probes.roofOf(measured.map(({ entrant: { name }, time }) => ({ name, time }))),
     probes: [...probed, ...(await hostProbes(device, probes))],
+    notStarted: all.filter((_, i) => times[i].length === 0).map(({ entrant }) => entrant.name),
   };
 }
 

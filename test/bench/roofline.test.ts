@@ -42,5 +42,6 @@ describe('insula bench roofline', () => {
     const copies = probes.filter(({ name }) => name.startsWith('copy, '));
     expect(roof.gigabytesPerSecond).toBe(Math.max(...copies.map(({ median }) => median)));
     expect(lines.length).toBe(3 + probes.length);
+    expect(json.notStarted).toEqual([]);
   });
 });
