@@ -77,7 +77,12 @@ export async function runBench<R extends Run<Timed>>(
     rounds: values.rounds ?? limits.rounds,
   };
   const run = await bench.run(device, budget, opened.tuning);
-  if (run.rows.length === 0) throw new InputError(`${command}: interrupted before anything was measured`);
+  if (run.rows.length === 0)
+    throw new InputError(
+      run.ended === 'interrupted'
+        ? `${command}: interrupted before anything was measured`
+        : `--seconds ${budget.seconds}: the known work beside the rows took them all, and no row was measured; give at least ${5 * budget.seconds}`,
+    );
   const comparison = before && compareSaved(run, before.saved);
   const result = comparison ? { ...run, comparison } : run;
   if (values.csv !== undefined) await writeFileSafely(values.csv, [csvOf(result.rows.map(withoutTimes))]);
