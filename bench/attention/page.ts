@@ -5,7 +5,7 @@ import { colour, plot } from '../../model/report/plot.ts';
 import { digits, groupBy } from '../measure/table.ts';
 import { UNFUSED } from './rows.ts';
 import type { AttentionRun, ResultRow } from './run.ts';
-import { byShape, footnotes, headLines, legend, numberCells, numberColumns } from './text.ts';
+import { byShape, factLines, footnotes, legend, numberCells, numberColumns } from './text.ts';
 
 const BAR = 20;
 /** Columns of the tables; the figures show the quartiles, and a page has no room for all. */
@@ -26,9 +26,8 @@ export async function attentionPage(run: AttentionRun): Promise<string> {
     title: 'How to read it',
     body: html`<p>${legend.join(' ')}</p>\n<ul>${footnotes(run).map((line) => html`<li>${line}</li>\n`)}</ul>`,
   };
-  const { answer, facts } = headLines(run);
   const head = html`<h1>${title}</h1>
-${answer.map((line) => html`<p>${line.trim()}</p>\n`)}${facts.map((line) => html`<p class="under">${line}</p>\n`)}`;
+${run.answer.map((line) => html`<p>${line.trim()}</p>\n`)}${factLines(run).map((line) => html`<p class="under">${line}</p>\n`)}`;
   return page(title, head, [...sections, notes]);
 }
 

@@ -33,22 +33,19 @@ export function byShape({ rows }: AttentionRun): { title: string; rows: ResultRo
   }));
 }
 
-/** The answer, and what was measured where. */
-export function headLines(run: AttentionRun): { answer: string[]; facts: string[] } {
+/** The circumstances of the run: adapter, course, kernels, roof, products. */
+export function factLines(run: AttentionRun): string[] {
   const { timer, rows, anchors, roof, defaults } = run;
   const products = anchors.filter(({ name }) => rows.some(({ matmul }) => matmul === name));
   const times =
     timer === 'gpu' ? 'GPU timestamps, summed over the dispatches of a repeat' : 'wall time from submission to end';
-  return {
-    answer: run.answer,
-    facts: [
-      provenanceLine(run),
-      `${courseLine(run)}; times are ${times}`,
-      ...defaults,
-      `roof in the same rounds: ${roofText(roof)}`,
-      ...products.map(({ name, time }) => `${name}: ${digits(time.median)} ms (${quartiles(time)})`),
-    ],
-  };
+  return [
+    provenanceLine(run),
+    `${courseLine(run)}; times are ${times}`,
+    ...defaults,
+    `roof in the same rounds: ${roofText(roof)}`,
+    ...products.map(({ name, time }) => `${name}: ${digits(time.median)} ms (${quartiles(time)})`),
+  ];
 }
 
 export const legend = [
@@ -73,8 +70,7 @@ export const footnotes = ({ rows, leftOut, notStarted }: AttentionRun): string[]
 ];
 
 export function attentionLines(run: AttentionRun): string[] {
-  const { answer, facts } = headLines(run);
-  const lines = [...answer, '', ...facts];
+  const lines = [...run.answer, '', ...factLines(run)];
   const header = ['mask', 'variant', 'direction', 'storage', ...numberColumns];
   for (const { title, rows } of byShape(run)) {
     const cells = rows.map((row) => [row.mask, row.variant, row.direction, row.storage, ...numberCells(row)]);

@@ -1,5 +1,5 @@
 /** Measures variants of kernels beside each other and chooses the best for each place. */
-import type { Device } from '../../engine/index.ts';
+import { type Device, InputError } from '../../engine/index.ts';
 import { provenance } from './provenance.ts';
 import { type Budget, inRounds } from './rounds.ts';
 import { changeOf, pairedRatio, spread } from './statistics.ts';
@@ -20,7 +20,11 @@ export interface Candidates<Key> {
 export const worthMeasuring = (variants: readonly string[]): string[] =>
   variants.filter((name) => !variants[0].startsWith('software') || name.startsWith('software'));
 
-/** Measures all variants of all places that have more than one in the same rounds. */
+/**
+ * Measures all variants of all places that have more than one in the same rounds.
+ *
+ * @throws InputError if there was no time for all of them: a choice among some would be kept as if it were one among all
+ */
 export async function choose<Key extends object>(
   device: Device,
   places: readonly Candidates<Key>[],
@@ -33,6 +37,11 @@ export async function choose<Key extends object>(
   if (entrants.length === 0) return [];
   const { times } = await inRounds(entrants, budget);
   budget.signal?.throwIfAborted();
+  const unmeasured = times.filter(({ length }) => length === 0).length;
+  if (unmeasured > 0)
+    throw new InputError(
+      `--seconds: there was no time for ${unmeasured} of ${entrants.length} variants, so nothing is chosen; give more`,
+    );
   const { commit, date } = provenance(device);
   let next = 0;
   return open.map(({ key, variants, sizes }) => {

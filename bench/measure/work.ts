@@ -82,7 +82,7 @@ export class Work implements Entrant {
     });
   }
 
-  /** The dispatches of one repeat, with their mean GPU times over a few repeats. */
+  /** The dispatches of one repeat, with the medians of their GPU times over a few repeats. */
   profile(): Promise<DispatchSample[]> {
     const { device, task } = this;
     const repeats = Math.min(this.repeats, PROFILED_REPEATS);

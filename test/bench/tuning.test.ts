@@ -52,6 +52,17 @@ describe('tuning', () => {
     expect(best([10, 5].map((time, i) => ({ variant: `${i}`, times: [time, time] })))).toBe('0'); // too few rounds
   });
 
+  test('nothing is chosen where there was no time for every variant', async () => {
+    const prepare = () => {
+      const begin = performance.now();
+      while (performance.now() - begin < 100);
+      return () => {};
+    };
+    const variants = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const place = { key: {}, variants, sizes: '', task: () => ({ prepare }) };
+    await expect(choose(device, [place], { rounds: 3, seconds: 1.2 })).rejects.toThrow(/^--seconds.* time for /);
+  });
+
   test('measured, kept, read and taken; choices for other head dimensions stay', async () => {
     // Two of the kernels that are made for GPUs are measured.
     const graphics = Object.assign(await openDevice(), { software: false });
