@@ -66,7 +66,7 @@ function imported(path: string): { specifier: string; dynamic: boolean }[] {
 }
 
 describe.skipIf(!files)(`structure${missing}`, () => {
-  const sources = (files ?? []).filter((path) => /\.(ts|mjs)$/.test(path));
+  const sources = (files ?? []).filter((path) => /\.(tsx?|mjs)$/.test(path));
   const imports = new Map(
     sources.map((path) => {
       const own = imported(path)
