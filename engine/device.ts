@@ -7,7 +7,7 @@ import { type BufferRange, Memory, roundUp } from './memory.ts';
 import { Pace } from './pace.ts';
 import { Pipelines } from './pipelines.ts';
 import { type DispatchTime, Profiler } from './profile.ts';
-import { Recorder } from './recorder.ts';
+import { type Phase, Recorder } from './recorder.ts';
 import { runThenEnd, Step } from './running-step.ts';
 
 export interface DeviceOptions {
@@ -141,6 +141,19 @@ export class Device {
     } finally {
       this.recorder = null;
       this.memory.made = null;
+    }
+  }
+
+  /** Runs `fn`; the list of a step that is being captured says that what it does belongs to `phase`. */
+  during<T>(phase: Phase, fn: () => T): T {
+    const { recorder } = this;
+    if (!recorder) return fn();
+    const outer = recorder.phase;
+    recorder.phase = phase;
+    try {
+      return fn();
+    } finally {
+      recorder.phase = outer;
     }
   }
 

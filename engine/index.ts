@@ -13,6 +13,7 @@ export { type Arena, ParameterSet, type ParameterSpecification, parameter } from
 export type { DispatchTime, DispatchWork } from './profile.ts';
 export { philox, Random, randomStream, streams } from './random.ts';
 export { recompute } from './recompute.ts';
+export type { Phase } from './recorder.ts';
 export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
 export { type CapturedStep, type CaptureOptions, captureStep, type StepInput } from './step.ts';
 export { type BackwardRule, backward, record, stopGradient, withoutTape } from './tape.ts';
