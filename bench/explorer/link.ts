@@ -1,5 +1,5 @@
 /** The page's address holds all that the user has set, so that a link shows what its sender sees. */
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import type * as v from 'valibot';
 import { safeParse } from 'valibot';
 
@@ -22,6 +22,9 @@ export function useHash(): string {
 /** JSON as an address shows it best: `'` for quotation marks, which are the most frequent of what an address has to escape. */
 const encode = (value: unknown) =>
   encodeURIComponent(JSON.stringify(value).replaceAll("'", '\\u0027')).replaceAll('%22', "'").replaceAll('%2C', ',');
+
+/** The address of a section that shows `state`. */
+export const linkTo = (section: string, state: object) => `#${section}/${encode(state)}`;
 
 function decode(text: string): unknown {
   return JSON.parse(decodeURIComponent(text.replaceAll("'", '%22')));
@@ -51,15 +54,24 @@ export function useLinked<Schema extends v.GenericSchema>(
     };
   };
   const [own, setOwn] = useState(read);
+  /** The address follows a moment later: browsers refuse a page that changes it with every movement of a pointer. */
+  const waiting = useRef(0);
   useEffect(() => {
-    const changed = () => placeOf(location.hash).section === section && setOwn(read());
+    const changed = () => {
+      clearTimeout(waiting.current);
+      if (placeOf(location.hash).section === section) setOwn(read());
+    };
     addEventListener('hashchange', changed);
-    return () => removeEventListener('hashchange', changed);
+    return () => {
+      clearTimeout(waiting.current);
+      removeEventListener('hashchange', changed);
+    };
   }, []);
   const change = (part: Partial<v.InferOutput<Schema>>) =>
     setOwn((before) => {
       const state = { ...(before.state as object), ...part };
-      history.replaceState(null, '', `#${section}/${encode(state)}`);
+      clearTimeout(waiting.current);
+      waiting.current = window.setTimeout(() => history.replaceState(null, '', linkTo(section, state)), 150);
       return { state, problem: null };
     });
   return { ...own, change };

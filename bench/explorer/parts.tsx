@@ -91,6 +91,8 @@ export interface Cell {
   readonly text: ComponentChildren;
   /** From 0 to 1: how strong its colour is; from -1 to 0 in the other colour. */
   readonly shade?: number;
+  /** With a frame: it belongs to what is selected. */
+  readonly marked?: boolean;
   /** Hatched: there is nothing here, or exactly zero. */
   readonly hatched?: boolean;
   /** What a pointer and a screen reader are told beside the text. */
@@ -153,7 +155,7 @@ export function Matrix(props: {
                 if (!cell) return <td key={column} />;
                 const { shade = 0 } = cell;
                 const look = {
-                  class: cell.hatched ? 'hatched' : undefined,
+                  class: [cell.hatched && 'hatched', cell.marked && 'marked'].filter(Boolean).join(' ') || undefined,
                   title: cell.title,
                   style: shade
                     ? { '--fill': fillOf(shade), '--text': Math.abs(shade) > 0.55 ? 'var(--paper)' : 'var(--ink)' }
