@@ -1,55 +1,20 @@
 import { useMemo, useRef } from 'preact/hooks';
-import * as v from 'valibot';
 import {
-  type ActionChunk,
   type ActionTokenizer,
   BinActionTokenizer,
-  FastTokenizer,
+  type FastTokenizer,
   StringActionTokenizer,
 } from '../../../tokenizers/index.ts';
 import { digits } from '../../measure/table.ts';
 import { reportRows } from '../../tokenize/report.ts';
 import { useLinked } from '../link.ts';
 import { Choice, Figure, Problem, Slider } from '../parts.tsx';
-import { chunkOf, presets, shape, smoothChunks, valuesOf } from './chunks.ts';
+import { chunkOf, presets, shape, valuesOf } from './chunks.ts';
 import { FastSteps } from './fast-steps.tsx';
 import { BinTokens, StringTokens } from './plain-tokens.tsx';
 import { ChunkPlot } from './plot.tsx';
 import { idsOf, spansAfter } from './spelling.ts';
-
-const kinds = ['FAST', 'bins', 'string'] as const;
-const integer = (low: number, high: number) => v.pipe(v.number(), v.integer(), v.minValue(low), v.maxValue(high));
-const value = v.pipe(v.number(), v.minValue(-1), v.maxValue(1));
-const schema = v.object({
-  chunk: v.pipe(v.array(value), v.length(shape.horizon * shape.dimension)),
-  dimension: integer(0, shape.dimension - 1),
-  scale: integer(1, 40),
-  vocabulary: integer(64, 1024),
-  bins: integer(2, 256),
-  decimals: integer(1, 4),
-  /** The tokenizer whose reconstruction is drawn, and whose ids are edited. */
-  kind: v.picklist(kinds),
-  /** The first symbol of the selected FAST token. */
-  token: v.nullable(integer(0, shape.horizon * shape.dimension - 1)),
-  /** Number of merges applied; null for all. */
-  merged: v.nullable(integer(0, shape.horizon * shape.dimension)),
-  /** Edited ids; null for those of the chunk. */
-  ids: v.nullable(v.string()),
-});
-export type TokensState = v.InferOutput<typeof schema>;
-
-/** What a link without a state shows. */
-export const initial: TokensState = {
-  ...{ chunk: valuesOf(presets.reach), dimension: 0, scale: 10, vocabulary: 256, bins: 256, decimals: 4 },
-  ...{ kind: 'FAST', token: null, merged: null, ids: null },
-};
-
-export const FITTED_CHUNKS = 256;
-
-/** FAST as the page fits it: its alphabet holds the coefficients of every chunk that can be drawn. */
-export function fitted({ scale, vocabulary }: Pick<TokensState, 'scale' | 'vocabulary'>): FastTokenizer {
-  return FastTokenizer.fit(smoothChunks(FITTED_CHUNKS), { scale, vocabularySize: vocabulary, covers: 1 });
-}
+import { errorOf, FITTED_CHUNKS, fitted, idsWithout, initial, kinds, schema, type TokensState } from './state.ts';
 
 /** The last value that `make` gave. Where it throws, the value before stays, and `problem` is the reason. */
 function useKept<T>(make: () => T, on: readonly unknown[]): { value: T | null; problem: string | null } {
@@ -129,12 +94,6 @@ interface Tokenizers {
   readonly string: StringActionTokenizer;
 }
 
-/** The errors of `chunk` if a tokenizer's ids for it were these. */
-function errorOf(tokenizer: ActionTokenizer, ids: Int32Array, chunk: ActionChunk) {
-  const saying: ActionTokenizer = Object.assign(Object.create(tokenizer), { encode: () => ids });
-  return reportRows([['', saying]], [chunk], 1)[0].error;
-}
-
 const beside = (compression: number) =>
   compression >= 1 ? `${digits(compression)} × fewer` : `${digits(1 / compression)} × more`;
 
@@ -152,8 +111,9 @@ function Tokenized(props: {
   const own = tokenizer.encode(chunk);
   const text = ids ?? own.join(' ');
   const decoded = useKept(() => {
-    const read = Int32Array.from(idsOf(text));
-    return { values: tokenizer.decode(idsOf(text), shape), error: errorOf(tokenizer, read, chunk) };
+    const read = idsOf(text);
+    const values = tokenizer.decode(read, shape);
+    return { values, error: errorOf(tokenizer, Int32Array.from(read), chunk) };
   }, [tokenizer, text]);
 
   const fast = tokenizers.FAST;
@@ -162,13 +122,7 @@ function Tokenized(props: {
   const selected = spans.find(
     ({ at, length }) => state.token !== null && at <= state.token && state.token < at + length,
   );
-  const without =
-    selected &&
-    fast.codec.encode(
-      explanation.symbols.map((symbol, i) =>
-        i < selected.at || i >= selected.at + selected.length ? symbol : -fast.minimum,
-      ),
-    );
+  const without = selected && idsWithout(fast, chunk, selected);
   return (
     <>
       <div class="row">
