@@ -7,7 +7,7 @@ import { Figure } from '../parts.tsx';
 
 /** The first column has names, the others numbers. */
 export function Table({ head, rows }: { head: readonly string[]; rows: readonly (readonly ComponentChildren[])[] }) {
-  const look = (column: number) => (column ? 'number' : undefined);
+  const look = (column: number) => (column ? 'number' : 'step-name');
   return (
     <div class="wide">
       <table>

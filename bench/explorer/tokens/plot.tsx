@@ -3,7 +3,7 @@ import { Legend } from '../parts.tsx';
 import { rounded, shape } from './chunks.ts';
 
 const { horizon, dimension } = shape;
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [560, 300, 40, 10, 10, 34];
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [440, 250, 34, 10, 8, 34];
 const dashes = [undefined, '7 3', '2 3'];
 
 const placeX = (step: number) => LEFT + (step / (horizon - 1)) * (WIDTH - LEFT - RIGHT);
@@ -116,7 +116,7 @@ export function ChunkPlot(props: {
                 stroke-opacity="0.3"
                 stroke-dasharray="none"
               />
-              {without && (
+              {without && line(without, d) !== line(decoded.values, d) && (
                 <polyline points={line(without, d)} stroke="var(--alarm)" stroke-width="1.25" stroke-dasharray="none" />
               )}
             </g>

@@ -94,8 +94,10 @@ interface Tokenizers {
   readonly string: StringActionTokenizer;
 }
 
-const beside = (compression: number) =>
-  compression >= 1 ? `${digits(compression)} × fewer` : `${digits(1 / compression)} × more`;
+function beside(compression: number): string {
+  if (compression === 1) return 'as many';
+  return compression > 1 ? `${digits(compression)} × fewer` : `${digits(1 / compression)} × more`;
+}
 
 function Tokenized(props: {
   tokenizers: Tokenizers;
