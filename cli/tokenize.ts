@@ -1,8 +1,7 @@
 /** `insula tokenize report` and `fit`: measures action tokenizers on a data set, and fits one to it. */
-import { splitChunks, wholeDataset } from '../bench/tokenize/chunks.ts';
 import { reportedTokenizers, reportLines, reportRows } from '../bench/tokenize/report.ts';
 import { InputError } from '../engine/index.ts';
-import { chooseHorizon, type Dataset } from '../model/data/index.ts';
+import { chooseHorizon, type Dataset, splitChunks, wholeDataset } from '../model/data/index.ts';
 import { about, readTokenizer, writePublished, writeTokenizer } from '../model/policy/tokenizer-file.ts';
 import {
   type ActionChunk,
