@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { InputError, quote } from '../../engine/index.ts';
 import type { Comparison } from './compare.ts';
 import { type Budget, timeLeft } from './rounds.ts';
-import { type Answer, type Ready, SERVES } from './serve.ts';
+import { type Ready, type Sampled, SERVES } from './serve.ts';
 import { changeOf, medianRatio, spread } from './statistics.ts';
 import { groupBy } from './table.ts';
 
@@ -128,11 +128,7 @@ class BuildProcess {
   /** Rejects when the process ends, whenever that is. */
   private readonly ended: Promise<never>;
 
-  constructor(
-    private readonly what: string,
-    folder: string,
-    words: readonly string[],
-  ) {
+  constructor(what: string, folder: string, words: readonly string[]) {
     this.child = fork(join(folder, 'cli', 'main.ts'), [...words], {
       cwd: folder,
       execArgv: ['--import', import.meta.resolve('tsx')],
@@ -152,26 +148,23 @@ class BuildProcess {
     this.ended.catch(() => {}); // it also ends when nobody waits
   }
 
-  async ready(): Promise<Ready> {
-    const own = await this.answer();
-    if (!('names' in own)) throw new Error(`${this.what}: an answer out of turn`);
-    return own;
+  /** The adapter and rows of the build, which is its first answer. */
+  ready(): Promise<Ready> {
+    return this.answer<Ready>();
   }
 
   /** Milliseconds of one repeat of a row. */
   async sample(name: string): Promise<number> {
-    const next = this.answer();
+    const next = this.answer<Sampled>();
     this.child.send({ name });
-    const own = await next;
-    if (!('milliseconds' in own)) throw new Error(`${this.what}: an answer out of turn`);
-    return own.milliseconds;
+    return (await next).milliseconds;
   }
 
   end(): void {
     this.child.kill();
   }
 
-  private answer(): Promise<Answer> {
+  private answer<Answer extends Ready | Sampled>(): Promise<Answer> {
     const next = new Promise<Answer>((resolve) => this.child.once('message', (own) => resolve(own as Answer)));
     return Promise.race([next, this.ended]);
   }
