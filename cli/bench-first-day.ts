@@ -2,7 +2,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { firstDay, outcomeLines } from '../bench/first-day/first-day.ts';
+import { firstDay, type Outcome } from '../bench/first-day/first-day.ts';
+import { aligned } from '../bench/measure/table.ts';
 import { InputError } from '../engine/index.ts';
 import { command } from './command.ts';
 import { decimal, outputFolder } from './options.ts';
@@ -32,3 +33,12 @@ export const benchFirstDay = command({
     }
   },
 });
+
+export function outcomeLines(outcomes: readonly Outcome[], folder: string): string[] {
+  const rows = outcomes.map(({ name, seconds, outcome }) => [name, seconds.toFixed(0), outcome]);
+  const all = outcomes.reduce((sum, { seconds }) => sum + seconds, 0);
+  return [
+    ...aligned([['part', 'seconds', 'outcome'], ...rows], 1),
+    `${(all / 60).toFixed(1)} minutes in all; output and results: ${folder}`,
+  ];
+}

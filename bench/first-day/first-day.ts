@@ -6,7 +6,6 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { writeFileSafely } from '../../engine/files/files.ts';
-import { aligned } from '../measure/table.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const VITEST = join(root, 'node_modules', 'vitest', 'vitest.mjs');
@@ -116,13 +115,4 @@ async function run(words: readonly string[], limit: number) {
   const ended = status === 0 ? 'passed' : `failed with status ${status ?? 'none'}`;
   const outcome = stopped ? `stopped at its limit of ${Math.round(limit)} s` : ended;
   return { seconds: (performance.now() - start) / 1000, outcome, output, errors };
-}
-
-export function outcomeLines(outcomes: readonly Outcome[], folder: string): string[] {
-  const rows = outcomes.map(({ name, seconds, outcome }) => [name, seconds.toFixed(0), outcome]);
-  const all = outcomes.reduce((sum, { seconds }) => sum + seconds, 0);
-  return [
-    ...aligned([['part', 'seconds', 'outcome'], ...rows], 1),
-    `${(all / 60).toFixed(1)} minutes in all; output and results: ${folder}`,
-  ];
 }
