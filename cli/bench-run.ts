@@ -1,6 +1,5 @@
 /** The common part of the benchmarks that compare rows in rounds: limits, files, comparisons. */
 import { stat } from 'node:fs/promises';
-import { compareBuilds } from '../bench/measure/builds.ts';
 import { type Comparison, compareSaved } from '../bench/measure/compare.ts';
 import { type Run, type RunBudget, readSavedRun, type Timed } from '../bench/measure/run.ts';
 import { DOUBT, SAME } from '../bench/measure/statistics.ts';
@@ -8,6 +7,7 @@ import { aligned, digits } from '../bench/measure/table.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { type Device, InputError } from '../engine/index.ts';
 import { openTunedDevice, type Tuning } from '../kernels/tuning.ts';
+import { compareBuilds } from './bench-builds.ts';
 import type { Context, Result } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { number, outputFile, text, type Use, type ValuesOf } from './options.ts';

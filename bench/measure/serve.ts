@@ -1,4 +1,4 @@
-/** A command as one build of a comparison (builds.ts): it measures the rows that another process asks for. */
+/** A command as one build of a comparison (cli/bench-builds.ts): it measures the rows that another process asks for. */
 import type { Entrant } from './rounds.ts';
 
 /** The variable of the environment that tells a command so. */

@@ -1,7 +1,7 @@
 /**
- * Two builds of the project beside each other. A process of the same program is faster or slower than another by a tenth and more, all
- * its life: code and memory lie elsewhere. So both builds are started anew for each block of rounds, in which their rows take turns, and
- * a block counts once.
+ * Two builds of the project beside each other, for `--compare`. A process of the same program is faster or slower than another by a tenth
+ * and more, all its life: code and memory lie elsewhere. So both builds are started anew for each block of rounds, in which their rows
+ * take turns, and a block counts once.
  */
 import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -9,14 +9,14 @@ import { mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { InputError, quote } from '../../engine/index.ts';
-import type { Comparison } from './compare.ts';
-import { type Budget, timeLeft } from './rounds.ts';
-import { type Ready, type Sampled, SERVES } from './serve.ts';
-import { changeOf, medianRatio, spread } from './statistics.ts';
-import { groupBy } from './table.ts';
+import type { Comparison } from '../bench/measure/compare.ts';
+import { type Budget, timeLeft } from '../bench/measure/rounds.ts';
+import { type Ready, type Sampled, SERVES } from '../bench/measure/serve.ts';
+import { changeOf, medianRatio, spread } from '../bench/measure/statistics.ts';
+import { groupBy } from '../bench/measure/table.ts';
+import { InputError, quote } from '../engine/index.ts';
 
-const root = fileURLToPath(new URL('../../', import.meta.url));
+const root = fileURLToPath(new URL('../', import.meta.url));
 const LEAST_ROUNDS = 2;
 
 /** Milliseconds of a row in one block: medians of its rounds, and the median of the ratios within a round. */
