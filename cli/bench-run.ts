@@ -1,7 +1,13 @@
 /** The common part of the benchmarks that compare rows in rounds: limits, files, comparisons. */
 import { stat } from 'node:fs/promises';
-import { type Comparison, compareSaved } from '../bench/measure/compare.ts';
-import { type Run, type RunBudget, readSavedRun, type Timed } from '../bench/measure/run.ts';
+import {
+  type Comparison,
+  compareSaved,
+  type Run,
+  type RunBudget,
+  readSavedRun,
+  type Timed,
+} from '../bench/measure/run.ts';
 import { DOUBT, SAME } from '../bench/measure/statistics.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
 import { writeFileSafely } from '../engine/files/files.ts';

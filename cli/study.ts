@@ -7,7 +7,7 @@ import { performRun } from '../bench/study/perform.ts';
 import { fileOf, finishedRuns, performRuns, type SavedRun } from '../bench/study/saved.ts';
 import { runsOf, type Study, type StudyRun } from '../bench/study/study.ts';
 import { legend, markdownOf, tableOf } from '../bench/study/table.ts';
-import { askStart } from '../bench/tabletop/start-answers.ts';
+import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { nearest } from '../engine/files/nearest.ts';
 import { InputError, quote } from '../engine/index.ts';

@@ -3,7 +3,7 @@ import { basename, join, resolve } from 'node:path';
 import { type Evaluation, evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { Film } from '../bench/tabletop/film.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
-import { askStart } from '../bench/tabletop/start-answers.ts';
+import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { counted } from '../engine/files/errors.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
