@@ -2,6 +2,7 @@
 import { backward, type Device } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
+import { exactLosses } from '../../model/architecture/exact-losses.ts';
 import { type Inputs, tensorsOf } from '../../model/architecture/inputs.ts';
 import { type Architecture, Model } from '../../model/architecture/model.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
@@ -10,7 +11,6 @@ import { randomBatch } from '../../model/training/random-batch.ts';
 import { lossesOf, TrainingStep } from '../../model/training/training-step.ts';
 import { normals } from './check.ts';
 import { type Comparison, compareTensors, roundingOf } from './compare.ts';
-import { exactLosses } from './exact-model.ts';
 
 const sizes: ModelSizes = {
   ...{ backbone: { width: 24, hidden: 36 }, expert: { width: 16, hidden: 28 }, vocabulary: 41 },
