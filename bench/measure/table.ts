@@ -31,15 +31,3 @@ export function aligned(rows: readonly string[][], left = 4): string[] {
     `  ${row.map((cell, i) => (i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ')}`.trimEnd(),
   );
 }
-
-/** The duration of a part of a policy call. */
-export interface PartLatency {
-  readonly part: string;
-  readonly milliseconds: number;
-}
-
-/** Milliseconds by part; numbered parts, such as "Euler step 3", are together under their name. */
-export function timesByPart(latency: readonly PartLatency[]): ReadonlyMap<string, readonly number[]> {
-  const named = groupBy(latency, ({ part }) => part.replace(/ \d+$/, ''));
-  return new Map([...named].map(([name, own]) => [name, own.map(({ milliseconds }) => milliseconds)]));
-}

@@ -4,6 +4,7 @@ import { Model } from '../../model/architecture/model.ts';
 import { actingObjective, type OnLatency } from '../../model/architecture/objectives/index.ts';
 import { measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
 import { act, argmax } from '../../model/policy/acting.ts';
+import { type PartLatency, timesByPart } from '../../model/policy/latency.ts';
 import { SUBTASK, systemNamed } from '../../model/systems/index.ts';
 import { fixedTokenizers } from '../../model/training/fitting.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
@@ -12,7 +13,6 @@ import { arithmeticProbe } from '../measure/roofline.ts';
 import type { Entrant } from '../measure/rounds.ts';
 import { measureRun, type RunBudget, type Timed } from '../measure/run.ts';
 import { spread } from '../measure/statistics.ts';
-import { type PartLatency, timesByPart } from '../measure/table.ts';
 import { sizesText } from './run.ts';
 
 export interface PolicySizes extends Pick<StepSizes, 'preset' | 'prompt' | 'horizon' | 'depth'> {
