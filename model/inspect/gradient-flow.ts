@@ -24,7 +24,11 @@ export const zeroCauses = {
   },
   batch: { mark: 'B', words: 'nothing in this batch', test: 'on random examples without padding it is not 0' },
   frozen: { mark: 'F', words: 'frozen', test: 'the weights want no gradient' },
-  'no path': { mark: 'N', words: 'no path', test: 'it stays 0 with all of this changed' },
+  'no path': {
+    mark: 'N',
+    words: 'no path',
+    test: 'with all of this changed it is still 0; the loss reads nothing that these weights make',
+  },
 } as const;
 export type ZeroCause = keyof typeof zeroCauses;
 

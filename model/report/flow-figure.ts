@@ -21,15 +21,21 @@ export function zeroLegend({ losses }: GradientFlow): string[] {
   return listed.map(([, { mark, words, test }]) => `${mark}: ${words}: ${test}`);
 }
 
-/** What the losses do not reach: a sentence for each loss and each group that it sends exactly 0 alone. */
+/**
+ * What the losses do not reach: a sentence for each loss and each group that it sends exactly 0 alone. It names the cause of most parts,
+ * and then the parts with other causes.
+ */
 export function notReached({ parts, losses }: GradientFlow): string[] {
   const groups = [...new Set(parts.map(({ group }) => group))];
   return Object.entries(losses).flatMap(([loss, cells]) =>
     groups.flatMap((group) => {
-      const own = cells.filter((_, i) => parts[i].group === group);
+      const own = parts.flatMap(({ group: of, name }, i) => (of === group ? [{ name, ...cells[i] }] : []));
       if (!own.every(({ isZero }) => isZero)) return [];
-      const causes = new Set(own.map((cell) => causesInWords(cell.causes ?? [])));
-      return [`The ${loss} loss sends ${group} a gradient of exactly 0: ${[...causes].join('; or ')}.`];
+      const inWords = own.map(({ causes }) => causesInWords(causes ?? []));
+      const namesOf = (words: string) => own.flatMap(({ name }, i) => (inWords[i] === words ? [name] : []));
+      const sorted = [...new Set(inWords)].sort((a, b) => namesOf(b).length - namesOf(a).length);
+      const words = sorted.map((causes, i) => (i === 0 ? causes : `${causes} of ${namesOf(causes).join(', ')}`));
+      return [`The ${loss} loss sends ${group} a gradient of exactly 0: ${words.join('; ')}.`];
     }),
   );
 }
