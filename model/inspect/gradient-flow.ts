@@ -58,7 +58,7 @@ export interface GradientFlowOptions {
 
 /**
  * The gradient flow of a model on the `trainingInputs` of a batch. Its values and an optimizer's state stay as they are; its gradients are
- * overwritten. Without reasons, all commands are given before the first await, so that training may go on meanwhile.
+ * overwritten. It runs between two training steps; without reasons the next step may follow at once, before the result is there.
  */
 export async function gradientFlow(
   model: Model,

@@ -6,7 +6,7 @@ import { formatNumber, formatRatio, html, powerOfTen } from './markup.ts';
 import { type Section, table } from './page.ts';
 
 /** Powers of ten below the largest norm at which the colour ends. */
-const DECADES = 6;
+const DECADES = 4;
 
 /** The marks of causes that all have to go: "T+I". */
 export const zeroMark = (causes: readonly ZeroCause[]): string =>
@@ -89,7 +89,7 @@ export function interferenceSections(result: Interference): Section[] {
         ? { text: '-', strength: null, title: `${place}: the gradient of one of the losses is exactly 0` }
         : {
             text: cosine.toFixed(2),
-            strength: cosine,
+            strength: Math.sign(cosine) * Math.sqrt(Math.abs(cosine)),
             title: `${place}: cosine ${cosine.toFixed(3)}, norm of ${a} ${formatNumber(ratio!)} times that of ${b}`,
           };
     };

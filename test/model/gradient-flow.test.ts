@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { inspect } from '../../cli/inspect.ts';
 import type { ValuesOf } from '../../cli/options.ts';
 import { backward } from '../../engine/index.ts';
-import { edge } from '../../kernels/index.ts';
+import { AdamW, edge } from '../../kernels/index.ts';
 import { tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
@@ -16,6 +16,7 @@ import { systemTables } from '../../model/inspect/system-tables.ts';
 import { fillZeros } from '../../model/inspect/without-zeros.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
+import { TrainingStep } from '../../model/training/training-step.ts';
 import { testDevice } from '../support/devices.ts';
 import { runCommand } from '../support/run-command.ts';
 import { distinctSystems, tinySizes } from '../support/tiny-sizes.ts';
@@ -95,6 +96,26 @@ describe('gradient flow', () => {
     }
     const after = await Promise.all([...model.parameters].map((own) => own.read()));
     expect(after).toEqual(before);
+  });
+
+  test('training goes on as it would without, and need not wait for the result', async () => {
+    const trained = async (measures: boolean, waits: boolean) => {
+      const { model, inputs } = await subjectOf(configurationNamed('knowledge-insulation'));
+      using optimizer = new AdamW(model.parameters, { maximumNorm: 1 });
+      using step = new TrainingStep(model, optimizer);
+      await step.run([inputs], 1e-2, () => {});
+      const measuring = measures ? gradientFlow(model, inputs, { reasons: false }) : null;
+      if (waits) await measuring;
+      await step.run([inputs], 1e-2, () => {});
+      return { flow: await measuring, values: await Promise.all([...model.parameters].map((own) => own.read())) };
+    };
+    const [{ values }, beside, awaited] = [
+      await trained(false, false),
+      await trained(true, false),
+      await trained(true, true),
+    ];
+    expect(beside).toEqual({ flow: awaited.flow, values });
+    expect(awaited.values).toEqual(values);
   });
 
   test.each(distinctSystems)('the causes in $name agree with its tables', async (system) => {
