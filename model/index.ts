@@ -61,6 +61,7 @@ export * from './architecture/objectives/index.ts';
 export { type TrainingPass, trainingInputs, trainingPass } from './architecture/training-pass.ts';
 export type * from './data/dataset.ts';
 export * from './data/index.ts';
+export * from './inspect/attention-maps.ts';
 export * from './inspect/derived-tables.ts';
 export * from './inspect/system-tables.ts';
 export { type ActOptions, act, type SamplingOptions } from './policy/acting.ts';
