@@ -4,7 +4,7 @@
 import { execFileSync } from 'node:child_process';
 import { cpSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { dependenciesInstalled, installDependencies } from '../cli/setup/dependencies.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -21,3 +21,5 @@ execFileSync(process.execPath, [compiler, '--project', join(root, '.package')], 
 for (const floor of floors)
   for (const path of /** @type {string[]} */ (readdirSync(join(root, floor), { recursive: true })))
     if (isReadLater(path)) cpSync(join(root, floor, path), join(dist, floor, path));
+const { buildExplorer } = await import(pathToFileURL(join(dist, 'bench', 'explorer', 'host', 'build.js')).href);
+await buildExplorer(join(dist, 'bench', 'explorer', 'page'), join(root, 'bench', 'explorer'));

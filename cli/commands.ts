@@ -46,6 +46,11 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: 'gradient flow and interference of the losses in a model, and the operations of its training step',
     load: () => import('./inspect.ts').then(({ inspect }) => inspect),
   },
+  explore: {
+    summary:
+      'a page in your browser: kernels, attention, gradient flow, a step and action tokens, to see and to change',
+    load: () => import('./explore.ts').then(({ explore }) => explore),
+  },
   verify: {
     summary: 'every kernel and a training step on this adapter, compared with float64: what a bug report needs',
     load: () => import('./verify.ts').then(({ verifyCommand }) => verifyCommand),

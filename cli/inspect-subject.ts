@@ -58,6 +58,7 @@ export const subjectOptions = {
   task: ofRun(sceneOptions.task),
   variation: ofRun(sceneOptions.variation),
   from: ofRun(runOptions.from),
+  gates: ofRun(runOptions.gates),
   batch: number(`examples in a batch; ${EXAMPLES} by default, those of the preset with --step`, 1),
   seed: notStep(number('initial weights, random observations, noise and times; 0 by default')),
   prompt: ofSystem(prompt),
@@ -163,8 +164,8 @@ async function ofCheckpoint<T>(values: SubjectValues, progress: Progress, work: 
 /** A run of training before its first step, on its data. */
 async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: (inspected: Inspected) => Promise<T>) {
   const { system, preset, from: start, data, dataset: names, rate, robot, task, variation, batch = EXAMPLES } = values;
-  const { seed = 0 } = values;
-  const named = { system, preset, from: start, data, dataset: names, rate, robot, task, variation, seed };
+  const { seed = 0, gates } = values;
+  const named = { system, preset, from: start, gates, data, dataset: names, rate, robot, task, variation, seed };
   const given = givenSettings(Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined)));
   // Questions beside the demonstrations are no part of the batch.
   const wanted = { ...settingsOfRun(given), cotrain: 0 };
@@ -191,10 +192,18 @@ async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: (
 async function ofFreshSystem<T>(values: SubjectValues, progress: Progress, work: (inspected: Inspected) => Promise<T>) {
   const { system = 'knowledge-insulation', preset = 'tiny', batch = EXAMPLES, seed = 0, table } = values;
   expectUsedSizes('inspect', [system], values);
-  const configuration = await withTableFile(measuredConfiguration(system, values), table);
+  const fresh = withGates(measuredConfiguration(system, values), system, values.gates);
+  const configuration = await withTableFile(fresh, table);
   return opened(values, progress, async (device) => {
     using model = await begunModel(device, configuration, seed);
     const title = `${system}, preset ${preset}, initial weights of seed ${seed}`;
     return await work({ ...randomSubject(model, batch, seed), title, examples: randomWords(batch, seed), system });
   });
+}
+
+function withGates(configuration: ModelConfiguration, system: string, gates: number | undefined): ModelConfiguration {
+  if (gates === undefined) return configuration;
+  if (!Object.values(configuration.experts).some(({ adaptive }) => adaptive))
+    throw new InputError(`--gates: ${system} has no adaptive norms; leave it out, or choose another --system`);
+  return { ...configuration, rules: [...(configuration.rules ?? []), { match: '*', gateBias: gates }] };
 }

@@ -47,7 +47,8 @@
  * device.close();
  * ```
  *
- * `systemTables` and `derivedAttention` show who attends to whom, by the settings and by experiment.
+ * `systemTables` and `derivedAttention` show who attends to whom, by the settings and by experiment; `gradientFlow` and `interference` measure
+ * what the losses send to which weights, and `withTable` changes who attends to whom.
  * `trainingPass` is the forward pass alone, `configurationOf` makes the configuration of a named system, and `prepareRun` and `runTraining`
  * are `insula train`. `preparePretraining` and `runPretraining` are `insula pretrain`, and `openStart('tiny')` opens a shipped model.
  */

@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
@@ -105,9 +105,12 @@ function sourceFiles(): string[] {
   );
 }
 
+/** The explorer's page, which the package holds built; the modules that build and serve it are compiled as others are. */
+const isPage = (path: string) => /(^|\/)bench\/explorer\/(?!host\/)/.test(path);
+
 /** The files of the package that come from a source file. */
 function packaged(path: string): string[] {
-  if (toolsOnly.includes(path)) return [];
+  if (toolsOnly.includes(path) || isPage(path)) return [];
   const [, stem, ending] = /^(.*)\.(\w+)$/.exec(path) ?? [];
   if (ending === 'ts') return [`dist/${stem}.js`, `dist/${stem}.d.ts`];
   if (ending === 'mjs') return [`dist/${stem}.mjs`, `dist/${stem}.d.mts`];
@@ -153,7 +156,9 @@ describe('the package', () => {
     ];
     const expected = [...beside, ...sourceFiles().flatMap(packaged)];
     expect(expected.length).toBeGreaterThan(500);
-    expect(packed.files.map(({ path }) => path).sort()).toEqual(expected.sort());
+    const paths = packed.files.map(({ path }) => path);
+    expect(paths.filter((path) => !isPage(path)).sort()).toEqual(expected.sort());
+    expect(paths).toContain('dist/bench/explorer/page/index.html');
     // The vision-language models take 4 MB at most.
     expect(packed.size).toBeLessThan(7e6 + 4e6);
     expect(packed.unpackedSize).toBeLessThan(7e6 + 4e6);
@@ -168,7 +173,7 @@ describe('the package', () => {
   });
 
   test('heavy packages are loaded when they are used, never by loading a module', () => {
-    const modules = packed.files.map(({ path }) => path).filter((path) => /\.m?js$/.test(path));
+    const modules = packed.files.map(({ path }) => path).filter((path) => /\.m?js$/.test(path) && !isPage(path));
     const texts = modules.map((path) => readFileSync(join(project, 'node_modules/insula', path), 'utf8'));
     for (const name of optional) {
       const named = texts.filter((text) => text.includes(`'${name}`));
@@ -198,6 +203,25 @@ describe('the package', () => {
       status: 1,
       errors: expect.stringMatching(/^insula: .*--fast.*\n$/),
     });
+  });
+
+  test('the command serves the explorer, which needs no build there', async () => {
+    const words = [join(project, 'node_modules/insula', manifest.bin.insula), 'explore', '--port', '0'];
+    const program = spawn(process.execPath, words, { cwd: project, stdio: ['ignore', 'ignore', 'pipe'] });
+    try {
+      const url = await new Promise<string>((resolve) => {
+        program.stderr.on('data', (data) => {
+          const [found] = /http:\S+/.exec(String(data)) ?? [];
+          if (found) resolve(found);
+        });
+      });
+      const page = await (await fetch(url)).text();
+      const [, script] = /<script[^>]* src="([^"]+)"/.exec(page)!;
+      expect((await fetch(new URL(script, url))).status).toBe(200);
+      expect((await fetch(new URL('nothing.js', url))).status).toBe(404);
+    } finally {
+      program.kill();
+    }
   });
 
   test('without its optional parts, one line says what is missing and how it is installed', async () => {

@@ -13,12 +13,13 @@ export function lineColour(index: number): string {
 }
 
 /** Colours by name. Figures refer to the names, so that one figure serves light, dark and print. */
-const light = `--paper:#fff;--ink:#1d2126;--muted:#667080;--rule:#c9ced6;--grid:#e9ecf0;--band:#f1f3f6;${namedLines(palette.light)};--demonstrated:#1d2126;--predicted:#9dbdf0;--mean:#1f6feb;--pairs:#cfe0fb;--stop:#b8560f;--bar:#a9c4ee;--alarm:#b42318;color-scheme:light`;
-const dark = `--paper:#14171b;--ink:#e4e7eb;--muted:#98a1ad;--rule:#444b55;--grid:#272c33;--band:#20242a;${namedLines(palette.dark)};--demonstrated:#e4e7eb;--predicted:#45669c;--mean:#6ea8ff;--pairs:#28456f;--stop:#f0a05a;--bar:#3a5c92;--alarm:#ff8278;color-scheme:dark`;
+export const lightColours = `--paper:#fff;--ink:#1d2126;--muted:#667080;--rule:#c9ced6;--grid:#e9ecf0;--band:#f1f3f6;${namedLines(palette.light)};--demonstrated:#1d2126;--predicted:#9dbdf0;--mean:#1f6feb;--pairs:#cfe0fb;--stop:#b8560f;--bar:#a9c4ee;--alarm:#b42318;color-scheme:light`;
+export const darkColours = `--paper:#14171b;--ink:#e4e7eb;--muted:#98a1ad;--rule:#444b55;--grid:#272c33;--band:#20242a;${namedLines(palette.dark)};--demonstrated:#e4e7eb;--predicted:#45669c;--mean:#6ea8ff;--pairs:#28456f;--stop:#f0a05a;--bar:#3a5c92;--alarm:#ff8278;color-scheme:dark`;
 
-const style = `
-:root{${light}}
-@media screen and (prefers-color-scheme:dark){:root{${dark}}}
+/** The style sheet of all pages: reports, benchmarks and the explorer. */
+export const pageStyle = `
+:root{${lightColours}}
+@media screen and (prefers-color-scheme:dark){:root{${darkColours}}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;text-size-adjust:100%}
 body{margin:0;background:var(--paper);color:var(--ink);font:1rem/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;font-variant-numeric:tabular-nums;overflow-wrap:break-word}
@@ -112,7 +113,7 @@ export function page(title: string, head: Markup, sections: Section[]): string {
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="color-scheme" content="light dark">
 <title>${title}</title>
-<style>${new Markup(style)}</style>
+<style>${new Markup(pageStyle)}</style>
 </head>
 <body>
 <main>

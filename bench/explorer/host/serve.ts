@@ -1,0 +1,42 @@
+/** Serves the explorer: from the files that a package holds, or from those that are made of the sources. Node only. */
+import { existsSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import sirv from 'sirv';
+import { InputError } from '../../../engine/files/errors.ts';
+import { buildExplorer } from './build.ts';
+
+const packaged = fileURLToPath(new URL('../page', import.meta.url));
+
+interface Served {
+  readonly url: string;
+  close(): void;
+}
+
+/**
+ * Serves the page to this machine alone. `folder` holds the page that is made where no package brought one.
+ *
+ * @param port 0 for any that is free
+ * @throws InputError if the port is taken
+ */
+export async function serveExplorer(folder: string, port: number): Promise<Served> {
+  const own = existsSync(packaged);
+  if (!own) await buildExplorer(resolve(folder));
+  const files = sirv(own ? packaged : resolve(folder), { dev: true });
+  const server = createServer((request, response) => files(request, response));
+  await new Promise<void>((done, fail) => {
+    server.once('error', ({ code, message }: NodeJS.ErrnoException) =>
+      fail(
+        new InputError(
+          code === 'EADDRINUSE'
+            ? `port ${port}: another program listens there; give --port`
+            : `port ${port}: ${message}`,
+        ),
+      ),
+    );
+    server.listen(port, '127.0.0.1', done);
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, close: () => server.close() };
+}

@@ -1,0 +1,66 @@
+/** The page's address holds all that the user has set, so that a link shows what its sender sees. */
+import { useEffect, useState } from 'preact/hooks';
+import type * as v from 'valibot';
+import { safeParse } from 'valibot';
+
+/** The section of an address `#section/state`, and its state as text. */
+export function placeOf(hash: string): { section: string; state: string } {
+  const [section, ...state] = hash.replace(/^#/, '').split('/');
+  return { section, state: state.join('/') };
+}
+
+export function useHash(): string {
+  const [hash, setHash] = useState(location.hash);
+  useEffect(() => {
+    const changed = () => setHash(location.hash);
+    addEventListener('hashchange', changed);
+    return () => removeEventListener('hashchange', changed);
+  }, []);
+  return hash;
+}
+
+/** JSON as an address shows it best: `'` for quotation marks, which are the most frequent of what an address has to escape. */
+const encode = (value: unknown) =>
+  encodeURIComponent(JSON.stringify(value).replaceAll("'", '\\u0027')).replaceAll('%22', "'").replaceAll('%2C', ',');
+
+function decode(text: string): unknown {
+  return JSON.parse(decodeURIComponent(text.replaceAll("'", '%22')));
+}
+
+/**
+ * What a section shows, kept in the address behind its name. An address that does not hold such a state gives the initial one, and
+ * `problem` says so.
+ */
+export function useLinked<Schema extends v.GenericSchema>(
+  section: string,
+  schema: Schema,
+  initial: v.InferOutput<Schema>,
+): { state: v.InferOutput<Schema>; change(part: Partial<v.InferOutput<Schema>>): void; problem: string | null } {
+  const read = () => {
+    const { section: named, state } = placeOf(location.hash);
+    if (named !== section || state === '') return { state: initial, problem: null };
+    try {
+      const { success, output } = safeParse(schema, decode(state));
+      if (success) return { state: output, problem: null };
+    } catch {
+      // The text is no JSON: told as any other state that does not fit.
+    }
+    return {
+      state: initial,
+      problem: 'The link to this page is damaged or of another version: it shows its usual state.',
+    };
+  };
+  const [own, setOwn] = useState(read);
+  useEffect(() => {
+    const changed = () => placeOf(location.hash).section === section && setOwn(read());
+    addEventListener('hashchange', changed);
+    return () => removeEventListener('hashchange', changed);
+  }, []);
+  const change = (part: Partial<v.InferOutput<Schema>>) =>
+    setOwn((before) => {
+      const state = { ...(before.state as object), ...part };
+      history.replaceState(null, '', `#${section}/${encode(state)}`);
+      return { state, problem: null };
+    });
+  return { ...own, change };
+}

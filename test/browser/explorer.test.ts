@@ -1,0 +1,70 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { sections } from '../../bench/explorer/sections.ts';
+import { chromiumMissing, chromiumPath } from './chromium.ts';
+import { type OpenedExplorer, openExplorer, PATIENCE } from './explorer.ts';
+
+describe.skipIf(!chromiumPath)(`the explorer's frame, in Chromium${chromiumMissing}`, () => {
+  let explorer: OpenedExplorer;
+  beforeAll(async () => {
+    explorer = await openExplorer();
+  }, PATIENCE.timeout);
+  afterAll(() => explorer.close());
+
+  test('every section shows by its link, and by the menu with the keyboard', PATIENCE, async () => {
+    const { page, show } = explorer;
+    await show('');
+    await page.getByText(/^Computed on /).waitFor();
+    for (const { id, title } of sections) {
+      const link = page.getByRole('link', { name: title, exact: true });
+      await link.focus();
+      await page.keyboard.press('Enter');
+      await page.getByRole('heading', { level: 1, name: title }).waitFor();
+      expect(new URL(page.url()).hash).toBe(`#${id}`);
+      expect(await link.getAttribute('aria-current')).toBe('page');
+    }
+  });
+
+  test('a section that is not there is told in one sentence', PATIENCE, async () => {
+    const { page, show } = explorer;
+    await show('kernel');
+    await page.getByText("There is no section 'kernel': this is the first.").waitFor();
+  });
+
+  test('colours follow the button', PATIENCE, async () => {
+    const { page, show } = explorer;
+    await show('');
+    const colour = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    await page.getByRole('button', { name: 'Colours: auto' }).click();
+    await page.locator(':root[data-theme=light]').waitFor();
+    const light = await colour();
+    await page.getByRole('button', { name: 'Colours: light' }).click();
+    await page.locator(':root[data-theme=dark]').waitFor();
+    expect(await colour()).not.toBe(light);
+  });
+
+  test('an adapter that is lost is told, and opens again', PATIENCE, async () => {
+    const { page, show } = explorer;
+    await show('');
+    await page.getByText(/^Computed on /).waitFor();
+    await page.evaluate('loseDevice()');
+    await page.getByText(/^The adapter was lost/).waitFor();
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.getByText(/^Computed on /).waitFor();
+  });
+
+  test('nothing goes wrong that the page does not tell', () => {
+    expect(explorer.errors).toEqual([]);
+  });
+});
+
+describe.skipIf(!chromiumPath)(`the explorer without WebGPU${chromiumMissing}`, () => {
+  test('one sentence says what is missing', PATIENCE, async () => {
+    const { page, show, close } = await openExplorer({ webgpu: false });
+    try {
+      await show('attention');
+      await page.getByText('This browser has no WebGPU').waitFor();
+    } finally {
+      await close();
+    }
+  });
+});
