@@ -5,7 +5,12 @@
 import { InputError } from '../../engine/files/errors.ts';
 import { withoutTape } from '../../engine/index.ts';
 import { attention } from '../../kernels/reference/attention.ts';
-import { type ModelConfiguration, patchesPerImage } from '../architecture/configuration.ts';
+import {
+  type BlockSettings,
+  blockNamed,
+  type ModelConfiguration,
+  patchesPerImage,
+} from '../architecture/configuration.ts';
 import type { AttentionRun } from '../architecture/cross-attention.ts';
 import { type Ids, type Inputs, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
@@ -147,17 +152,22 @@ export interface PatchMap {
   readonly values: Float64Array;
 }
 
+/** Why no map lies over a picture; null where maps do. */
+export function noPictureMaps({ vision }: Pick<ModelConfiguration, 'vision'>): string | null {
+  if (!vision) return 'this model sees no pictures';
+  return vision.resampler
+    ? 'the rows of a picture are those of a resampler, which mixes its patches: they have no place in the picture'
+    : null;
+}
+
 /**
  * The part of a map over a block of images that lies over each camera's picture.
  *
  * @throws InputError if the rows of a picture have no place in it
  */
 export function patchMaps({ vision }: Pick<ModelConfiguration, 'vision'>, map: Float64Array): PatchMap[] {
-  if (!vision) throw new InputError('this model sees no pictures');
-  if (vision.resampler)
-    throw new InputError(
-      'the rows of a picture are those of a resampler, which mixes its patches: they have no place in the picture',
-    );
+  const reason = noPictureMaps({ vision });
+  if (!vision || reason) throw new InputError(reason!);
   const size = patchesPerImage(vision);
   const [down, across] = [vision.imageHeight / vision.patch, vision.imageWidth / vision.patch];
   return Array.from({ length: vision.cameras }, (_, i) => ({
@@ -185,19 +195,29 @@ export function picturesOf(
   });
 }
 
-/** The text of each real token of a control step's block; a token that is no text is its number in the vocabulary. */
-export function tokenTexts(encoding: Encoding, { ids, valid }: Ids, batch: number, step: number): string[] {
+/**
+ * The text of each real token of a control step's block; a token that is no text is its number in the vocabulary, and so are all without
+ * an encoding.
+ */
+export function tokenTexts(encoding: Encoding | null, { ids, valid }: Ids, batch: number, step: number): string[] {
   const length = ids.length / batch;
-  const { bos, eos, pad } = encoding.text.special;
-  const special = new Map([
-    [pad, '<pad>'],
-    [eos, '<eos>'],
-    [bos, '<bos>'],
-  ]);
-  const texts = new Set(encoding.textIds);
+  const special = new Map(Object.entries(encoding?.text.special ?? {}).map(([name, id]) => [id, `<${name}>`]));
+  const texts = new Set(encoding?.textIds);
   return Array.from({ length }, (_, i) => step * length + i).flatMap((at) => {
     if (!valid[at]) return [];
     const id = ids[at];
-    return [special.get(id) ?? (texts.has(id) ? encoding.decodeText([id]) : `<${id}>`)];
+    return [special.get(id) ?? (texts.has(id) ? encoding!.decodeText([id]) : `<${id}>`)];
   });
+}
+
+/** A block of a sequence by its name in a map: `image`, or in a later control step of interleaved history `image step 2`. */
+export interface MappedBlock {
+  readonly block: BlockSettings;
+  /** The control step in its sequence, from 0. */
+  readonly step: number;
+}
+
+export function mappedBlock({ blocks }: Pick<ModelConfiguration, 'blocks'>, name: string): MappedBlock {
+  const [base, step = '1'] = name.split(/ step (?=\d+$)/);
+  return { block: blockNamed({ blocks }, base), step: Number(step) - 1 };
 }
