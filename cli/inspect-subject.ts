@@ -9,6 +9,7 @@ import { measuredConfiguration } from '../model/inspect/measured-step.ts';
 import { randomSubject, realSubject, type Subject } from '../model/inspect/subject.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { jsonOf } from '../model/policy/tokenizer-file.ts';
+import { pretrainedUrl } from '../model/pretrained/index.ts';
 import { nearSystems, PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { prepareData } from '../model/training/fitting.ts';
 import { prepareRun } from '../model/training/prepare-run.ts';
@@ -99,6 +100,10 @@ export async function withSubject<T>(
   work: (inspected: Inspected) => Promise<T>,
 ): Promise<T> {
   const isReal = expectObservations(values, needsReal);
+  if (values.checkpoint !== undefined && pretrainedUrl(values.checkpoint) !== null)
+    throw new InputError(
+      `--checkpoint ${values.checkpoint}: a vision-language model, which has not learned to act; give --from ${values.checkpoint}, which shows the start of a training from it`,
+    );
   if (values.checkpoint !== undefined)
     return isReal ? ofPolicy(values, progress, work) : ofCheckpoint(values, progress, work);
   return isReal ? ofRunsStart(values, progress, work) : ofFreshSystem(values, progress, work);

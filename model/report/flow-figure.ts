@@ -108,7 +108,7 @@ export function interferenceSections(result: Interference): Section[] {
       title: `Interference of ${a} and ${b}`,
       body:
         shared.length === 0
-          ? html`<p>No part of the model gets a gradient of both losses, with edges of any kind.</p>`
+          ? html`<p>No part of the model gets a gradient of both losses, with edges of any kind; the gradient flow says why.</p>`
           : html`<p>The cosine between the gradients of both losses: near 1 (blue) they pull the weights the same way, near 0 they leave each other alone, below 0 (orange) a step for the one undoes the other. Edges are those that the table stops or scales, and those between experts: open, with a factor on the gradient that passes, and cut. Hatched: one of both gradients is exactly 0.</p>
 ${heatMap({
   ...{
