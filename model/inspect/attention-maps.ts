@@ -52,49 +52,59 @@ export async function attentionMaps(
 ): Promise<AttentionMaps> {
   const { device, configuration } = model;
   expectRows(configuration, rows);
-  const runs: { layer: number; run: AttentionRun }[] = [];
-  return device.step(async () => {
-    withoutTape(device, () =>
-      trainingPass(model, tensorsOf(device, inputs), {
-        allRows: true,
-        onAttention: (layer, run) => runs.push({ layer, run }),
-      }),
-    );
-    const layers = Array.from({ length: configuration.depth }, () =>
-      Array.from({ length: configuration.heads }, (): Record<string, Record<string, Float64Array>> => ({})),
-    );
-    for (const { layer, run } of runs)
-      for (const [head, maps] of (await mapsOf(configuration, run, sequence, rows)).entries())
-        for (const [query, byKey] of Object.entries(maps))
-          layers[layer][head][query] = { ...layers[layer][head][query], ...byKey };
-    return { layers };
-  });
+  const runs: ReadRun[] = [];
+  // The reads begin while the step runs, and the step ends before their numbers are there: the device is free for other work.
+  withoutTape(device, () =>
+    device.step(() => {
+      const onAttention = (layer: number, { table, queries, validity, query, key, value }: AttentionRun) => {
+        const numbers = Promise.all([query, key, value].map((tensor) => tensor.read()));
+        runs.push({ layer, table, queries, numbers, mask: validity.read('u32'), sequences: validity.shape[0] });
+      };
+      trainingPass(model, tensorsOf(device, inputs), { allRows: true, onAttention });
+    }),
+  );
+  const layers = Array.from({ length: configuration.depth }, () =>
+    Array.from({ length: configuration.heads }, (): Record<string, Record<string, Float64Array>> => ({})),
+  );
+  for (const run of runs)
+    for (const [head, maps] of (await mapsOf(configuration, run, sequence, rows)).entries())
+      for (const [query, byKey] of Object.entries(maps)) {
+        const own = layers[run.layer][head];
+        own[query] = { ...own[query], ...byKey };
+      }
+  return { layers };
+}
+
+/** An attention whose numbers are on their way to the host. */
+interface ReadRun extends Pick<AttentionRun, 'table' | 'queries'> {
+  readonly layer: number;
+  /** Queries, keys and values. */
+  readonly numbers: Promise<Float32Array[]>;
+  readonly mask: Promise<Uint32Array>;
+  readonly sequences: number;
 }
 
 /** The maps of one attention, by head. */
 async function mapsOf(
   configuration: ModelConfiguration,
-  { table, queries, validity, query, key, value }: AttentionRun,
+  { table, queries, numbers, mask, sequences }: ReadRun,
   sequence: number,
   rows: NonNullable<AttentionMapOptions['rows']>,
 ): Promise<BlockMaps[]> {
   const { heads, kvHeads, headDimension } = configuration;
   const copies = trainingBlocks(configuration).filter(({ name, tableName }) => name !== tableName);
   const { blocks } = table.layout;
-  const own = <T extends Float32Array | Uint32Array>(all: T, batch: number) => {
-    const size = all.length / batch;
+  const own = <T extends Float32Array | Uint32Array>(all: T) => {
+    const size = all.length / sequences;
     return all.subarray(sequence * size, (sequence + 1) * size) as T;
   };
-  const [batch] = validity.shape;
-  const read = await Promise.all([query, key, value].map((tensor) => tensor.read()));
-  const [ownQuery, ownKey, ownValue] = read.map((all) => own(all, batch));
+  const [query, key, value] = (await numbers).map(own);
   const maps = Array.from({ length: heads }, (): Record<string, Record<string, Float64Array>> => ({}));
   const counts: Record<string, number> = {};
   const blockAt = (token: number) => blocks.findLast(({ start, length }) => length > 0 && start <= token)!;
   const owners = Array.from({ length: table.layout.length }, (_, token) => blockAt(token));
   attention({
-    ...{ table, batch: 1, heads, kvHeads, headDimension, query: ownQuery, key: ownKey, value: ownValue },
-    validity: own(await validity.read('u32'), batch),
+    ...{ table, batch: 1, heads, kvHeads, headDimension, query, key, value, validity: own(await mask) },
     queries: queries.map((given) => (typeof given === 'string' ? given : given.block)),
     onRow(_, head, token, keys, weights) {
       const { name, start } = owners[token];
