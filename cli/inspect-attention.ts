@@ -1,7 +1,7 @@
 /** `insula inspect --attention` as lines, JSON and a page. */
 import { aligned } from '../bench/measure/table.ts';
 import { InputError, quote } from '../engine/index.ts';
-import { stepsInSequence } from '../model/architecture/configuration.ts';
+import { stepsInSequence, windowOf } from '../model/architecture/configuration.ts';
 import { attentionMaps, mapsAt, noPictureMaps, sharesOf } from '../model/inspect/attention-maps.ts';
 import { mapSections, type ShownMaps, wordsSeen } from '../model/report/maps-figure.ts';
 import { formatPercent } from '../model/report/markup.ts';
@@ -26,7 +26,11 @@ export const attention = {
   },
   async measure(inspected, values) {
     const shown = await shownMaps(inspected, values);
-    return { json: jsonOf(shown), lines: mapLines(shown), sections: () => mapSections(shown) };
+    return {
+      json: jsonOf(shown, (values.example as number | undefined) ?? 0),
+      lines: mapLines(shown),
+      sections: () => mapSections(shown),
+    };
   },
 } satisfies Measurement;
 
@@ -36,22 +40,23 @@ async function shownMaps(
 ): Promise<ShownMaps> {
   const { configuration } = model;
   const {
-    example: sequence = 0,
+    example = 0,
     layer,
     head,
     query,
     row,
   } = values as Partial<Record<'example' | 'layer' | 'head' | 'row', number> & Record<'query', string>>;
-  const steps = stepsInSequence(configuration);
-  const examples = batch.batch / steps;
-  if (sequence >= examples)
-    throw new InputError(`--example ${sequence}: the batch has examples 0 to ${examples - 1}; give a larger --batch`);
   const { depth, blocks } = configuration;
+  const [window, steps] = [windowOf(configuration), stepsInSequence(configuration)];
+  const examples = batch.batch / window;
+  if (example >= examples)
+    throw new InputError(`--example ${example}: the batch has examples 0 to ${examples - 1}; give a larger --batch`);
+  // The last control step of an example is the one that acts.
+  const sequence = ((example + 1) * window) / steps - 1;
   if (query !== undefined && !blocks.some(({ name, memory }) => name === query && !memory))
     throw new InputError(
       `--query ${quote(query)}: this model has no such block with queries; it has ${blocks.map(({ name }) => name).join(', ')}`,
     );
-  // In interleaved history the last control step is the one that acts.
   const inStep = (name: string) => (steps === 1 ? name : `${name} step ${steps}`);
   const rows = query !== undefined && row !== undefined ? { [inStep(query)]: row } : {};
   const maps = await attentionMaps(model, inputs, { sequence, rows });
@@ -61,7 +66,7 @@ async function shownMaps(
     .filter((name) => maps.layers[0][0][name]);
   if (queries.length === 0)
     throw new InputError(
-      `--attention: in example ${sequence} ${query === undefined ? 'no block' : `'${query}'`} sees anything${row === undefined ? '' : ` in row ${row}`}: it is padding; choose another --example${row === undefined ? '' : ' or --row'}`,
+      `--attention: in example ${example}, ${query === undefined ? 'every block' : `'${query}'`}${row === undefined ? '' : `, row ${row},`} is padding and sees nothing: choose another --example`,
     );
   return {
     ...{ model, batch, real, maps, sequence, queries, head: head ?? null, row: row ?? null },
@@ -97,11 +102,11 @@ function mapLines(shown: ShownMaps): string[] {
   ];
 }
 
-function jsonOf(shown: ShownMaps) {
-  const { maps, layers, queries, sequence, row, model } = shown;
+function jsonOf(shown: ShownMaps, example: number) {
+  const { maps, layers, queries, row, model } = shown;
   const heads = shown.head === null ? Array.from({ length: model.configuration.heads }, (_, i) => i) : [shown.head];
   return {
-    ...{ example: sequence, row },
+    ...{ example, row },
     attention: layers.flatMap((layer) =>
       queries.map((query) => ({
         ...{

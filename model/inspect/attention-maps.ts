@@ -126,11 +126,7 @@ async function mapsOf(
 
 function expectRows(configuration: ModelConfiguration, rows: Readonly<Record<string, number>>): void {
   for (const [name, row] of Object.entries(rows)) {
-    const block = configuration.blocks.find((own) => own.name === name);
-    if (!block)
-      throw new InputError(
-        `the model has no block '${name}'; it has ${configuration.blocks.map((own) => own.name).join(', ')}`,
-      );
+    const { block } = mappedBlock(configuration, name);
     if (!(row >= 0 && row < block.length))
       throw new InputError(`block '${name}' has rows 0 to ${block.length - 1}, and no row ${row}`);
   }

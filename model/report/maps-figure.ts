@@ -60,8 +60,8 @@ const queryWords = ({ row }: ShownMaps, query: string) => (row === null ? query 
 const headWords = ({ head }: ShownMaps) => (head === null ? 'the mean over heads' : `head ${head}`);
 
 export function mapSections(shown: ShownMaps): Section[] {
-  const { queries, real, sequence } = shown;
-  const instruction = real?.samples[sequence]?.instruction;
+  const { queries, real, sequence, model } = shown;
+  const instruction = real?.batch.observations[sequence * stepsInSequence(model.configuration)].instruction;
   return [
     {
       id: 'shares',
