@@ -137,7 +137,7 @@ function pictureMaps(shown: ShownMaps, query: string): Markup | undefined {
       return [
         html`<h3>${key === 'image' ? name : `${key}, ${name}`}</h3>
 <svg width="0" height="0" style="position:absolute;width:0;height:0" aria-hidden="true"><defs><image id="${id}" href="${pictureUrl(image)}" width="${image.width}" height="${image.height}" style="image-rendering:pixelated"/></defs></svg>
-<div class="wide"><div style="display:grid;gap:.75rem;grid-template-columns:repeat(${heads.length},minmax(6rem,10rem))">${cells}</div></div>\n`,
+<div class="wide"><div style="display:grid;gap:.75rem;grid-template-columns:repeat(${heads.length},minmax(4.5rem,10rem))">${cells}</div></div>\n`,
       ];
     });
   });
