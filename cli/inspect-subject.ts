@@ -1,7 +1,8 @@
 /** What `insula inspect` looks at: a checkpoint or a fresh system, and real or random observations. */
-import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
+
 import { counted } from '../engine/files/errors.ts';
 import { type Device, InputError } from '../engine/index.ts';
+import { expectDevice, openTunedDevice } from '../kernels/tuning.ts';
 import type { ModelConfiguration } from '../model/architecture/configuration.ts';
 import { Model } from '../model/architecture/model.ts';
 import { withTable } from '../model/inspect/attention-file.ts';
