@@ -4,37 +4,7 @@ import type { ArenaTensor } from '../../../model/inspect/step-reading.ts';
 import { digits } from '../../measure/table.ts';
 import { linkTo } from '../link.ts';
 import { Figure } from '../parts.tsx';
-
-/** The first column has names, the others numbers. */
-export function Table({ head, rows }: { head: readonly string[]; rows: readonly (readonly ComponentChildren[])[] }) {
-  const look = (column: number) => (column ? 'number' : 'step-name');
-  return (
-    <div class="wide">
-      <table>
-        <thead>
-          <tr>
-            {head.map((name, i) => (
-              <th key={name} scope="col" class={look(i)}>
-                {name}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((cells, row) => (
-            <tr key={row}>
-              {cells.map((cell, i) => (
-                <td key={head[i]} class={look(i)}>
-                  {cell}
-                </td>
-              ))}
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
-  );
-}
+import { Table } from '../table.tsx';
 
 /** The name of an operation, with a link to the page of its kernel if it has one. */
 export function KernelLink({ operation }: { operation: string }) {

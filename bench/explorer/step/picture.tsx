@@ -173,7 +173,7 @@ export function StepPicture(props: {
         items={[
           ...phases.filter(({ phase }) => operations.some((own) => own.phase === phase)),
           { text: 'outlined: what the selected operation reads' },
-          { text: 'dark: what it writes' },
+          { text: 'filled: what it writes' },
           { text: `dashed line: ${digits(lowerBoundBytes / 1e6)} MB, the lower bound of any plan` },
         ]}
       />

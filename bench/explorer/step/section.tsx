@@ -7,8 +7,9 @@ import { digits } from '../../measure/table.ts';
 import type { Adapter } from '../device.ts';
 import { useLinked } from '../link.ts';
 import { Choice, Figure, Problem, Slider, useWork } from '../parts.tsx';
+import { Table } from '../table.tsx';
 import { estimatedTimes, type ListedStep, listedStep, measuredTimes, RUNS, stepSystems } from './capture.ts';
-import { KernelLink, OperationDetails, Table } from './details.tsx';
+import { KernelLink, OperationDetails } from './details.tsx';
 import { type Axis, StepPicture } from './picture.tsx';
 
 const integer = (low: number, high: number) => v.pipe(v.number(), v.integer(), v.minValue(low), v.maxValue(high));

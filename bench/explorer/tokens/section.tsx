@@ -9,6 +9,7 @@ import { digits } from '../../measure/table.ts';
 import { reportRows } from '../../tokenize/report.ts';
 import { useLinked } from '../link.ts';
 import { Choice, Figure, Problem, Slider } from '../parts.tsx';
+import { Table } from '../table.tsx';
 import { chunkOf, presets, shape, valuesOf } from './chunks.ts';
 import { FastSteps } from './fast-steps.tsx';
 import { BinTokens, StringTokens } from './plain-tokens.tsx';
@@ -94,6 +95,13 @@ interface Tokenizers {
   readonly string: StringActionTokenizer;
 }
 
+/** What a policy would make of ids that a model said wrongly. */
+function repairs(tokenizer: FastTokenizer, text: string): string {
+  const { unknownAt, cut, padded } = tokenizer.decodeRelaxed(idsOf(text), shape);
+  const ends = unknownAt >= 0 ? `end at position ${unknownAt}, ` : '';
+  return ` decodeRelaxed would ${ends}drop ${cut} coefficients and set ${padded} to zero.`;
+}
+
 function beside(compression: number): string {
   if (compression === 1) return 'as many';
   return compression > 1 ? `${digits(compression)} × fewer` : `${digits(1 / compression)} × more`;
@@ -147,30 +155,16 @@ function Tokenized(props: {
           unit="errors in normalised units"
           see="FAST says a smooth chunk in few tokens, and one rough value costs it many; the others need the same number for every chunk."
         >
-          <div class="wide">
-            <table>
-              <thead>
-                <tr>
-                  {['tokenizer', 'tokens', 'beside bins', 'largest error', 'root mean square'].map((name, i) => (
-                    <th key={name} scope="col" class={i ? 'number' : undefined}>
-                      {name}
-                    </th>
-                  ))}
-                </tr>
-              </thead>
-              <tbody>
-                {rows.map(({ name, tokensPerChunk, compression, error }) => (
-                  <tr key={name}>
-                    <th scope="row">{name}</th>
-                    <td class="number">{tokensPerChunk.mean}</td>
-                    <td class="number">{beside(compression)}</td>
-                    <td class="number">{digits(error.largest)}</td>
-                    <td class="number">{digits(error.rootMeanSquare)}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <Table
+            head={['tokenizer', 'tokens', 'beside bins', 'largest error', 'root mean square']}
+            rows={rows.map(({ name, tokensPerChunk, compression, error }) => [
+              name,
+              tokensPerChunk.mean,
+              beside(compression),
+              digits(error.largest),
+              digits(error.rootMeanSquare),
+            ])}
+          />
           <div class="controls">
             <Choice label="Ids of" value={kind} options={kinds} onChange={(kind) => change({ kind, ids: null })} />
             <button type="button" disabled={ids === null} onClick={() => change({ ids: null })}>
@@ -186,7 +180,9 @@ function Tokenized(props: {
           />
           <div class="tokens-verdict" aria-live="polite">
             {decoded.problem ? (
-              <Problem text={`${decoded.problem}. The plot keeps the last ids that could be read.`} />
+              <Problem
+                text={`${decoded.problem}. The plot keeps the last ids that could be read.${kind === 'FAST' ? repairs(fast, text) : ''}`}
+              />
             ) : (
               <p class="small">
                 {ids === null
