@@ -1,0 +1,241 @@
+/** What attention of a table costs, and which gradients it gives: counted by the library's plans, and measured on the adapter. */
+import {
+  backward,
+  type Device,
+  parameter,
+  randomStream,
+  type Shape,
+  streams,
+  type Tensor,
+  tensor,
+  zeroGradients,
+} from '../../../engine/index.ts';
+import {
+  type AttentionExpression,
+  type AttentionProblem,
+  type AttentionTable,
+  attention,
+  attentionChoices,
+  attentionCost,
+  attentionEntries,
+  attentionEntryCost,
+  attentionTable,
+  attentionVariants,
+  full,
+  type LivePair,
+  livePairs,
+  maskMatrix,
+  type PlanList,
+  planLists,
+  planOf,
+  useAttentionVariants,
+} from '../../../kernels/index.ts';
+import { tableSees } from '../../../kernels/reference/attention.ts';
+import { taskOf } from '../../measure/operation-task.ts';
+import { spread } from '../../measure/statistics.ts';
+import { Work } from '../../measure/work.ts';
+import { chosenBlocks, type State } from './state.ts';
+
+export type Problem = Pick<AttentionProblem, 'table' | 'heads' | 'kvHeads' | 'headDimension'> &
+  ReturnType<typeof chosenBlocks> & { readonly batch: 1; readonly expression?: AttentionExpression };
+
+export function problemOf(state: State, table: AttentionTable, expression: AttentionExpression | null): Problem {
+  const { heads, kvHeads, headDimension, blocks } = state;
+  const chosen = chosenBlocks(blocks);
+  return { table, ...chosen, batch: 1, heads, kvHeads, headDimension, ...(expression && { expression }) };
+}
+
+/** The same table with the whole gradient through every edge. */
+function withoutStops({ table: { layout, cells }, ...problem }: Problem): Problem {
+  const open = cells.map((row) => row.map((edge) => ({ ...edge, keyGradient: 1, valueGradient: 1 })));
+  return { ...problem, table: { layout, cells: open } };
+}
+
+/** Dense attention of the same blocks: all queries see all keys, and all rows carry a loss. */
+function dense({ table: { layout }, queries, expression: _, ...problem }: Problem): Problem {
+  const keys = layout.blocks.filter((block) => block.keys);
+  const row = Object.fromEntries(keys.map(({ name }) => [name, full]));
+  const rows = Object.fromEntries(queries.map((name) => [name, row]));
+  return { ...problem, queries, lossBlocks: queries, table: attentionTable(layout, rows) };
+}
+
+export interface Counts {
+  readonly lists: Readonly<
+    Record<PlanList, { readonly live: readonly LivePair[]; readonly tokens: number; readonly flops: number }>
+  >;
+  /** FLOPs of all gradients together, with S and dP made once. */
+  readonly backward: number;
+}
+
+const entryOf = { forward: 'forward', dQuery: 'backwardQuery', dKeyValue: 'backwardKeyValue' } as const;
+
+export function counts(problem: Problem): Counts {
+  const plan = planOf(problem);
+  const { layout } = problem.table;
+  const asked = layout.blocks.filter(({ name }) => problem.queries.includes(name));
+  const queryTokens = asked.reduce((sum, { length }) => sum + length, 0);
+  const all = { ...problem, queryTokens, keyTokens: layout.keyTokens };
+  const of = (list: PlanList) => {
+    const launch = { entry: entryOf[list], splits: 1, slices: false, uniform: { wantsQuery: 1, wantsKeyValue: 1 } };
+    const { flops } = attentionEntryCost(launch, all, 'f32', plan);
+    return { live: livePairs(plan, list), tokens: plan.work[list], flops };
+  };
+  const [forward, dQuery, dKeyValue] = planLists.map(of);
+  return { lists: { forward, dQuery, dKeyValue }, backward: attentionCost(problem, plan).backward.flops };
+}
+
+const rivals = { own: (problem: Problem) => problem, withoutStops, dense };
+export type Rival = keyof typeof rivals;
+
+export const comparedCounts = (problem: Problem): Record<Rival, Counts> => ({
+  own: counts(problem),
+  withoutStops: counts(withoutStops(problem)),
+  dense: counts(dense(problem)),
+});
+
+/** [query token, key token]: 1 where the query sees the key. `numbers` are those of `expressionMask`. */
+export function visiblePairs({ table, queries }: Problem, numbers: Float32Array | null): Uint8Array {
+  const { blocks, length } = table.layout;
+  const sees = tableSees(table);
+  const seen = new Uint8Array(length * length);
+  for (const { name, start, length: rows } of blocks)
+    for (let q = start; queries.includes(name) && q < start + rows; q++)
+      for (let k = 0; k < length; k++) seen[q * length + k] = Number(sees(q, k) && numbers?.[q * length + k] !== -1e30);
+  return seen;
+}
+
+/** The mask of an expression as `maskMatrix` makes it, on the host; null without a mask. */
+export async function expressionMask(device: Device, expression: AttentionExpression): Promise<Float32Array | null> {
+  if (expression.source.mask === undefined) return null;
+  using numbers = maskMatrix(device, expression, expression.layout.length);
+  return await numbers.read();
+}
+
+/** Norm of a gradient, and whether all of its bits are zero. */
+export interface Reaching {
+  readonly norm: number;
+  readonly zero: boolean;
+}
+
+/** By query block and then key block: the gradient that the loss of one gives to K and to V of the other. */
+export type ReachingByBlock = Readonly<Record<string, Readonly<Record<string, { key: Reaching; value: Reaching }>>>>;
+
+/** Random operands, all of unit variance; the gradient of the output is zero in rows without a loss. */
+function operands(device: Device, { table, queries, lossBlocks, heads, kvHeads, headDimension }: Problem) {
+  const { blocks, keyTokens } = table.layout;
+  const asked = blocks.filter(({ name }) => queries.includes(name));
+  const rows = asked.reduce((sum, { length }) => sum + length, 0);
+  const [ofQuery, ofKey]: Shape[] = [
+    [1, rows, heads, headDimension],
+    [1, keyTokens, kvHeads, headDimension],
+  ];
+  const random = ([_, tokens, ...inner]: Shape, stream: number) =>
+    randomStream(1, stream, streams.noise).fillNormal(new Float32Array(tokens * inner[0] * inner[1]));
+  const dOutput = random(ofQuery, 3);
+  let row = 0;
+  for (const { name, length } of asked) {
+    if (!lossBlocks.includes(name))
+      dOutput.fill(0, row * heads * headDimension, (row + length) * heads * headDimension);
+    row += length;
+  }
+  const made = {
+    query: parameter(device, random(ofQuery, 0), ofQuery, { name: 'query' }),
+    key: parameter(device, random(ofKey, 1), ofKey, { name: 'key' }),
+    value: parameter(device, random(ofKey, 2), ofKey, { name: 'value' }),
+    dOutput: tensor(device, dOutput, ofQuery),
+  };
+  const dispose = () => {
+    for (const own of Object.values(made)) own.dispose();
+  };
+  return { ...made, [Symbol.dispose]: dispose };
+}
+
+export async function reachingGradients(
+  device: Device,
+  problem: Problem,
+  variant: string,
+  signal?: AbortSignal,
+): Promise<ReachingByBlock> {
+  using _ = chosenVariant(device, problem, variant);
+  using own = operands(device, problem);
+  const { query, key, value, dOutput } = own;
+  const result: Record<string, ReachingByBlock[string]> = {};
+  for (const name of problem.lossBlocks) {
+    signal?.throwIfAborted();
+    await device.step(() => {
+      zeroGradients([query, key, value]);
+      backward(attention(query, key, value, { ...problem, lossBlocks: [name] }), { gradient: dOutput });
+    });
+    const [dKey, dValue] = [await key.grad!.read(), await value.grad!.read()];
+    result[name] = byBlock(problem, dKey, dValue);
+  }
+  return result;
+}
+
+function byBlock({ table, kvHeads, headDimension }: Problem, dKey: Float32Array, dValue: Float32Array) {
+  let row = 0;
+  return Object.fromEntries(
+    table.layout.blocks.flatMap(({ name, length, keys }) => {
+      if (!keys) return [];
+      const [from, to] = [row, row + length].map((at) => at * kvHeads * headDimension);
+      row += length;
+      return [[name, { key: reaching(dKey.slice(from, to)), value: reaching(dValue.slice(from, to)) }]];
+    }),
+  );
+}
+
+const reaching = (gradient: Float32Array): Reaching => ({
+  norm: Math.sqrt(gradient.reduce((sum, own) => sum + own * own, 0)),
+  zero: new Uint32Array(gradient.buffer).every((bits) => bits === 0),
+});
+
+/** The variants of the kernels that this device runs at a head dimension; the first is the one that the library ships. */
+export function variantsFor(device: Device, { headDimension }: Pick<State, 'headDimension'>): string[] {
+  return [
+    ...new Set(attentionEntries.flatMap((entry) => attentionVariants(device, { entry, dtype: 'f32', headDimension }))),
+  ];
+}
+
+/** Takes a variant, by default the shipped one, until it is disposed of. */
+function chosenVariant(device: Device, { headDimension }: Problem, variant: string): Disposable {
+  const before = attentionChoices(device);
+  const choices = attentionEntries.map((entry) => ({ entry, dtype: 'f32' as const, headDimension, variant }));
+  useAttentionVariants(device, variant === '' ? [] : choices);
+  return { [Symbol.dispose]: () => useAttentionVariants(device, before) };
+}
+
+export type Times = Readonly<Record<Rival, Readonly<Record<'forward' | 'backward', number>>>>;
+const ROUNDS = 5;
+
+/** Medians of milliseconds over a few rounds, in each of which everything is measured once. */
+export async function measuredTimes(
+  device: Device,
+  problem: Problem,
+  variant: string,
+  signal: AbortSignal,
+): Promise<Times> {
+  using _ = chosenVariant(device, problem, variant);
+  using own = operands(device, problem);
+  const { query, key, value, dOutput } = own;
+  const forwardOf = (of: Problem) => (): Tensor => attention(query, key, value, of);
+  const works = Object.entries(rivals).flatMap(([rival, make]) => {
+    const forward = forwardOf(make(problem));
+    return (['forward', 'backward'] as const).map((direction) => {
+      const work = new Work(device, `${rival} ${direction}`, taskOf(device, direction, forward, dOutput));
+      return { rival, direction, work, times: [] as number[] };
+    });
+  });
+  for (const { work } of works) {
+    signal.throwIfAborted();
+    await work.start();
+  }
+  for (let round = 0; round < ROUNDS; round++)
+    for (const { work, times } of works) {
+      signal.throwIfAborted();
+      times.push(await work.sample());
+    }
+  const median = (rival: Rival, direction: 'forward' | 'backward') =>
+    spread(works.find((work) => work.rival === rival && work.direction === direction)!.times).median;
+  const of = (rival: Rival) => ({ forward: median(rival, 'forward'), backward: median(rival, 'backward') });
+  return { own: of('own'), withoutStops: of('withoutStops'), dense: of('dense') };
+}
