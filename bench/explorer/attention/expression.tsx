@@ -1,5 +1,5 @@
 /** A mask and a score of one's own in WGSL: tried on the device as they are typed, kept once they hold. */
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Device } from '../../../engine/index.ts';
 import {
   type AttentionExpression,
@@ -10,16 +10,14 @@ import {
 } from '../../../kernels/index.ts';
 import type { Adapter } from '../device.ts';
 import { Choice, Field, Problem, useWork } from '../parts.tsx';
-import { documentOf, type Expression, noExpression, type State, sourceOf } from './state.ts';
+import { type Expression, noExpression, sourceOf } from './state.ts';
 import { Typed } from './table.tsx';
 import { expressionMask } from './work.ts';
 
-/** An expression that the device has taken, for blocks of these lengths. */
-export interface Registered {
+/** An expression that the device has taken, for blocks of these lengths, and its mask as `expressionMask` gives it. */
+interface Registered {
   readonly lengths: string;
-  readonly given: Expression;
   readonly expression: AttentionExpression | null;
-  /** Its mask by query and key token, as `expressionMask` gives it. */
   readonly mask: Float32Array | null;
 }
 
@@ -30,12 +28,8 @@ const PAUSE_MILLISECONDS = 250;
 async function register(device: Device, layout: Sequence, given: Expression): Promise<Registered> {
   const source = sourceOf(given, layout.length);
   const expression = source && (await attentionExpression(device, layout, source));
-  return {
-    lengths: lengthsOf(layout),
-    given,
-    expression,
-    mask: expression && (await expressionMask(device, expression)),
-  };
+  const mask = expression && (await expressionMask(device, expression));
+  return { lengths: lengthsOf(layout), expression, mask };
 }
 
 /**
@@ -48,16 +42,22 @@ export function useExpression(adapter: Adapter, layout: Sequence, kept: Expressi
   const [problem, setProblem] = useState<string | null>(null);
   const { run, busy, problem: broken } = useWork(adapter);
   const lengths = lengthsOf(layout);
-  useEffect(() => setDraft(kept), [textOf(kept)]);
+  const own = useRef(textOf(kept));
+  useEffect(() => {
+    // What this gave to be kept may be older than what is typed by now.
+    if (own.current !== textOf(kept)) setDraft(kept);
+    own.current = textOf(kept);
+  }, [textOf(kept)]);
   useEffect(() => {
     const begin = () =>
       run(async (device, signal) => {
-        const take = (own: Registered) => !signal.aborted && setRegistered(own);
+        const take = (made: Registered) => !signal.aborted && setRegistered(made);
         try {
           take(await register(device, layout, draft));
           if (signal.aborted) return;
           setProblem(null);
-          if (textOf(draft) !== textOf(kept)) keep(draft);
+          own.current = textOf(draft);
+          if (textOf(kept) !== own.current) keep(draft);
         } catch (error) {
           if (signal.aborted) return;
           setProblem((error as Error).message);
@@ -71,37 +71,59 @@ export function useExpression(adapter: Adapter, layout: Sequence, kept: Expressi
   return { draft, setDraft, registered, busy, problem: problem ?? broken };
 }
 
-type Ready = Readonly<Record<string, (state: State, tokens: number) => ExpressionSource>>;
+type Ready = Readonly<Record<string, Partial<Expression>>>;
+const ready = (
+  sources: Readonly<Record<string, ExpressionSource>>,
+  of: (source: ExpressionSource) => Partial<Expression>,
+): Ready => Object.fromEntries(Object.entries(sources).map(([name, source]) => [name, of(source)]));
 
-const readyMasks: Ready = {
-  causal: () => masks.causal(),
-  'sliding window of 16': () => masks.slidingWindow(16),
-  'prefix-LM of 32': () => masks.prefixLm(32),
-  documents: (_, tokens) => masks.documents(Array.from({ length: tokens }, (_, i) => documentOf(bordersOf(tokens), i))),
-  'runs of 16': () => masks.blockDiagonal(16),
-  'dilated by 2': () => masks.dilated(2),
-  'global tokens and a window': () => masks.anyOf(masks.globalTokens(4), masks.slidingWindow(16)),
-};
-const readyScores: Ready = {
-  ALiBi: ({ heads }) => masks.alibi(heads),
-  'soft cap of 5': () => masks.softCap(5),
-};
-const bordersOf = (tokens: number) => [Math.round(tokens / 3), Math.round((2 * tokens) / 3)];
+function readyMasks(tokens: number): Ready {
+  const borders = [tokens / 3, (2 * tokens) / 3].map(Math.round);
+  const sources = {
+    none: {},
+    causal: masks.causal(),
+    'sliding window of 16': masks.slidingWindow(16),
+    'prefix-LM of 32': masks.prefixLm(32),
+    documents: masks.documents(borders),
+    'runs of 16': masks.blockDiagonal(16),
+    'dilated by 2': masks.dilated(2),
+    'global tokens and a window': masks.anyOf(masks.globalTokens(4), masks.slidingWindow(16)),
+  };
+  return ready(sources, ({ mask = '', tokenData }) => ({ mask, borders: tokenData ? borders : [] }));
+}
+
+const readyScores = (heads: number): Ready =>
+  ready(
+    { none: {}, ALiBi: masks.alibi(heads), 'soft cap of 5': masks.softCap(5) },
+    ({ score = '', derivative = '', constants = [], heads }) => ({
+      score,
+      derivative,
+      constants: Array.from(constants),
+      heads,
+    }),
+  );
+
 const OWN = 'as written below';
 
 const numbersIn = (text: string) =>
   text.trim() === '' ? [] : text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
 
-export function Expressions(props: {
-  state: State;
-  tokens: number;
-  draft: Expression;
-  set(own: Expression): void;
-  busy: boolean;
-  problem: string | null;
-}) {
-  const { state, tokens, draft, set, busy, problem } = props;
-  const put = (part: Partial<Expression>) => set({ ...draft, ...part });
+export function Expressions(props: { heads: number; tokens: number; typed: ReturnType<typeof useExpression> }) {
+  const { heads, tokens } = props;
+  const { draft, setDraft, busy, problem } = props.typed;
+  const put = (part: Partial<Expression>) => setDraft({ ...draft, ...part });
+  const choice = (label: string, field: 'mask' | 'score', ready: Ready) => {
+    const names = Object.keys(ready);
+    const name = names.find((own) => ready[own][field] === draft[field]);
+    return (
+      <Choice
+        label={label}
+        value={name ?? OWN}
+        options={name === undefined ? [...names, OWN] : names}
+        onChange={(own) => put(ready[own])}
+      />
+    );
+  };
   const area = (name: 'mask' | 'score' | 'derivative', label: string) => (
     <Field label={label}>
       <textarea
@@ -126,34 +148,11 @@ export function Expressions(props: {
       />
     </Field>
   );
-  const chooseMask = (name: string) => {
-    const { mask = '', tokenData } = readyMasks[name]?.(state, tokens) ?? {};
-    put({ mask, borders: tokenData ? bordersOf(tokens) : [] });
-  };
-  const chooseScore = (name: string) => {
-    const { score = '', derivative = '', constants = [], heads } = readyScores[name]?.(state, tokens) ?? {};
-    put({ score, derivative, constants: Array.from(constants), heads });
-  };
-  const nameOf = (ready: Ready, field: 'mask' | 'score') =>
-    draft[field] === ''
-      ? 'none'
-      : (Object.keys(ready).find((name) => ready[name](state, tokens)[field] === draft[field]) ?? OWN);
-  const options = (ready: Ready) => ['none', ...Object.keys(ready), OWN];
   return (
     <>
       <div class="controls">
-        <Choice
-          label="Ready-made mask"
-          value={nameOf(readyMasks, 'mask')}
-          options={options(readyMasks)}
-          onChange={chooseMask}
-        />
-        <Choice
-          label="Ready-made score"
-          value={nameOf(readyScores, 'score')}
-          options={options(readyScores)}
-          onChange={chooseScore}
-        />
+        {choice('Ready-made mask', 'mask', readyMasks(tokens))}
+        {choice('Ready-made score', 'score', readyScores(heads))}
       </div>
       {area('mask', 'Mask, a bool of q, k, queryData, keyData; ANDed with the table')}
       {area('score', 'Score, an f32 of score, q, k, head, constant(i)')}
@@ -164,7 +163,7 @@ export function Expressions(props: {
       </div>
       <div class="attention-answer" aria-live="polite">
         {problem ? (
-          <Problem text={`${problem}. The last one that held stays.`} />
+          <Problem text={`${problem}. The last one that held, or none, stays.`} />
         ) : (
           <p class="small">{busy ? 'Compiled and tried …' : 'Compiled and tried on this adapter.'}</p>
         )}

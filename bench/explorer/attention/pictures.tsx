@@ -1,8 +1,9 @@
 /** The mask in tokens, and the pairs of tiles that each kernel visits. */
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { AttentionTable, LivePair, Sequence } from '../../../kernels/index.ts';
-import { Figure, useName } from '../parts.tsx';
+import { type AttentionTable, type LivePair, planLists, type Sequence } from '../../../kernels/index.ts';
+import { Figure, Legend, useName } from '../parts.tsx';
+import type { Counts } from './work.ts';
 
 const SIDE = 220;
 const LEFT = 62;
@@ -47,7 +48,7 @@ function Frame({ layout, label, children }: { layout: Sequence; label: string; c
 }
 
 /** Hatching that all pictures share. Lines of 1 unit are as wide as a token where nothing scales them, so they are scaled back. */
-export function Hatches({ layout }: { layout: Sequence }) {
+function Hatches({ layout }: { layout: Sequence }) {
   const size = (6 * layout.length) / SIDE;
   const hatch = (id: string, colour: string, width: number, angle: number) => (
     <pattern id={id} width={size} height={size} patternUnits="userSpaceOnUse" patternTransform={`rotate(${angle})`}>
@@ -65,7 +66,7 @@ export function Hatches({ layout }: { layout: Sequence }) {
 }
 
 /** `seen` is [query token, key token]. */
-export function MaskPicture({ table, seen }: { table: AttentionTable; seen: Uint8Array }) {
+function MaskPicture({ table, seen }: { table: AttentionTable; seen: Uint8Array }) {
   const { layout, cells } = table;
   const { blocks, length } = layout;
   const mask = useName();
@@ -137,7 +138,7 @@ function useChanges(layout: Sequence, pairs: readonly LivePair[]) {
 
 const range = (name: string, first: number, rows: number) => `${name} ${first} to ${first + rows - 1}`;
 
-export function TilePicture(props: { title: string; see: string; table: AttentionTable; live: readonly LivePair[] }) {
+function TilePicture(props: { title: string; see: string; table: AttentionTable; live: readonly LivePair[] }) {
   const { title, see, table, live } = props;
   const { layout } = table;
   const { gone, come, round } = useChanges(layout, live);
@@ -148,7 +149,7 @@ export function TilePicture(props: { title: string; see: string; table: Attentio
     width: Math.max(gap, key.rows - 2 * gap),
     height: Math.max(gap, query.rows - 2 * gap),
   });
-  const words = ({ query, key, masked }: LivePair) =>
+  const told = ({ query, key, masked }: LivePair) =>
     `queries ${range(layout.blocks[query.block].name, query.firstToken, query.rows)}, keys ${range(layout.blocks[key.block].name, key.firstToken, key.rows)}: ${masked ? 'partial' : 'full'}`;
   const partial = live.filter(({ masked }) => masked).length;
   return (
@@ -161,7 +162,7 @@ export function TilePicture(props: { title: string; see: string; table: Attentio
             class={come.has(placeOf(pair)) ? 'attention-come' : undefined}
             fill={pair.masked ? 'url(#attention-partial)' : 'var(--line1)'}
           >
-            <title>{words(pair)}</title>
+            <title>{told(pair)}</title>
           </rect>
         ))}
         {gone.map((pair) => (
@@ -173,5 +174,38 @@ export function TilePicture(props: { title: string; see: string; table: Attentio
         {gone.length + come.size > 0 && `The last change: ${gone.length} vanished, ${come.size} appeared.`}
       </p>
     </Figure>
+  );
+}
+
+const words = {
+  forward: ['Forward', 'Pairs in which some query sees some key.'],
+  dQuery: ['dQ', 'Those of them whose queries carry a loss.'],
+  dKeyValue: ['dK/dV', 'Those of them whose edge passes gradient back.'],
+};
+const stripes = (colour: string) => `repeating-linear-gradient(45deg, var(--${colour}) 0 2px, var(--band) 2px 5px)`;
+
+export function Pictures(props: { table: AttentionTable; seen: Uint8Array; live: Counts['live'] }) {
+  const { table, seen, live } = props;
+  return (
+    <>
+      <p class="see">All to scale: rows are queries, columns keys.</p>
+      <Hatches layout={table.layout} />
+      <div class="attention-pictures">
+        <MaskPicture table={table} seen={seen} />
+        {planLists.map((list) => (
+          <TilePicture key={list} title={words[list][0]} see={words[list][1]} table={table} live={live[list]} />
+        ))}
+      </div>
+      <Legend
+        items={[
+          { text: 'full: every score counts', fill: 'var(--line1)' },
+          {
+            text: 'partial: each score is tested (causal border, expression, tile of fewer keys)',
+            fill: stripes('line1'),
+          },
+          { text: 'vanished by the last change, for a moment', fill: stripes('stop') },
+        ]}
+      />
+    </>
   );
 }

@@ -2,25 +2,31 @@ import { useMemo, useRef, useState } from 'preact/hooks';
 import { systems } from '../../../model/systems/index.ts';
 import type { Adapter } from '../device.ts';
 import { useLinked } from '../link.ts';
-import { Choice, Legend, Problem } from '../parts.tsx';
+import { Choice, Problem } from '../parts.tsx';
 import { codeOf } from './code.ts';
 import { Expressions, lengthsOf, useExpression } from './expression.tsx';
-import { CountsTable, Measured, Reaching } from './numbers.tsx';
-import { Hatches, MaskPicture, TilePicture } from './pictures.tsx';
-import { initial, isEmpty, makeTable, type State, stateSchema, systemTable } from './state.ts';
+import { Counted, Measured, Reaching } from './numbers.tsx';
+import { Pictures } from './pictures.tsx';
+import {
+  headCounts,
+  headDimensions,
+  initial,
+  isEmpty,
+  makeTable,
+  type State,
+  stateSchema,
+  systemTable,
+} from './state.ts';
 import { Blocks, EdgeTable } from './table.tsx';
 import { comparedCounts, problemOf, variantsFor, visiblePairs } from './work.ts';
 
 const OWN = 'a table of your own';
-const stripes = (colour: string) => `repeating-linear-gradient(45deg, var(--${colour}) 0 2px, var(--band) 2px 5px)`;
-const numbers = (values: readonly number[]) => values.map(String);
 
 export function AttentionSection({ adapter }: { adapter: Adapter }) {
   const { state, change, problem } = useLinked('attention', stateSchema, initial);
   const { blocks, cells, heads, kvHeads, headDimension } = state;
   const table = useMemo(() => makeTable({ blocks, cells }), [JSON.stringify([blocks, cells])]);
-  const keep = (expression: State['expression']) => change({ expression });
-  const typed = useExpression(adapter, table.layout, state.expression, keep);
+  const typed = useExpression(adapter, table.layout, state.expression, (expression) => change({ expression }));
   const { registered } = typed;
 
   const fits = registered?.lengths === lengthsOf(table.layout);
@@ -37,6 +43,15 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
   const variants = variantsFor(adapter.device, state);
   const variant = variants.includes(state.variant) ? state.variant : '';
 
+  const size = (name: 'heads' | 'kvHeads' | 'headDimension', label: string, values: readonly number[]) => (
+    <Choice
+      label={label}
+      value={String(state[name])}
+      options={values.map(String)}
+      onChange={(own) => change({ [name]: Number(own) } as Partial<State>)}
+    />
+  );
+
   return (
     <>
       {problem && <Problem text={problem} />}
@@ -49,37 +64,27 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
         </section>
         <section class={waits ? 'busy' : undefined}>
           <h2>What is computed</h2>
-          <p class="see">All to scale: rows are queries, columns keys.</p>
-          <Hatches layout={table.layout} />
-          {shown ? <Pictures {...shown} /> : <div class="attention-pictures" />}
+          {shown ? (
+            <Pictures table={shown.given.table} seen={shown.seen} live={shown.compared.own.live} />
+          ) : (
+            <div class="attention-pictures" />
+          )}
         </section>
       </div>
       <section>
         <h2>What it costs</h2>
         <div class="controls">
-          <Choice
-            label="Query heads"
-            value={String(heads)}
-            options={numbers([1, 2, 4, 8])}
-            onChange={(own) =>
-              change({
-                heads: Number(own) as State['heads'],
-                kvHeads: Math.min(kvHeads, Number(own)) as State['kvHeads'],
-              })
-            }
-          />
-          <Choice
-            label="Key heads"
-            value={String(kvHeads)}
-            options={numbers([1, 2, 4, 8].filter((own) => own <= heads))}
-            onChange={(own) => change({ kvHeads: Number(own) as State['kvHeads'] })}
-          />
-          <Choice
-            label="Head dimension"
-            value={String(headDimension)}
-            options={numbers([16, 32, 64, 128, 256])}
-            onChange={(own) => change({ headDimension: Number(own) as State['headDimension'] })}
-          />
+          {size(
+            'heads',
+            'Query heads',
+            headCounts.filter((own) => own >= kvHeads),
+          )}
+          {size(
+            'kvHeads',
+            'Key heads',
+            headCounts.filter((own) => own <= heads),
+          )}
+          {size('headDimension', 'Head dimension', headDimensions)}
           <Choice
             label="Kernels"
             value={variant}
@@ -97,73 +102,23 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
         {shown && (
           <>
             <div class={`row attention-work${waits ? ' busy' : ''}`}>
-              <CountsTable compared={shown.compared} />
+              <Counted compared={shown.compared} />
               <Measured adapter={adapter} given={shown.given} variant={variant} />
             </div>
-            <Reaching adapter={adapter} given={shown.given} variant={variant} flops={shown.compared.own.backward} />
+            <Reaching adapter={adapter} given={shown.given} variant={variant} counts={shown.compared.own} />
           </>
         )}
       </section>
       <div class="row">
         <section class="attention-expressions">
           <h2>Expressions of your own</h2>
-          <Expressions
-            {...{
-              state,
-              tokens: table.layout.length,
-              draft: typed.draft,
-              set: typed.setDraft,
-              busy: typed.busy,
-              problem: typed.problem,
-            }}
-          />
+          <Expressions heads={heads} tokens={table.layout.length} typed={typed} />
         </section>
         <section>
           <h2>As a program</h2>
           <Code text={codeOf(state)} />
         </section>
       </div>
-    </>
-  );
-}
-
-function Pictures({
-  given,
-  seen,
-  compared,
-}: {
-  given: ReturnType<typeof problemOf>;
-  seen: Uint8Array;
-  compared: ReturnType<typeof comparedCounts>;
-}) {
-  const { table } = given;
-  const { forward, dQuery, dKeyValue } = compared.own.lists;
-  return (
-    <>
-      <div class="attention-pictures">
-        <MaskPicture table={table} seen={seen} />
-        <TilePicture
-          title="Forward"
-          see="Pairs in which some query sees some key."
-          {...{ table, live: forward.live }}
-        />
-        <TilePicture title="dQ" see="Those of them whose queries carry a loss." {...{ table, live: dQuery.live }} />
-        <TilePicture
-          title="dK/dV"
-          see="Those of them whose edge passes gradient back."
-          {...{ table, live: dKeyValue.live }}
-        />
-      </div>
-      <Legend
-        items={[
-          { text: 'full: every score of the pair counts', fill: 'var(--line1)' },
-          {
-            text: 'partial: each is tested (a causal border, an expression, or a tile of fewer keys)',
-            fill: stripes('line1'),
-          },
-          { text: 'vanished by the last change, for a moment', fill: stripes('stop') },
-        ]}
-      />
     </>
   );
 }

@@ -20,6 +20,8 @@ import { historyWords } from '../../../model/inspect/system-tables.ts';
 import { configurationOf, type ModelSizes, systemNamed } from '../../../model/systems/index.ts';
 
 const MOST_TOKENS = 1024;
+export const headCounts = [1, 2, 4, 8] as const;
+export const headDimensions = [16, 32, 64, 128, 256] as const;
 const factor = v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)));
 const named = { none, full, causal, insulated };
 
@@ -64,9 +66,9 @@ const shape = v.object({
   cells: v.array(v.array(cellSchema)),
   /** Query block and key block of the edge whose gradient is shown. */
   selected: v.tuple([count(), count()]),
-  heads: v.picklist([1, 2, 4, 8]),
-  kvHeads: v.picklist([1, 2, 4, 8]),
-  headDimension: v.picklist([16, 32, 64, 128, 256]),
+  heads: v.picklist(headCounts),
+  kvHeads: v.picklist(headCounts),
+  headDimension: v.picklist(headDimensions),
   /** A variant of the kernels by its name; empty for the one that the library ships. */
   variant: v.pipe(v.string(), v.maxLength(32)),
   expression: expressionSchema,
@@ -146,10 +148,6 @@ export function chosenBlocks(blocks: readonly BlockState[]) {
   return { queries: names(asking), lossBlocks: names(asking.filter(({ loss }) => loss)) };
 }
 
-export function documentOf(borders: readonly number[], token: number): number {
-  return borders.filter((border) => border <= token).length;
-}
-
 export const isEmpty = ({ mask, score }: Expression) => mask.trim() === '' && score.trim() === '';
 
 /** The expression as the library takes it, for so many tokens; null where there is none. */
@@ -159,7 +157,9 @@ export function sourceOf(expression: Expression, tokens: number) {
   return {
     ...(mask.trim() !== '' && { mask }),
     ...(score.trim() !== '' && { score, derivative }),
-    ...(borders.length > 0 && { tokenData: Array.from({ length: tokens }, (_, token) => documentOf(borders, token)) }),
+    ...(borders.length > 0 && {
+      tokenData: Array.from({ length: tokens }, (_, token) => borders.filter((border) => border <= token).length),
+    }),
     ...(constants.length > 0 && { constants }),
     ...(heads && { heads }),
   } satisfies ExpressionSource;

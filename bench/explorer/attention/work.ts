@@ -6,7 +6,6 @@ import {
   randomStream,
   type Shape,
   streams,
-  type Tensor,
   tensor,
   zeroGradients,
 } from '../../../engine/index.ts';
@@ -60,34 +59,42 @@ function dense({ table: { layout }, queries, expression: _, ...problem }: Proble
 }
 
 export interface Counts {
-  readonly lists: Readonly<
-    Record<PlanList, { readonly live: readonly LivePair[]; readonly tokens: number; readonly flops: number }>
-  >;
-  /** FLOPs of all gradients together, with S and dP made once. */
-  readonly backward: number;
+  readonly live: Readonly<Record<PlanList, readonly LivePair[]>>;
+  /** What a table of numbers shows, by the name of its row. */
+  readonly numbers: Readonly<Record<string, number>>;
 }
 
-const entryOf = { forward: 'forward', dQuery: 'backwardQuery', dKeyValue: 'backwardKeyValue' } as const;
+const entries = { forward: 'forward', dQuery: 'backwardQuery', dKeyValue: 'backwardKeyValue' } as const;
+const words = { forward: 'forward', dQuery: 'dQ', dKeyValue: 'dK/dV' };
 
 export function counts(problem: Problem): Counts {
   const plan = planOf(problem);
   const { layout } = problem.table;
   const asked = layout.blocks.filter(({ name }) => problem.queries.includes(name));
   const queryTokens = asked.reduce((sum, { length }) => sum + length, 0);
-  const all = { ...problem, queryTokens, keyTokens: layout.keyTokens };
-  const of = (list: PlanList) => {
-    const launch = { entry: entryOf[list], splits: 1, slices: false, uniform: { wantsQuery: 1, wantsKeyValue: 1 } };
-    const { flops } = attentionEntryCost(launch, all, 'f32', plan);
-    return { live: livePairs(plan, list), tokens: plan.work[list], flops };
+  const sizes = { ...problem, queryTokens, keyTokens: layout.keyTokens };
+  const [forward, dQuery, dKeyValue] = planLists.map((list) => livePairs(plan, list));
+  const live = { forward, dQuery, dKeyValue };
+  const flops = (list: PlanList) => {
+    const launch = { entry: entries[list], splits: 1, slices: false, uniform: { wantsQuery: 1, wantsKeyValue: 1 } };
+    return attentionEntryCost(launch, sizes, 'f32', plan).flops;
   };
-  const [forward, dQuery, dKeyValue] = planLists.map(of);
-  return { lists: { forward, dQuery, dKeyValue }, backward: attentionCost(problem, plan).backward.flops };
+  const rows = (what: string, of: (list: PlanList) => number) =>
+    planLists.map((list) => [`${words[list]}, ${what}`, of(list)]);
+  const numbers = Object.fromEntries([
+    ...rows('pairs of tiles', (list) => live[list].length),
+    ...rows('pairs of tokens', (list) => plan.work[list]),
+    ...rows('FLOPs', flops),
+    ['backward in one, FLOPs', attentionCost(problem, plan).backward.flops],
+  ]);
+  return { live, numbers };
 }
 
-const rivals = { own: (problem: Problem) => problem, withoutStops, dense };
-export type Rival = keyof typeof rivals;
+/** Something of a table, of the same table without stops, and of dense attention. */
+export type Compared<T> = Readonly<Record<'own' | 'withoutStops' | 'dense', T>>;
+const rivals: Compared<(problem: Problem) => Problem> = { own: (problem) => problem, withoutStops, dense };
 
-export const comparedCounts = (problem: Problem): Record<Rival, Counts> => ({
+export const comparedCounts = (problem: Problem): Compared<Counts> => ({
   own: counts(problem),
   withoutStops: counts(withoutStops(problem)),
   dense: counts(dense(problem)),
@@ -100,7 +107,8 @@ export function visiblePairs({ table, queries }: Problem, numbers: Float32Array 
   const seen = new Uint8Array(length * length);
   for (const { name, start, length: rows } of blocks)
     for (let q = start; queries.includes(name) && q < start + rows; q++)
-      for (let k = 0; k < length; k++) seen[q * length + k] = Number(sees(q, k) && numbers?.[q * length + k] !== -1e30);
+      for (let k = 0; k < length; k++)
+        seen[q * length + k] = Number(sees(q, k) && (numbers?.[q * length + k] ?? 0) === 0);
   return seen;
 }
 
@@ -204,7 +212,6 @@ function chosenVariant(device: Device, { headDimension }: Problem, variant: stri
   return { [Symbol.dispose]: () => useAttentionVariants(device, before) };
 }
 
-export type Times = Readonly<Record<Rival, Readonly<Record<'forward' | 'backward', number>>>>;
 const ROUNDS = 5;
 
 /** Medians of milliseconds over a few rounds, in each of which everything is measured once. */
@@ -213,16 +220,20 @@ export async function measuredTimes(
   problem: Problem,
   variant: string,
   signal: AbortSignal,
-): Promise<Times> {
+): Promise<Compared<Record<'forward' | 'backward', number>>> {
   using _ = chosenVariant(device, problem, variant);
   using own = operands(device, problem);
   const { query, key, value, dOutput } = own;
-  const forwardOf = (of: Problem) => (): Tensor => attention(query, key, value, of);
   const works = Object.entries(rivals).flatMap(([rival, make]) => {
-    const forward = forwardOf(make(problem));
-    return (['forward', 'backward'] as const).map((direction) => {
-      const work = new Work(device, `${rival} ${direction}`, taskOf(device, direction, forward, dOutput));
-      return { rival, direction, work, times: [] as number[] };
+    const of = make(problem);
+    const directions = rival === 'withoutStops' ? (['backward'] as const) : (['forward', 'backward'] as const);
+    return directions.map((direction) => {
+      const task = taskOf(device, direction, () => attention(query, key, value, of), dOutput);
+      return {
+        name: `${rival} ${direction}`,
+        work: new Work(device, `${rival} ${direction}`, task),
+        times: [] as number[],
+      };
     });
   });
   for (const { work } of works) {
@@ -234,8 +245,11 @@ export async function measuredTimes(
       signal.throwIfAborted();
       times.push(await work.sample());
     }
-  const median = (rival: Rival, direction: 'forward' | 'backward') =>
-    spread(works.find((work) => work.rival === rival && work.direction === direction)!.times).median;
-  const of = (rival: Rival) => ({ forward: median(rival, 'forward'), backward: median(rival, 'backward') });
-  return { own: of('own'), withoutStops: of('withoutStops'), dense: of('dense') };
+  const median = (name: string) => spread(works.find((work) => work.name === name)!.times).median;
+  const forward = median('own forward');
+  return {
+    own: { forward, backward: median('own backward') },
+    withoutStops: { forward, backward: median('withoutStops backward') },
+    dense: { forward: median('dense forward'), backward: median('dense backward') },
+  };
 }
