@@ -1,5 +1,5 @@
 /** The table as a program that uses the library. */
-import { type Cell, chosenBlocks, type State, sourceOf } from './state.ts';
+import { type Cell, cellAt, chosenBlocks, type State, sourceOf } from './state.ts';
 
 const word = (name: string) => (/^[\p{L}_$][\p{L}\p{N}_$]*$/u.test(name) ? name : JSON.stringify(name));
 const fields = (entries: readonly (readonly [string, string])[]) =>
@@ -13,14 +13,14 @@ function cellText(cell: Cell): string {
 
 /** Statements that make this table, its expression, and call `attention` with both. */
 export function codeOf(state: State): string {
-  const { blocks, cells, expression } = state;
+  const { blocks, expression } = state;
   const { queries, lossBlocks } = chosenBlocks(blocks);
   const names = (own: readonly string[]) => `[${own.map((name) => `'${name}'`).join(', ')}]`;
   const withoutKeys = blocks.filter(({ rows }) => rows === 'queries').map(({ name }) => name);
   const lengths = fields(blocks.map(({ name, length }) => [word(name), String(length)]));
   const rows = blocks.flatMap(({ name }, q) => {
     const seen = blocks.flatMap((key, k) =>
-      cells[q][k] === 'none' ? [] : [[word(key.name), cellText(cells[q][k])] as const],
+      cellAt(state, q, k) === 'none' ? [] : [[word(key.name), cellText(cellAt(state, q, k))] as const],
     );
     return seen.length === 0 ? [] : [`  ${word(name)}: ${fields(seen)},`];
   });
@@ -46,7 +46,7 @@ export function codeOf(state: State): string {
     `const output = attention(query, key, value, { ${options.join(', ')} });`,
   ];
   const code = body.join('\n');
-  const edges = ['causal', 'full', 'insulated'].filter((name) => cells.flat().includes(name as Cell));
+  const edges = ['causal', 'full', 'insulated'].filter((name) => rows.some((row) => row.includes(`: ${name}`)));
   const functions = ['attention', 'attentionExpression', 'attentionTable', 'edge', 'sequence'];
   const imports = [...edges, ...functions.filter((name) => code.includes(`${name}(`))].sort();
   return `import { ${imports.join(', ')} } from 'insula/kernels';\n\n${code}\n`;

@@ -171,10 +171,13 @@ export function Reaching(props: { adapter: Adapter; given: Given; variant: strin
         ).map(([name, side]) => (
           <div key={side}>
             <h3>{name}</h3>
-            {answer && <Matrix label={name} {...{ rows, columns }} cell={(row, column) => look(side, row, column)} />}
+            {rows.length > 0 && (
+              <Matrix label={name} {...{ rows, columns }} cell={(row, column) => look(side, row, column)} />
+            )}
           </div>
         ))}
       </div>
+      {answer && rows.length === 0 && <p>No block carries a loss, so no gradient reaches anything.</p>}
       <p class="small">
         {answer
           ? `Computed in ${answer.seconds.toFixed(1)} s: one pass forward and back for each block with a loss${old ? '; the table has changed since' : ''}.`

@@ -60,7 +60,6 @@ function Hatches({ layout }: { layout: Sequence }) {
       {hatch('attention-stop', 'stop', 0.45, 45)}
       {hatch('attention-scale', 'stop', 0.2, 45)}
       {hatch('attention-partial', 'line1', 0.45, -45)}
-      {hatch('attention-gone', 'stop', 0.3, 45)}
     </svg>
   );
 }
@@ -166,7 +165,7 @@ function TilePicture(props: { title: string; see: string; table: AttentionTable;
           </rect>
         ))}
         {gone.map((pair) => (
-          <rect key={`${round} ${placeOf(pair)}`} {...box(pair)} class="attention-gone" fill="url(#attention-gone)" />
+          <rect key={`${round} ${placeOf(pair)}`} {...box(pair)} class="attention-gone" fill="url(#attention-stop)" />
         ))}
       </Frame>
       <p class="small" aria-live="polite">

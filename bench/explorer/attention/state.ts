@@ -120,6 +120,11 @@ export function cellOf({ mask, window, keyGradient, valueGradient }: Edge): Cell
   return { mask, ...(window !== undefined && { window }), ...factors } satisfies EdgeOptions;
 }
 
+/** The cell of a pair of blocks: none where they lack queries or keys, whatever it was before. */
+export function cellAt({ blocks, cells }: TableState, query: number, key: number): Cell {
+  return blocks[query].rows === 'keys' || blocks[key].rows === 'queries' ? 'none' : cells[query][key];
+}
+
 /** What a click makes of a cell: none, full, causal where a block reads itself, insulated, none. */
 export function nextCell(cell: Cell, ownBlock: boolean): Cell {
   const { mask, keyGradient, valueGradient } = edgeOf(cell);
@@ -128,7 +133,8 @@ export function nextCell(cell: Cell, ownBlock: boolean): Cell {
   return mask === 'full' && ownBlock ? 'causal' : 'insulated';
 }
 
-export function makeTable({ blocks, cells }: TableState): AttentionTable {
+export function makeTable(state: TableState): AttentionTable {
+  const { blocks } = state;
   const withoutKeys = blocks.filter(({ rows }) => rows === 'queries').map(({ name }) => name);
   const layout = sequence(
     blocks.map(({ name, length }) => [name, length] as const),
@@ -136,7 +142,7 @@ export function makeTable({ blocks, cells }: TableState): AttentionTable {
   );
   const rows = blocks.map(({ name }, q) => [
     name,
-    Object.fromEntries(blocks.map((key, k) => [key.name, edgeOf(cells[q][k])])),
+    Object.fromEntries(blocks.map((key, k) => [key.name, edgeOf(cellAt(state, q, k))])),
   ]);
   return attentionTable(layout, Object.fromEntries(rows));
 }

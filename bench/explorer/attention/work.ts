@@ -2,6 +2,7 @@
 import {
   backward,
   type Device,
+  elementCount,
   parameter,
   randomStream,
   type Shape,
@@ -128,8 +129,9 @@ export interface Reaching {
 /** By query block and then key block: the gradient that the loss of one gives to K and to V of the other. */
 export type ReachingByBlock = Readonly<Record<string, Readonly<Record<string, { key: Reaching; value: Reaching }>>>>;
 
-/** Random operands, all of unit variance; the gradient of the output is zero in rows without a loss. */
-function operands(device: Device, { table, queries, lossBlocks, heads, kvHeads, headDimension }: Problem) {
+/** Random operands of unit variance, whose gradients are kept or only computed; that of the output is zero in rows without a loss. */
+function operands(device: Device, problem: Problem, kept: boolean) {
+  const { table, queries, lossBlocks, heads, kvHeads, headDimension } = problem;
   const { blocks, keyTokens } = table.layout;
   const asked = blocks.filter(({ name }) => queries.includes(name));
   const rows = asked.reduce((sum, { length }) => sum + length, 0);
@@ -137,8 +139,13 @@ function operands(device: Device, { table, queries, lossBlocks, heads, kvHeads, 
     [1, rows, heads, headDimension],
     [1, keyTokens, kvHeads, headDimension],
   ];
-  const random = ([_, tokens, ...inner]: Shape, stream: number) =>
-    randomStream(1, stream, streams.noise).fillNormal(new Float32Array(tokens * inner[0] * inner[1]));
+  const random = (shape: Shape, stream: number) =>
+    randomStream(1, stream, streams.noise).fillNormal(new Float32Array(elementCount(shape)));
+  const leaf = (shape: Shape, stream: number) => {
+    const made = (kept ? parameter : tensor)(device, random(shape, stream), shape);
+    made.wantsGradient = true;
+    return made;
+  };
   const dOutput = random(ofQuery, 3);
   let row = 0;
   for (const { name, length } of asked) {
@@ -147,9 +154,7 @@ function operands(device: Device, { table, queries, lossBlocks, heads, kvHeads, 
     row += length;
   }
   const made = {
-    query: parameter(device, random(ofQuery, 0), ofQuery, { name: 'query' }),
-    key: parameter(device, random(ofKey, 1), ofKey, { name: 'key' }),
-    value: parameter(device, random(ofKey, 2), ofKey, { name: 'value' }),
+    ...{ query: leaf(ofQuery, 0), key: leaf(ofKey, 1), value: leaf(ofKey, 2) },
     dOutput: tensor(device, dOutput, ofQuery),
   };
   const dispose = () => {
@@ -165,7 +170,7 @@ export async function reachingGradients(
   signal?: AbortSignal,
 ): Promise<ReachingByBlock> {
   using _ = chosenVariant(device, problem, variant);
-  using own = operands(device, problem);
+  using own = operands(device, problem, true);
   const { query, key, value, dOutput } = own;
   const result: Record<string, ReachingByBlock[string]> = {};
   for (const name of problem.lossBlocks) {
@@ -222,7 +227,7 @@ export async function measuredTimes(
   signal: AbortSignal,
 ): Promise<Compared<Record<'forward' | 'backward', number>>> {
   using _ = chosenVariant(device, problem, variant);
-  using own = operands(device, problem);
+  using own = operands(device, problem, false);
   const { query, key, value, dOutput } = own;
   const works = Object.entries(rivals).flatMap(([rival, make]) => {
     const of = make(problem);
