@@ -42,7 +42,7 @@ const rooms: Record<string, readonly (readonly string[])[]> = {
     ['measure'],
     ['tabletop'],
     ['attention', 'kernels', 'step', 'tokenize', 'data'],
-    ['verify', 'study', 'first-day'],
+    ['verify', 'study'],
     ['explorer'],
   ],
   cli: [['setup']],
@@ -139,13 +139,17 @@ describe.skipIf(!files)(`structure${missing}`, () => {
     const starts = sources.filter(
       (path) => /^(engine|kernels|tokenizers)\/index\.ts$/.test(path) || path.startsWith('model/'),
     );
-    const reached = new Set<string>();
-    const visit = (path: string) => {
-      if (reached.has(path)) return;
-      reached.add(path);
-      for (const { target, dynamic } of imports.get(path) ?? []) if (!dynamic) visit(target);
+    const reachedFrom = (paths: readonly string[]) => {
+      const reached = new Set<string>();
+      const visit = (path: string) => {
+        if (reached.has(path)) return;
+        reached.add(path);
+        for (const { target, dynamic } of imports.get(path) ?? []) if (!dynamic) visit(target);
+      };
+      paths.forEach(visit);
+      return reached;
     };
-    starts.forEach(visit);
+    const reached = reachedFrom(starts);
     const { dependencies, optionalDependencies } = JSON.parse(text('package.json'));
     const known = Object.keys({ ...dependencies, ...optionalDependencies });
     const foreign = [...reached].flatMap((path) =>
@@ -156,6 +160,12 @@ describe.skipIf(!files)(`structure${missing}`, () => {
     );
     expect(reached.size).toBeGreaterThan(80);
     expect(foreign).toEqual([]);
+    const page = sources.filter((path) => /^bench\/explorer\/(?!host\/)/.test(path));
+    const ofNode = [...reachedFrom(page)].filter((path) =>
+      imported(path).some(({ specifier, dynamic }) => specifier.startsWith('node:') && !dynamic),
+    );
+    expect(page.length).toBeGreaterThan(8);
+    expect(ofNode).toEqual([]);
   });
 
   test('no source file above 500 lines, and the derivation of attention, forward and backward, not above 700', () => {
