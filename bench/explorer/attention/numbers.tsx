@@ -180,7 +180,7 @@ export function Reaching(props: { adapter: Adapter; given: Given; variant: strin
       {answer && rows.length === 0 && <p>No block carries a loss, so no gradient reaches anything.</p>}
       <p class="small">
         {answer
-          ? `Computed in ${answer.seconds.toFixed(1)} s: one pass forward and back for each block with a loss${old ? '; the table has changed since' : ''}.`
+          ? `Computed in ${answer.seconds.toFixed(1)} s: one pass forward and back for each block with a loss${busy ? '; the new table is next' : old ? '; the table has changed since' : ''}.`
           : '\u00a0'}
       </p>
     </Figure>

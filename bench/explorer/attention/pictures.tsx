@@ -76,7 +76,8 @@ function MaskPicture({ table, seen }: { table: AttentionTable; seen: Uint8Array 
     canvas.height = length;
     const context = canvas.getContext('2d')!;
     const image = context.createImageData(length, length);
-    new Uint32Array(image.data.buffer).set(Uint32Array.from(seen, (own) => (own ? 0xffffffff : 0)));
+    const words = new Uint32Array(image.data.buffer);
+    for (let pair = 0; pair < words.length; pair++) words[pair] = -seen[pair]; // all bits, or none
     context.putImageData(image, 0, 0);
     setPixels(canvas.toDataURL());
   }, [seen, length]);

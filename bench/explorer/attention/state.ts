@@ -206,7 +206,7 @@ export function systemTable(name: string): TableState & { readonly note: string 
       loss: losses.includes(block.name),
     })),
     cells: cells.map((row) => row.map(cellOf)),
-    note: [`${system.description}.`, ...notes].filter(Boolean).join(' '),
+    note: [`${system.description[0].toUpperCase()}${system.description.slice(1)}.`, ...notes].filter(Boolean).join(' '),
   };
 }
 

@@ -38,8 +38,6 @@ export function Typed(props: { label: string; value: string; commit(text: string
   );
 }
 
-const rowWords = { both: 'queries, keys', keys: 'keys alone', queries: 'queries alone' };
-
 export function Blocks({ state, change }: Editing) {
   const [problem, setProblem] = useState<string | null>(null);
   const { blocks, cells } = state;
@@ -103,10 +101,8 @@ export function Blocks({ state, change }: Editing) {
                     value={rows}
                     onChange={({ currentTarget }) => set(i, { rows: currentTarget.value as BlockState['rows'] })}
                   >
-                    {Object.entries(rowWords).map(([value, words]) => (
-                      <option key={value} value={value}>
-                        {words}
-                      </option>
+                    {['both', 'keys', 'queries'].map((own) => (
+                      <option key={own}>{own}</option>
                     ))}
                   </select>
                 </td>
