@@ -99,7 +99,7 @@ function openLoopText(openLoop: OpenLoopSummary): string {
 
 const afterSemicolon = (decodes: DecodeCounts | null): string => (decodes ? `; ${decodesText(decodes)}` : '');
 
-function swappedLines(
+export function swappedLines(
   swapped: NonNullable<TrainSummary['swapped']>,
   objectives: readonly ObjectiveDescription[],
 ): string[] {

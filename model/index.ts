@@ -63,11 +63,15 @@ export { type TrainingPass, trainingInputs, trainingPass } from './architecture/
 export type * from './data/dataset.ts';
 export * from './data/index.ts';
 export { withTable } from './inspect/attention-file.ts';
+export * from './inspect/attention-maps.ts';
 export * from './inspect/derived-tables.ts';
 export * from './inspect/gradient-flow.ts';
 export * from './inspect/interference.ts';
+export * from './inspect/layer-probes.ts';
+export * from './inspect/linear-probe.ts';
 export { lossGradients, type ModelPart, partsOf } from './inspect/loss-gradients.ts';
 export * from './inspect/subject.ts';
+export * from './inspect/swapped.ts';
 export * from './inspect/system-tables.ts';
 export { type ActOptions, act, type SamplingOptions } from './policy/acting.ts';
 export type { DecodeCounts } from './policy/decodes.ts';

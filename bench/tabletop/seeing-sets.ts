@@ -15,8 +15,8 @@ import { askAbout, scoresOf } from './seeing.ts';
 import { STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 /** Pretraining has scenes from number 2^20 on, far fewer than lie between. */
-const MEASURED_SCENES = 2 ** 21;
-const FITTED_SCENES = 2 ** 22;
+export const MEASURED_SCENES = 2 ** 21;
+export const FITTED_SCENES = 2 ** 22;
 const FRAMES_PER_SCENE = 3;
 
 /** Whether a vision-language model was pretrained on the built-in world, whose states some questions have. */
