@@ -1,7 +1,10 @@
 /** The page's address holds all that the user has set, so that a link shows what its sender sees. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import type * as v from 'valibot';
 import { safeParse } from 'valibot';
+
+/** Browsers refuse an address that changes with every movement of a slider: it follows after so many milliseconds of rest. */
+const ADDRESS_DELAY = 150;
 
 /** The section of an address `#section/state`, and its state as text. */
 export function placeOf(hash: string): { section: string; state: string } {
@@ -54,25 +57,21 @@ export function useLinked<Schema extends v.GenericSchema>(
     };
   };
   const [own, setOwn] = useState(read);
-  /** The address follows a moment later: browsers refuse a page that changes it with every movement of a pointer. */
-  const waiting = useRef(0);
   useEffect(() => {
-    const changed = () => {
-      clearTimeout(waiting.current);
-      if (placeOf(location.hash).section === section) setOwn(read());
-    };
+    const changed = () => placeOf(location.hash).section === section && setOwn(read());
     addEventListener('hashchange', changed);
-    return () => {
-      clearTimeout(waiting.current);
-      removeEventListener('hashchange', changed);
-    };
+    return () => removeEventListener('hashchange', changed);
   }, []);
-  const change = (part: Partial<v.InferOutput<Schema>>) =>
-    setOwn((before) => {
-      const state = { ...(before.state as object), ...part };
-      clearTimeout(waiting.current);
-      waiting.current = window.setTimeout(() => history.replaceState(null, '', linkTo(section, state)), 150);
-      return { state, problem: null };
-    });
+  const [changed, setChanged] = useState(false);
+  useEffect(() => {
+    if (!changed) return;
+    const write = () => history.replaceState(null, '', linkTo(section, own.state as object));
+    const later = setTimeout(write, ADDRESS_DELAY);
+    return () => clearTimeout(later);
+  }, [changed, own.state]);
+  const change = (part: Partial<v.InferOutput<Schema>>) => {
+    setChanged(true);
+    setOwn((before) => ({ state: { ...(before.state as object), ...part }, problem: null }));
+  };
   return { ...own, change };
 }
