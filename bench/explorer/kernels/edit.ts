@@ -4,33 +4,45 @@ import { type Device, type Kernel, parseKernel } from '../../../engine/index.ts'
 import { crc32 } from '../../../model/data/checksum.ts';
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
-const sumOf = (bytes: Uint8Array) => (crc32(bytes) >>> 0).toString(16).padStart(8, '0');
+const sumOf = (text: string) => (crc32(bytesOf(text)) >>> 0).toString(36);
 
-/** An edited source for a link: the shipped one, which both ends have, is the dictionary that it is compressed with. */
+/**
+ * An edited source for a link: a checksum of the shipped one, where the edit begins in it, how many characters it replaces, and what
+ * stands there now, compressed with what it replaces as the dictionary.
+ */
 export function packEdit(shipped: string, edited: string): string {
-  const dictionary = bytesOf(shipped);
-  const packed = deflateSync(bytesOf(edited), { dictionary, level: 9 });
+  const [before, after] = [Array.from(shipped), Array.from(edited)];
+  const shorter = Math.min(before.length, after.length);
+  let start = 0;
+  while (start < shorter && before[start] === after[start]) start++;
+  let same = 0;
+  while (same < shorter - start && before.at(-1 - same) === after.at(-1 - same)) same++;
+  const removed = before.slice(start, before.length - same);
+  const dictionary = bytesOf(removed.join(''));
+  const packed = deflateSync(bytesOf(after.slice(start, after.length - same).join('')), { dictionary, level: 9 });
   const letters = btoa(Array.from(packed, (byte) => String.fromCharCode(byte)).join(''));
-  return sumOf(dictionary) + letters.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+  const link = letters.replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+  return [sumOf(shipped), start.toString(36), removed.length.toString(36), link].join('.');
 }
 
 /** @throws Error if it is damaged, or an edit of another version of the file */
 export function unpackEdit(shipped: string, packed: string): string {
-  const dictionary = bytesOf(shipped);
-  if (!packed.startsWith(sumOf(dictionary)))
-    throw new Error(
-      'The link holds an edit of another version of this kernel: the page shows the kernel as it is shipped.',
-    );
+  const shown = 'the page shows the kernel as it is shipped';
+  const [sum, at, count, link] = packed.split('.');
+  if (sum !== sumOf(shipped)) throw new Error(`The link holds an edit of another version of this kernel: ${shown}.`);
   try {
-    const letters = atob(packed.slice(8).replaceAll('-', '+').replaceAll('_', '/'));
-    return new TextDecoder().decode(
-      inflateSync(
-        Uint8Array.from(letters, (own) => own.charCodeAt(0)),
-        { dictionary },
-      ),
+    const text = Array.from(shipped);
+    const start = Number.parseInt(at, 36);
+    const end = start + Number.parseInt(count, 36);
+    const dictionary = bytesOf(text.slice(start, end).join(''));
+    const letters = atob(link.replaceAll('-', '+').replaceAll('_', '/'));
+    const bytes = inflateSync(
+      Uint8Array.from(letters, (own) => own.charCodeAt(0)),
+      { dictionary },
     );
+    return [...text.slice(0, start), new TextDecoder().decode(bytes), ...text.slice(end)].join('');
   } catch {
-    throw new Error('The edit in the link is damaged: the page shows the kernel as it is shipped.');
+    throw new Error(`The edit in the link is damaged: ${shown}.`);
   }
 }
 

@@ -33,32 +33,32 @@ const formulas: Readonly<Record<string, Mathematics>> = {
   },
   'adaptive-rms-norm': {
     forward: [
-      raw`@modulation_b = [\mathrm{scale} \mid \mathrm{shift} \mid \mathrm{gate}], \quad @inverseRoot_t = 1 / \sqrt{\operatorname{mean}_i @x_{t,i}^2 + @epsilon}`,
-      raw`@y_{t,i} = @x_{t,i} \, @inverseRoot_t \, (1 + \mathrm{scale}_{b,i}) + \mathrm{shift}_{b,i}`,
-      raw`\mathrm{out}_{t,i} = @x_{t,i} + \mathrm{gate}_{b,i} \, @branch_{t,i}`,
+      raw`@modulation_b = [\operatorname{scale} \mid \operatorname{shift} \mid \operatorname{gate}], \quad @inverseRoot_t = 1 / \sqrt{\operatorname{mean}_i @x_{t,i}^2 + @epsilon}`,
+      raw`@y_{t,i} = @x_{t,i} \, @inverseRoot_t \, (1 + \operatorname{scale}_{b,i}) + \operatorname{shift}_{b,i}`,
+      raw`\operatorname{out}_{t,i} = @x_{t,i} + \operatorname{gate}_{b,i} \, @branch_{t,i}`,
     ],
     backward: [
-      raw`g_{t,i} = @dy_{t,i} \, (1 + \mathrm{scale}_{b,i}), \quad p_t = @inverseRoot_t^2 \operatorname{mean}_j g_{t,j} \, @x_{t,j}`,
+      raw`g_{t,i} = @dy_{t,i} \, (1 + \operatorname{scale}_{b,i}), \quad p_t = @inverseRoot_t^2 \operatorname{mean}_j g_{t,j} \, @x_{t,j}`,
       raw`@dx_{t,i} = @inverseRoot_t \, (g_{t,i} - p_t \, @x_{t,i})`,
-      raw`\mathrm{dscale}_{b,i} = \sum_t @dy_{t,i} \, @x_{t,i} \, @inverseRoot_t, \quad \mathrm{dshift}_{b,i} = \sum_t @dy_{t,i}`,
-      raw`@dBranch = \mathrm{gate} \cdot \mathrm{dout}, \quad \mathrm{dgate}_{b,i} = \sum_t \mathrm{dout}_{t,i} \, @branch_{t,i}`,
+      raw`\operatorname{dscale}_{b,i} = \sum_t @dy_{t,i} \, @x_{t,i} \, @inverseRoot_t, \quad \operatorname{dshift}_{b,i} = \sum_t @dy_{t,i}`,
+      raw`@dBranch = \operatorname{gate} \cdot \operatorname{dout}, \quad \operatorname{dgate}_{b,i} = \sum_t \operatorname{dout}_{t,i} \, @branch_{t,i}`,
     ],
   },
   activation: {
     forward: [
-      raw`\mathrm{gelu}: \; @y = @x \, s(2u), \quad u = \sqrt{2/\pi} \, (@x + 0.044715 \, @x^3)`,
-      raw`\mathrm{swish}: \; @y = @x \, s(@x), \quad s(z) = \frac{1}{1 + e^{-z}}`,
+      raw`\operatorname{gelu}: \; @y = @x \, s(2u), \quad u = \sqrt{2/\pi} \, (@x + 0.044715 \, @x^3)`,
+      raw`\operatorname{swish}: \; @y = @x \, s(@x), \quad s(z) = \frac{1}{1 + e^{-z}}`,
     ],
     backward: [
       raw`@dx = f'(@x) \, @dy`,
-      raw`\mathrm{gelu}' = s(2u) + 2 \, @x \, s(2u) \, (1 - s(2u)) \, \frac{du}{dx}`,
-      raw`\mathrm{swish}' = s(@x) + @x \, s(@x) \, (1 - s(@x))`,
+      raw`\operatorname{gelu}' = s(2u) + 2 \, @x \, s(2u) \, (1 - s(2u)) \, \frac{du}{dx}`,
+      raw`\operatorname{swish}' = s(@x) + @x \, s(@x) \, (1 - s(@x))`,
     ],
   },
   rotary: {
     forward: [
       raw`@y_f = @x_f \cos a_i - @x_s \sin a_i, \quad @y_s = @x_s \cos a_i + @x_f \sin a_i`,
-      raw`@cosSin_i = (\cos a_i, \sin a_i), \quad a_i = \mathrm{position} \cdot \mathrm{base}^{-2i/D}`,
+      raw`@cosSin_i = (\cos a_i, \sin a_i), \quad a_i = \operatorname{position} \cdot \operatorname{base}^{-2i/D}`,
     ],
     backward: [raw`@dx_f = @dy_f \cos a_i + @dy_s \sin a_i, \quad @dx_s = @dy_s \cos a_i - @dy_f \sin a_i`],
   },
@@ -72,26 +72,26 @@ const formulas: Readonly<Record<string, Mathematics>> = {
   },
   'linear-cross-entropy': {
     forward: [
-      raw`@logits_{r,v} = \sum_i \mathrm{hidden}_{r,i} \, \mathrm{embedding}_{v,i}, \quad @logSumExp_r = \log \sum_v e^{@logits_{r,v}}`,
+      raw`@logits_{r,v} = \sum_i \operatorname{hidden}_{r,i} \, \operatorname{embedding}_{v,i}, \quad @logSumExp_r = \log \sum_v e^{@logits_{r,v}}`,
       raw`@loss = \sum_r @rowWeight_r \, @mask_r \left( @logSumExp_r - @logits_{r,@targets_r} \right)`,
     ],
     backward: [
       raw`@dLogits_{r,v} = @dLoss \, @rowWeight_r \left( e^{@logits_{r,v} - @logSumExp_r} - [v = @targets_r] \right)`,
-      raw`\mathrm{dHidden} = @dLogits \; \mathrm{embedding}, \quad \mathrm{dEmbedding} = @dLogits^{\mathsf T} \, \mathrm{hidden}`,
+      raw`\operatorname{dHidden} = @dLogits \; \operatorname{embedding}, \quad \operatorname{dEmbedding} = @dLogits^{\mathsf T} \, \operatorname{hidden}`,
     ],
   },
   losses: {
     forward: [
       raw`@loss = \frac{\sum_e w_e \, @error(@prediction_e, @target_e)}{W}, \quad W = \max(1, \sum_e w_e)`,
-      raw`w_e = @valid \cdot @dimension \quad \text{(0 or 1)}`,
+      raw`w_e = @valid \cdot @dimension \quad \textrm{(0 or 1)}`,
     ],
     backward: [raw`@dPrediction_e = \frac{@dLoss \, w_e}{W} \, @derivative(@prediction_e, @target_e)`],
   },
   matmul: {
-    forward: [raw`@output_{m,n} = \mathrm{epilogue}\left( \sum_k @a_{m,k} \, @b_{k,n} + @bias_n \right)`],
+    forward: [raw`@output_{m,n} = \operatorname{epilogue}\left( \sum_k @a_{m,k} \, @b_{k,n} + @bias_n \right)`],
     backward: [
-      raw`\mathrm{dA} = \mathrm{dOutput} \; @b^{\mathsf T}, \quad \mathrm{dB} = @a^{\mathsf T} \, \mathrm{dOutput}`,
-      raw`\mathrm{dBias}_n = \sum_m \mathrm{dOutput}_{m,n}`,
+      raw`\operatorname{dA} = \operatorname{dOutput} \; @b^{\mathsf T}, \quad \operatorname{dB} = @a^{\mathsf T} \, \operatorname{dOutput}`,
+      raw`\operatorname{dBias}_n = \sum_m \operatorname{dOutput}_{m,n}`,
     ],
   },
   attention: {
@@ -102,7 +102,7 @@ const formulas: Readonly<Record<string, Mathematics>> = {
     backward: [
       raw`dP_{ij} = @dOutput_i \cdot @value_j, \quad dS_{ij} = P_{ij} \, (dP_{ij} - \delta_i) \, f', \quad \delta_i = @dOutput_i \cdot @output_i`,
       raw`@dQuery_i = s \sum_j dS_{ij} \, @key_j`,
-      raw`\mathrm{dKey}_j = s \sum_i dS_{ij} \, @query_i, \quad \mathrm{dValue}_j = \sum_i P_{ij} \, @dOutput_i`,
+      raw`\operatorname{dKey}_j = s \sum_i dS_{ij} \, @query_i, \quad \operatorname{dValue}_j = \sum_i P_{ij} \, @dOutput_i`,
     ],
   },
   'attention-rows': {
@@ -117,7 +117,7 @@ const formulas: Readonly<Record<string, Mathematics>> = {
       raw`g = @clip \cdot @gradient`,
       raw`@firstMoment = \beta_1 \, @firstMoment + (1 - \beta_1) \, g`,
       raw`@secondMoment = \beta_2 \, @secondMoment + (1 - \beta_2) \, g^2`,
-      raw`@value \mathrel{-}= \eta \left( \frac{@firstMoment / (1 - \beta_1^t)}{\sqrt{@secondMoment / (1 - \beta_2^t)} + @epsilon} + \mathrm{decay} \; @value \right)`,
+      raw`@value \mathrel{-}= \eta \left( \frac{@firstMoment / (1 - \beta_1^t)}{\sqrt{@secondMoment / (1 - \beta_2^t)} + @epsilon} + \operatorname{decay} \; @value \right)`,
     ],
     backward: [],
   },
@@ -129,30 +129,32 @@ const formulas: Readonly<Record<string, Mathematics>> = {
   },
   elementwise: {
     forward: [
-      raw`\mathrm{add}: \; @y_i = @a_i + @b_c, \quad \mathrm{multiply}: \; @y_i = @a_i \, @b_c`,
-      raw`\mathrm{subtract}: \; @y_i = @a_i - @b_c, \quad \mathrm{scale}: \; @y_i = \mathrm{factor} \; @a_i`,
+      raw`\operatorname{add}: \; @y_i = @a_i + @b_c, \quad \operatorname{multiply}: \; @y_i = @a_i \, @b_c`,
+      raw`\operatorname{subtract}: \; @y_i = @a_i - @b_c, \quad \operatorname{scale}: \; @y_i = \operatorname{factor} \; @a_i`,
     ],
     backward: [
-      raw`\mathrm{add}: \; @dA_i = @dy_i, \quad @dB_c = \sum @dy_i`,
-      raw`\mathrm{multiply}: \; @dA_i = @b_c \, @dy_i, \quad @dB_c = \sum @a_i \, @dy_i`,
+      raw`\operatorname{add}: \; @dA_i = @dy_i, \quad @dB_c = \sum @dy_i`,
+      raw`\operatorname{multiply}: \; @dA_i = @b_c \, @dy_i, \quad @dB_c = \sum @a_i \, @dy_i`,
     ],
   },
   reduce: {
     forward: [
-      raw`\mathrm{sum}: \; @y = \mathrm{scale} \sum_i @x_i, \quad \mathrm{sumRows}: \; @sums_c = \sum_r @matrix_{r,c}`,
+      raw`\operatorname{sum}: \; @y = \operatorname{scale} \sum_i @x_i, \quad \operatorname{sumRows}: \; @sums_c = \sum_r @matrix_{r,c}`,
     ],
-    backward: [raw`@dx_i = \mathrm{scale} \; @dy, \quad @dMatrix_{r,c} = @dSums_c`],
+    backward: [raw`@dx_i = \operatorname{scale} \; @dy, \quad @dMatrix_{r,c} = @dSums_c`],
   },
   cast: {
-    forward: [raw`@y = \operatorname{round}(@x) \quad \text{to nearest, ties to even}`],
-    backward: [raw`\mathrm{dx} = \mathrm{dy}`],
+    forward: [raw`@y = \operatorname{round}(@x) \quad \textrm{to nearest, ties to even}`],
+    backward: [raw`\operatorname{dx} = \operatorname{dy}`],
   },
   flow: {
     forward: [
-      raw`@noisy_{b,i} = t_b \, @noise_{b,i} + (1 - t_b) \, @actions_{b,i}, \quad \mathrm{target} = @noise - @actions`,
+      raw`@noisy_{b,i} = t_b \, @noise_{b,i} + (1 - t_b) \, @actions_{b,i}, \quad \operatorname{target} = @noise - @actions`,
       raw`@next_i = @x_i + @dt \; @velocity_i`,
     ],
-    backward: [raw`\mathrm{dx} = \mathrm{dNext}, \quad \mathrm{dVelocity} = @dt \; \mathrm{dNext}`],
+    backward: [
+      raw`\operatorname{dx} = \operatorname{dNext}, \quad \operatorname{dVelocity} = @dt \; \operatorname{dNext}`,
+    ],
   },
   lstm: {
     forward: [
@@ -166,20 +168,20 @@ const formulas: Readonly<Record<string, Mathematics>> = {
   },
   'patch-embedding': {
     forward: [
-      raw`@patches_{n,\mathrm{token},(cP+i)P+j} = @images_{n,\mathrm{row} \, P+i,\mathrm{column} \, P+j,c}, \quad P = @side`,
+      raw`@patches_{n,\operatorname{token},(cP+i)P+j} = @images_{n,\operatorname{row} \, P+i,\operatorname{column} \, P+j,c}, \quad P = @side`,
     ],
-    backward: [raw`@dImages_{n,y,x,c} = @dPatches_{n,\mathrm{token},(cP+i)P+j}`],
+    backward: [raw`@dImages_{n,y,x,c} = @dPatches_{n,\operatorname{token},(cP+i)P+j}`],
   },
   pad: {
-    forward: [raw`@y_{t,i} = @x_{t,i} \; \text{for} \; i < \min(@width, @newWidth), \; \text{else} \; 0`],
-    backward: [raw`\text{the same map from} \; @newWidth \; \text{to} \; @width`],
+    forward: [raw`@y_{t,i} = @x_{t,i} \; \textrm{for} \; i < \min(@width, @newWidth), \; \textrm{else} \; 0`],
+    backward: [raw`\textrm{the same map from} \; @newWidth \; \textrm{to} \; @width`],
   },
   tokens: {
     forward: [
-      raw`\mathrm{concatenate}: \; @outerOut_{b,\,t + @start} = @inner_{b,t}`,
-      raw`\mathrm{slice}: \; @innerOut_{b,t} = @outer_{b,\,t + @start}`,
+      raw`\operatorname{concatenate}: \; @outerOut_{b,\,t + @start} = @inner_{b,t}`,
+      raw`\operatorname{slice}: \; @innerOut_{b,t} = @outer_{b,\,t + @start}`,
     ],
-    backward: [raw`\text{each is the other's, with zeros outside of the slice}`],
+    backward: [raw`\textrm{each is the other's, with zeros outside of the slice}`],
   },
   'token-cache': { forward: [raw`@cache_{b,\,@start + t} = @rows_{b,t}`], backward: [] },
   'weight-average': { forward: [raw`@average = @decay \; @average + (1 - @decay) \, @value`], backward: [] },
@@ -199,5 +201,5 @@ export function namesIn({ forward, backward }: Mathematics): string[] {
 
 /** A formula as MathML. */
 export function markupOf(formula: string): string {
-  return katex.renderToString(formula.replaceAll(NAME, raw`\mathtt{$1}`), { output: 'mathml', displayMode: true });
+  return katex.renderToString(formula.replaceAll(NAME, raw`\texttt{$1}`), { output: 'mathml', displayMode: true });
 }

@@ -4,7 +4,7 @@ import { digits } from '../../measure/table.ts';
 import type { Timing } from './trial.ts';
 
 const [WIDTH, HEIGHT] = [520, 300];
-const EDGES = { left: 52, right: 12, top: 10, bottom: 40 };
+const EDGES = { left: 52, right: 22, top: 10, bottom: 40 };
 
 /** The decades from a number down to one up. */
 const decades = (low: number, high: number): number[] => {
@@ -36,6 +36,7 @@ export function RoofFigure({ roof, timings }: { roof: Roof; timings: readonly Ti
     EDGES.left + (Math.log10(x / left) / Math.log10(right / left)) * (WIDTH - EDGES.left - EDGES.right);
   const down = (y: number) =>
     HEIGHT - EDGES.bottom - (Math.log10(y / low) / Math.log10(high / low)) * (HEIGHT - EDGES.top - EDGES.bottom);
+  const middle = Math.sqrt(left * balance);
   const corners = [
     [left, left * roof.gigabytesPerSecond],
     [balance, roof.gigaflops],
@@ -77,7 +78,7 @@ export function RoofFigure({ roof, timings }: { roof: Roof; timings: readonly Ti
       <text x={across(right)} y={down(roof.gigaflops) - 6} text-anchor="end">
         {`${digits(roof.gigaflops)} GFLOP/s`}
       </text>
-      <text x={across(left) + 6} y={down(left * roof.gigabytesPerSecond) - 12}>
+      <text x={across(middle) - 8} y={down(middle * roof.gigabytesPerSecond) - 4} text-anchor="end">
         {`${digits(roof.gigabytesPerSecond)} GB/s`}
       </text>
       {placed.map(({ timing, x, y, percentOfRoof }) => {
@@ -107,7 +108,7 @@ export function limitSentence(roof: Roof, timings: readonly Timing[]): string {
     .filter(({ edited }) => !edited)
     .map((timing) => {
       const { bound, percentOfRoof } = limited(timing, timing.time.median, roof);
-      return `${timing.direction} is limited by ${reasons[bound]} and takes its least time to ${digits(percentOfRoof)} %`;
+      return `${timing.direction} is limited by ${reasons[bound]} and reaches ${digits(percentOfRoof)} % of what the roof allows`;
     });
   const all = parts.join('; ');
   return all ? `${all[0].toUpperCase()}${all.slice(1)}.` : 'The dots appear when the op is timed.';

@@ -11,7 +11,7 @@ import { Editors, HEAD } from './editors.tsx';
 import { markupOf, mathematicsOf } from './mathematics.ts';
 import { limitSentence, RoofFigure } from './roof.tsx';
 import { CheckTable, TimeTable } from './tables.tsx';
-import { type Checked, checkOp, kernelNames, knownRoof, measureRoof, opsOf, type Timing, timeOp } from './trial.ts';
+import { type Checked, checkOp, kernelNames, knownRoof, measureRoof, opsOf, type Timed, timeOp } from './trial.ts';
 import { hasVariants, Variants } from './variants.tsx';
 
 const stateSchema = v.object({
@@ -39,12 +39,17 @@ export function KernelsSection({ adapter }: { adapter: Adapter }) {
   );
 }
 
-interface Result {
+/** What came of a trial, and the seconds that it took. */
+interface Outcome<T> {
   readonly op: string;
-  readonly edited: boolean;
-  readonly checked: readonly Checked[];
-  readonly checkSeconds: number;
-  readonly timed: { readonly name: string; readonly timings: readonly Timing[]; readonly seconds: number } | null;
+  readonly value: T;
+  readonly seconds: number;
+}
+
+async function outcome<T>(op: string, work: () => Promise<T>): Promise<Outcome<T>> {
+  const begin = performance.now();
+  const value = await work();
+  return { op, value, seconds: (performance.now() - begin) / 1000 };
 }
 
 /** The text of a link's edit, or the shipped one with what is wrong with that edit. */
@@ -56,9 +61,10 @@ function textOf({ source }: Kernel, edit: string | undefined): { text: string; d
   }
 }
 
-/** The entry points to begin with: the first forward one, or the head comment where there is one alone, and the first backward one. */
-function usualPlaces({ entryPoints }: Kernel): [string, string] {
-  const back = entryPoints.find((own) => /backward|gradient|link/i.test(own)) ?? entryPoints[entryPoints.length - 1];
+/** What the views show: the first forward entry point, or the head comment where there is one alone, and the first backward one. */
+function placesOf({ entryPoints }: Kernel, shown: State['shown']): [string, string] {
+  if (shown?.every((place) => place === HEAD || entryPoints.includes(place))) return shown;
+  const back = entryPoints.find((own) => /backward|gradient/i.test(own)) ?? entryPoints[entryPoints.length - 1];
   return [back === entryPoints[0] ? HEAD : entryPoints[0], back];
 }
 
@@ -76,7 +82,8 @@ function KernelPage(props: {
   const { text, damage } = textOf(shipped, state.edit);
   const edited = text !== shipped.source;
   const [faults, setFaults] = useState<readonly Fault[]>([]);
-  const [result, setResult] = useState<Result | null>(null);
+  const [checked, setChecked] = useState<Outcome<readonly Checked[]> | null>(null);
+  const [timed, setTimed] = useState<Outcome<Timed> | null>(null);
   const [roof, setRoof] = useState<Roof | null>(knownRoof(adapter.device));
   const trial = useWork(adapter);
   const roofing = useWork(adapter);
@@ -87,13 +94,8 @@ function KernelPage(props: {
       setFaults('name' in compiled ? [] : compiled);
       if (!('name' in compiled) || !op) return;
       const kernel = edited ? compiled : null;
-      const begin = performance.now();
-      const checked = await checkOp(device, shipped.name, op, kernel, signal);
-      const partial = { op, edited, checked, checkSeconds: (performance.now() - begin) / 1000 };
-      setResult({ ...partial, timed: null });
-      const started = performance.now();
-      const timed = await timeOp(device, shipped.name, op, kernel, signal);
-      setResult({ ...partial, timed: { ...timed, seconds: (performance.now() - started) / 1000 } });
+      setChecked(await outcome(op, () => checkOp(device, shipped.name, op, kernel, signal)));
+      setTimed(await outcome(op, () => timeOp(device, shipped.name, op, kernel, signal)));
     });
   // A software adapter compiles some kernels for seconds: there the shipped kernel is tried when the user asks.
   const first = useRef(true);
@@ -104,7 +106,8 @@ function KernelPage(props: {
 
   const restore = () => change({ edit: undefined });
   const formulas = mathematicsOf(shipped.name);
-  const timings = result?.op === op ? (result.timed?.timings ?? []) : [];
+  const ofOp = <T,>(own: Outcome<T> | null) => (own?.op === op ? own : null);
+  const timings = ofOp(timed)?.value.timings ?? [];
   const stale = trial.busy || faults.length > 0;
   return (
     <>
@@ -140,14 +143,14 @@ function KernelPage(props: {
       <section>
         <Figure
           title={`kernels/${shipped.name}.wgsl`}
-          see="The file as it is shipped, in two views; names are those of the formulas. Change it: after a pause it is compiled, checked beside float64 and timed."
+          see={`The file in two views; names are those of the formulas. Change it: after a pause it is compiled${op ? ', checked beside float64 and timed against the shipped one' : ''}.`}
         >
           <Editors
             name={shipped.name}
             text={text}
             faults={faults}
             entryPoints={shipped.entryPoints}
-            shown={state.shown ?? usualPlaces(shipped)}
+            shown={placesOf(shipped, state.shown)}
             onChange={(own) => change({ edit: own === shipped.source ? undefined : packEdit(shipped.source, own) })}
             onShow={(shown) => change({ shown })}
           />
@@ -162,9 +165,9 @@ function KernelPage(props: {
         </div>
       </section>
       {op && (
-        <div class={stale ? 'row busy' : 'row'} aria-busy={trial.busy}>
-          <CheckTable checked={result?.checked ?? []} seconds={result?.checkSeconds ?? null} />
-          <TimeTable timed={result?.timed ?? null} roof={roof} edited={result?.edited ?? false} />
+        <div class={stale ? 'kernels-results busy' : 'kernels-results'} aria-busy={trial.busy}>
+          <CheckTable checked={ofOp(checked)?.value ?? []} seconds={ofOp(checked)?.seconds ?? null} />
+          <TimeTable timed={ofOp(timed)?.value ?? null} seconds={ofOp(timed)?.seconds ?? null} roof={roof} />
         </div>
       )}
       {op && (
@@ -195,9 +198,7 @@ function KernelPage(props: {
                   disabled={roofing.busy}
                   onClick={() => roofing.run(async (device, signal) => setRoof(await measureRoof(device, signal)))}
                 >
-                  {roofing.busy
-                    ? 'Being measured …'
-                    : `Measure the roofline (${software ? 'half a minute' : 'a few seconds'})`}
+                  {roofing.busy ? 'Being measured …' : 'Measure the roofline (some seconds)'}
                 </button>
               )}
               {roofing.problem && <Problem text={roofing.problem} />}

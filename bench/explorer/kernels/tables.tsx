@@ -3,7 +3,7 @@ import { limited, type Roof } from '../../measure/roofline.ts';
 import { digits } from '../../measure/table.ts';
 import { Figure } from '../parts.tsx';
 import { timingName } from './roof.tsx';
-import { type Checked, ratioText, shareOf, type Timing } from './trial.ts';
+import { type Checked, ratioText, shareOf, type Timed } from './trial.ts';
 
 const secondsText = (seconds: number | null) => (seconds === null ? '' : ` It took ${seconds.toFixed(2)} s.`);
 
@@ -16,26 +16,36 @@ export function CheckTable({ checked, seconds }: { checked: readonly Checked[]; 
         ? 'The output and every gradient agree with float64.'
         : `Wrong: ${failed.join(', ')}.`;
   return (
-    <Figure title="Beside float64" unit="errors relative to what is allowed" see={verdict + secondsText(seconds)}>
+    <Figure
+      title="Beside float64"
+      unit="errors in units of what is allowed, relative to the norm"
+      see={verdict + secondsText(seconds)}
+    >
       <div class="wide kernels-table">
         <table>
           <thead>
             <tr>
-              <th scope="col">Tensor</th>
-              <th scope="col">Agrees</th>
-              <th scope="col" class="number">
-                Largest error / allowed
-              </th>
-              <th scope="col">There</th>
+              {['Tensor', 'Agrees', 'Largest error', 'Allowed'].map((name, i) => (
+                <th key={name} scope="col" class={i > 1 ? 'number' : undefined}>
+                  {name}
+                </th>
+              ))}
             </tr>
           </thead>
           <tbody>
             {checked.map(({ tensor, worst, sizes, passed }) => (
               <tr key={tensor}>
-                <th scope="row">{tensor}</th>
+                <th scope="row">
+                  {tensor}
+                  <span class="kernels-where">
+                    {worst.name}
+                    {sizes > 1 && `, the worst of ${sizes}`}
+                    {worst.departs && departure(worst.departs)}
+                  </span>
+                </th>
                 <td class={passed ? undefined : 'kernels-wrong'}>{passed ? 'yes' : 'no'}</td>
-                <td class="number">{`${shareText(shareOf(worst))} of ${worst.tolerance.toExponential(1)}`}</td>
-                <td>{`${worst.name}${sizes > 1 ? `, the worst of ${sizes}` : ''}`}</td>
+                <td class="number">{shareText(shareOf(worst))}</td>
+                <td class="number">{worst.tolerance.toExponential(1)}</td>
               </tr>
             ))}
           </tbody>
@@ -45,21 +55,29 @@ export function CheckTable({ checked, seconds }: { checked: readonly Checked[]; 
   );
 }
 
-const shareText = (share: number) => (Number.isFinite(share) ? digits(share) : 'infinite');
+const departure = ({ index, expected, actual }: { index: number; expected: number; actual: number }) =>
+  `: element ${index} is ${actual.toPrecision(5)}, in float64 ${expected.toPrecision(5)}`;
 
-export function TimeTable(props: {
-  timed: { readonly name: string; readonly timings: readonly Timing[]; readonly seconds: number } | null;
+const shareText = (share: number) =>
+  share < 100 ? share.toFixed(3) : Number.isFinite(share) ? digits(share) : 'no number';
+
+export function TimeTable({
+  timed,
+  seconds,
+  roof,
+}: {
+  timed: Timed | null;
+  seconds: number | null;
   roof: Roof | null;
-  edited: boolean;
 }) {
-  const { timed, roof } = props;
+  const isEdited = timed?.timings.some(({ edited }) => edited) ?? false;
   return (
     <Figure
       title="Times"
       unit="milliseconds"
       see={
         timed
-          ? `${timed.name}: medians of rounds${props.edited ? ', the edited kernel and the shipped one in turns' : ''}.${secondsText(timed.seconds)}`
+          ? `${timed.name}: medians of rounds${isEdited ? ', the edited kernel and the shipped one in turns' : ''}.${secondsText(seconds)}`
           : 'The op at a size of a model’s step, forward and backward.'
       }
     >
@@ -73,7 +91,7 @@ export function TimeTable(props: {
                 </th>
               ))}
               {roof && <th scope="col">Least time by the roof</th>}
-              {props.edited && <th scope="col">By the shipped time</th>}
+              {isEdited && <th scope="col">By the shipped time</th>}
             </tr>
           </thead>
           <tbody>
@@ -88,7 +106,7 @@ export function TimeTable(props: {
                   <td class="number">{digits(bytes / time.median / 1e6)}</td>
                   <td class="number">{digits(flops / bytes)}</td>
                   {limits && <td>{`${digits(limits.percentOfRoof)} %, ${limits.bound}`}</td>}
-                  {props.edited && <td>{ratio ? ratioText(ratio) : ''}</td>}
+                  {isEdited && <td>{ratio ? ratioText(ratio) : ''}</td>}
                 </tr>
               );
             })}

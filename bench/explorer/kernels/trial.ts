@@ -12,6 +12,7 @@ import { runCheck } from '../../verify/check.ts';
 import type { Comparison } from '../../verify/compare.ts';
 import { everyProblem } from '../../verify/ops.ts';
 import { verifyOptimizer } from '../../verify/optimizer.ts';
+import { sentenceOf } from './edit.ts';
 
 const products = ['linear', 'matmul', 'gatedMlp', 'blockLinear', 'blockSplitLinear'];
 
@@ -108,7 +109,8 @@ async function withKernel<T>(device: Device, edited: Kernel | null, work: () => 
     return await device.withKernels(edited ? [edited] : [], work);
   } catch (error) {
     await device.finish().catch(() => {});
-    throw error;
+    const [, line, column, reason] = /:(\d+):(\d+) error: (.*)/.exec((error as Error).message) ?? [];
+    throw reason ? new Error(sentenceOf({ line: Number(line), column: Number(column), reason })) : error;
   }
 }
 
@@ -120,8 +122,14 @@ export interface Timing extends WorkCounts {
   readonly ratio: Ratio | null;
 }
 
+export interface Timed {
+  /** The op with its sizes. */
+  readonly name: string;
+  readonly timings: readonly Timing[];
+}
+
 /** Rounds enough for an interval of the ratio, and the milliseconds of a sample that keep them within a second. */
-export const [ROUNDS, SAMPLE] = [9, 6];
+export const [ROUNDS, SAMPLE] = [9, 8];
 /** More than anything here takes: who has waited enough stops. */
 export const SECONDS = 600;
 
@@ -135,7 +143,7 @@ export async function timeOp(
   op: string,
   edited: Kernel | null,
   signal: AbortSignal,
-): Promise<{ name: string; timings: Timing[] }> {
+): Promise<Timed> {
   // Only rows of the largest model are so long that they are held in registers.
   const model = modelShapeOf(device, device.software ? undefined : kernel === 'rms-norm.registers' ? 'pi' : 'smol');
   const listed = kernelCases(model).find((own) => opOf(own) === op);
@@ -146,12 +154,20 @@ export async function timeOp(
     const task = gradient
       ? taskOf(device, direction, () => operands.forward()!, gradient)
       : { prepare: () => () => void operands.forward() };
-    return (edited ? [null, edited] : [null]).map((own) => {
+    const works = (edited ? [null, edited] : [null]).map((own) => {
       const work = new Work(device, `${direction} ${own ? 'edited' : 'shipped'}`, task, 'wall', SAMPLE);
+      return { own, work };
+    });
+    // As many repeats of both: waiting for the end of a sample costs both the same.
+    const sample = (work: Work) => {
+      work.repeats = Math.max(...works.map((each) => each.work.repeats));
+      return work.sample();
+    };
+    return works.map(({ own, work }) => {
       const entrant: Entrant = {
         name: work.name,
         start: () => withKernel(device, own, () => work.start()),
-        sample: () => withKernel(device, own, () => work.sample()),
+        sample: () => withKernel(device, own, () => sample(work)),
       };
       return { direction, edited: own !== null, work, entrant };
     });

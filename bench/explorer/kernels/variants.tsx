@@ -77,7 +77,9 @@ export function Variants({ adapter, kernel }: { adapter: Adapter; kernel: string
       see="One product or one entry point in every tile that this adapter can run; the first is the one that it takes by itself."
     >
       {titles.length === 0 ? (
-        <p>{busy ? 'The variants are being listed …' : 'This adapter has one variant of each.'}</p>
+        <p>
+          {busy ? 'The variants are being listed …' : 'This adapter has one variant of each that is worth its time.'}
+        </p>
       ) : (
         <div class="controls">
           <Choice label="Place in a model" value={title} options={titles} onChange={setTitle} />
