@@ -62,7 +62,10 @@ export async function compile(device: Device, name: string, source: string): Pro
     const kernel = parseKernel(name, source);
     const errors = await device.pipelines.compilerErrors(kernel);
     if (errors.length === 0) return kernel;
-    return errors.map(({ lineNum, linePos, message }) => ({ line: lineNum, column: linePos, reason: message }));
+    return errors.map(({ lineNum, linePos, message }) => {
+      const [reason] = message.split('\nPossible values');
+      return { line: lineNum, column: linePos, reason: reason.trim().replaceAll('\n', '. ') };
+    });
   } catch (error) {
     const reason = (error as Error).message;
     return [{ line: Number(/, line (\d+):/.exec(reason)?.[1] ?? 0), column: 0, reason }];

@@ -3,8 +3,8 @@ import { limited, type Roof } from '../../measure/roofline.ts';
 import { digits } from '../../measure/table.ts';
 import type { Timing } from './trial.ts';
 
-const [WIDTH, HEIGHT] = [520, 300];
-const EDGES = { left: 52, right: 22, top: 10, bottom: 40 };
+const [WIDTH, HEIGHT] = [420, 260];
+const EDGES = { left: 46, right: 22, top: 10, bottom: 40 };
 
 /** The decades from a number down to one up. */
 const decades = (low: number, high: number): number[] => {

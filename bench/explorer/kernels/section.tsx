@@ -90,7 +90,7 @@ function KernelPage(props: {
 
   const tryIt = () =>
     trial.run(async (device, signal) => {
-      const compiled = await compile(device, shipped.name, text);
+      const compiled = edited ? await compile(device, shipped.name, text) : shipped;
       setFaults('name' in compiled ? [] : compiled);
       if (!('name' in compiled) || !op) return;
       const kernel = edited ? compiled : null;
@@ -100,13 +100,15 @@ function KernelPage(props: {
   // A software adapter compiles some kernels for seconds: there the shipped kernel is tried when the user asks.
   const first = useRef(true);
   useEffect(() => {
-    if (edited || !first.current || !software) void tryIt();
+    if (edited || (op && (!first.current || !software))) void tryIt();
+    else setFaults([]);
     first.current = false;
   }, [text, op]);
 
   const restore = () => change({ edit: undefined });
   const formulas = mathematicsOf(shipped.name);
   const ofOp = <T,>(own: Outcome<T> | null) => (own?.op === op ? own : null);
+  const idle = ofOp(checked) ? idleEntries(adapter.device, shipped) : [];
   const timings = ofOp(timed)?.value.timings ?? [];
   const stale = trial.busy || faults.length > 0;
   return (
@@ -126,14 +128,18 @@ function KernelPage(props: {
         )}
       </div>
       {formulas && (
-        <div class="row kernels-mathematics">
+        <div class="kernels-mathematics">
           {(['forward', 'backward'] as const).map(
             (direction) =>
               formulas[direction].length > 0 && (
                 <div key={direction}>
                   <h2>{direction === 'forward' ? 'Forward' : 'Backward'}</h2>
                   {formulas[direction].map((formula) => (
-                    <div key={formula} class="wide" dangerouslySetInnerHTML={{ __html: markupOf(formula) }} />
+                    <div key={formula} class="kernels-formulas">
+                      {formula.split(/, \\quad /).map((part) => (
+                        <div key={part} class="wide" dangerouslySetInnerHTML={{ __html: markupOf(part) }} />
+                      ))}
+                    </div>
                   ))}
                 </div>
               ),
@@ -158,9 +164,12 @@ function KernelPage(props: {
         <div class="kernels-status" aria-live="polite">
           {damage && <Problem text={damage} />}
           {faults.length > 0 && (
-            <Problem text={`${sentenceOf(faults[0]).replace(/\.?$/, '.')} The last good kernel stays in use.`} />
+            <Problem text={`${sentenceOf(faults[0]).replace(/[^.?]$/, '$&.')} The last good kernel stays in use.`} />
           )}
           {trial.problem && <Problem text={trial.problem} again={tryIt} />}
+          {idle.length > 0 && (
+            <p>{`No op has run ${idle.join(', ')} on this adapter so far: an edit there changes nothing that is shown here.`}</p>
+          )}
           {!op && <p>No op of this file is checked by itself: it is here to read.</p>}
         </div>
       </section>

@@ -35,7 +35,7 @@ export function CheckTable({ checked, seconds }: { checked: readonly Checked[]; 
           <tbody>
             {checked.map(({ tensor, worst, sizes, passed }) => (
               <tr key={tensor}>
-                <th scope="row">
+                <th scope="row" class="kernels-name">
                   {tensor}
                   <span class="kernels-where">
                     {worst.name}
@@ -100,7 +100,9 @@ export function TimeTable({
               const limits = roof && limited(timing, time.median, roof);
               return (
                 <tr key={timingName(timing)}>
-                  <th scope="row">{timingName(timing)}</th>
+                  <th scope="row" class="kernels-name">
+                    {timingName(timing)}
+                  </th>
                   <td class="number">{digits(time.median)}</td>
                   <td class="number">{digits(flops / time.median / 1e6)}</td>
                   <td class="number">{digits(bytes / time.median / 1e6)}</td>
