@@ -42,7 +42,7 @@ const rooms: Record<string, readonly (readonly string[])[]> = {
     ['measure'],
     ['tabletop'],
     ['attention', 'kernels', 'step', 'tokenize', 'data'],
-    ['verify', 'study', 'first-day'],
+    ['verify', 'study'],
     ['explorer'],
   ],
   cli: [['setup']],

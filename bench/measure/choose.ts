@@ -1,10 +1,10 @@
 /** Measures variants of kernels beside each other and chooses the best for each place. */
 import { type Device, InputError } from '../../engine/index.ts';
+import type { Tuned } from '../../kernels/tuning.ts';
 import type { Candidates } from './candidates.ts';
 import { provenance } from './provenance.ts';
 import { type Budget, inRounds } from './rounds.ts';
 import { changeOf, pairedRatio, spread } from './statistics.ts';
-import type { Tuned } from './tuning.ts';
 import { Work } from './work.ts';
 
 /**

@@ -11,7 +11,17 @@ import { Editors, HEAD } from './editors.tsx';
 import { markupOf, mathematicsOf } from './mathematics.ts';
 import { limitSentence, RoofFigure } from './roof.tsx';
 import { CheckTable, TimeTable } from './tables.tsx';
-import { type Checked, checkOp, kernelNames, knownRoof, measureRoof, opsOf, type Timed, timeOp } from './trial.ts';
+import {
+  type Checked,
+  checkOp,
+  idleEntries,
+  kernelNames,
+  knownRoof,
+  measureRoof,
+  opsOf,
+  type Timed,
+  timeOp,
+} from './trial.ts';
 import { hasVariants, Variants } from './variants.tsx';
 
 const stateSchema = v.object({
