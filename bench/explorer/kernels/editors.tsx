@@ -95,13 +95,20 @@ export function Editors(props: EditorsProps) {
     };
   }, [name]);
 
+  const show = (side: number, place: string) => {
+    const view = views.current[side];
+    const at = place === HEAD ? 0 : placeOf(view.state.doc.toString(), place);
+    view.dispatch({ effects: EditorView.scrollIntoView(at, { y: 'start', yMargin: 4 }) });
+  };
+
   useEffect(() => {
     if (told.current === text) return;
     clearTimeout(pause.current);
     told.current = text;
-    for (const view of views.current) {
+    for (const [side, view] of views.current.entries()) {
       const changes = { from: 0, to: view.state.doc.length, insert: text };
       view.dispatch({ changes, annotations: fromOtherView.of(true) });
+      show(side, shown[side]);
     }
   }, [text]);
 
@@ -119,11 +126,6 @@ export function Editors(props: EditorsProps) {
     }
   }, [faults]);
 
-  const show = (side: number, place: string) => {
-    const view = views.current[side];
-    const at = place === HEAD ? 0 : placeOf(view.state.doc.toString(), place);
-    view.dispatch({ effects: EditorView.scrollIntoView(at, { y: 'start', yMargin: 4 }) });
-  };
   useEffect(() => show(0, shown[0]), [name, shown[0]]);
   useEffect(() => show(1, shown[1]), [name, shown[1]]);
 
