@@ -3,6 +3,9 @@ import { useEffect, useState } from 'preact/hooks';
 import type * as v from 'valibot';
 import { safeParse } from 'valibot';
 
+/** Browsers refuse an address that changes with every movement of a slider: it follows after so many milliseconds of rest. */
+const ADDRESS_DELAY = 150;
+
 /** The section of an address `#section/state`, and its state as text. */
 export function placeOf(hash: string): { section: string; state: string } {
   const [section, ...state] = hash.replace(/^#/, '').split('/');
@@ -56,11 +59,16 @@ export function useLinked<Schema extends v.GenericSchema>(
     addEventListener('hashchange', changed);
     return () => removeEventListener('hashchange', changed);
   }, []);
-  const change = (part: Partial<v.InferOutput<Schema>>) =>
-    setOwn((before) => {
-      const state = { ...(before.state as object), ...part };
-      history.replaceState(null, '', `#${section}/${encode(state)}`);
-      return { state, problem: null };
-    });
+  const [changed, setChanged] = useState(false);
+  useEffect(() => {
+    if (!changed) return;
+    const write = () => history.replaceState(null, '', `#${section}/${encode(own.state)}`);
+    const later = setTimeout(write, ADDRESS_DELAY);
+    return () => clearTimeout(later);
+  }, [changed, own.state]);
+  const change = (part: Partial<v.InferOutput<Schema>>) => {
+    setChanged(true);
+    setOwn((before) => ({ state: { ...(before.state as object), ...part }, problem: null }));
+  };
   return { ...own, change };
 }

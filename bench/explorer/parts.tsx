@@ -99,8 +99,11 @@ export interface Cell {
   readonly onFocus?: () => void;
 }
 
+/** Text keeps a contrast of more than 4 to 1 on the strongest colour, in light and in dark. */
+const STRONGEST = 55;
+
 const fillOf = (shade: number) =>
-  `color-mix(in oklab, var(--${shade < 0 ? 'line2' : 'line1'}) ${Math.round(100 * Math.min(1, Math.abs(shade)))}%, var(--paper))`;
+  `color-mix(in oklab, var(--${shade < 0 ? 'line2' : 'line1'}) ${Math.round(STRONGEST * Math.min(1, Math.abs(shade)))}%, var(--paper))`;
 
 /** A table of coloured cells with names; arrow keys move between those that can be clicked. */
 export function Matrix(props: {
@@ -156,9 +159,7 @@ export function Matrix(props: {
                 const look = {
                   class: cell.hatched ? 'hatched' : undefined,
                   title: cell.title,
-                  style: shade
-                    ? { '--fill': fillOf(shade), '--text': Math.abs(shade) > 0.55 ? 'var(--paper)' : 'var(--ink)' }
-                    : undefined,
+                  style: shade ? { '--fill': fillOf(shade) } : undefined,
                 };
                 return (
                   <td key={column}>
