@@ -74,6 +74,8 @@ export class Device {
   recorder: Recorder | null = null;
 
   private step_: Step | null = null;
+  /** What `withKernels` runs, by name. */
+  private standIns: ReadonlyMap<string, Kernel> = new Map();
   private closed = false;
 
   constructor(
@@ -157,7 +159,25 @@ export class Device {
     }
   }
 
-  dispatch({ kernel, entry, parameters = {}, bindings, uniform, workgroups, flops = 0, bytes }: Dispatch): void {
+  /**
+   * Runs `fn`, which may be asynchronous, with other kernels in place of those of the same names: `parseKernel(name, source)` makes
+   * one, from the source of `loadedKernels` with a change. A step that is captured meanwhile keeps them. Calls nest, but two
+   * asynchronous ones must not overlap.
+   *
+   * @throws Error, or rejects, as `fn` does: where a kernel lacks a name that its op uses (of an entry point, a binding, a field or a parameter)
+   *   at once, where it does not compile at the next await
+   */
+  withKernels<T>(kernels: readonly Kernel[], fn: () => T): T {
+    const before = this.standIns;
+    this.standIns = new Map([...before, ...kernels.map((kernel) => [kernel.name, kernel] as const)]);
+    return runThenEnd(fn, () => {
+      this.standIns = before;
+    });
+  }
+
+  dispatch(given: Dispatch): void {
+    const { entry, parameters = {}, bindings, uniform, workgroups, flops = 0, bytes } = given;
+    const kernel = this.standIns.get(given.kernel.name) ?? given.kernel;
     const label = `${kernel.name} ${entry}`;
     const [x, y = 1, z = 1] = workgroups;
     const most = this.limits.maxComputeWorkgroupsPerDimension;

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { listedStep, measuredTimes, type StepChoice } from '../../bench/explorer/step/capture.ts';
 import { digits } from '../../bench/measure/table.ts';
 import { inspect } from '../../cli/inspect.ts';
+import { loadedKernels } from '../../engine/index.ts';
 import { arenaTensors } from '../../model/inspect/step-reading.ts';
 import { testDevice } from '../support/devices.ts';
 import { long } from '../support/long.ts';
@@ -23,6 +24,8 @@ test('a captured step says what insula inspect says of one that ran, and which p
     hostMilliseconds: 0,
     encodingMilliseconds: 0,
   });
+  for (const { operation, grid } of operations)
+    if (grid) expect(loadedKernels.has(operation.split(' ')[0]), `a page of ${operation}`).toBe(true);
   const parts = (list: typeof operations) =>
     list.map(({ phase }) => phase).filter((phase, i, all) => phase !== all[i - 1]);
   expect(parts(operations)).toEqual(['forward', 'backward', 'update']);
@@ -115,6 +118,7 @@ describe.skipIf(!chromiumPath)(`the explorer's page of a step, in Chromium${chro
     expect(await kernel.getAttribute('href')).toBe("#kernels/%7B'kernel'%3A'adamw'%7D");
     await kernel.click();
     await page.getByRole('heading', { level: 1, name: 'Kernels' }).waitFor();
+    await expect.poll(() => page.locator('select').first().inputValue(), PATIENCE).toBe('adamw');
   });
 
   test.runIf(long)('times are measured on demand', PATIENCE, async ({ skip }) => {
