@@ -91,7 +91,7 @@ describe('the workbench of attention', () => {
   });
 
   test('the gradient that reaches K and V is bitwise zero where an edge stops it, and nowhere else', async () => {
-    const reached = await reachingGradients(await testDevice('normal'), problem(of('ki-continuous-state')), '');
+    const reached = await reachingGradients(await testDevice('normal'), problem(of('ki-continuous-state')));
     const { blocks, cells } = of('ki-continuous-state');
     expect(Object.keys(reached).length).toBeGreaterThan(1);
     for (const [query, row] of Object.entries(reached))
@@ -158,7 +158,7 @@ describe.skipIf(!chromiumPath)(`the workbench of attention, in Chromium${chromiu
     await expect.poll(address, PATIENCE).toMatch(/40\D/);
     const state = await address();
     await show('attention', state);
-    await page.getByRole('button', { name: 'target reads language: full ×0.25/0' }).waitFor();
+    await page.getByRole('button', { name: 'target reads language: full, keys x 0.25, values x 0' }).waitFor();
     expect(await page.getByLabel('Tokens of action').inputValue()).toBe('40');
     await page.getByLabel('Tokens of action').fill('4000');
     await page.getByText("Block 'action' with 4000 tokens").waitFor();

@@ -80,7 +80,7 @@ describe.skipIf(!chromiumPath)(`the explorer's page of a step, in Chromium${chro
       ['without recompute, shown here', 'with recompute'].map((name) =>
         page
           .getByRole('row', { name: new RegExp(`^${name} \\d`) })
-          .locator('td')
+          .locator('th,td')
           .allTextContents(),
       ),
     );

@@ -60,7 +60,7 @@ describe.skipIf(!chromiumPath)(`the explorer's page of action tokens, in Chromiu
         const { largest, rootMeanSquare } = errorOf(tokenizer, ids, chunk);
         const row = await page
           .getByRole('row', { name: new RegExp(`^${kind}`) })
-          .locator('td')
+          .locator('th,td')
           .allTextContents();
         expect([row[1], row[3], row[4]]).toEqual([String(ids.length), digits(largest), digits(rootMeanSquare)]);
       }

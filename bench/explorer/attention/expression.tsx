@@ -9,7 +9,8 @@ import {
   type Sequence,
 } from '../../../kernels/index.ts';
 import type { Adapter } from '../device.ts';
-import { Choice, Field, Problem, useWork } from '../parts.tsx';
+import { Choice, Field, Problem } from '../parts.tsx';
+import { useWork } from '../work.tsx';
 import { type Expression, noExpression, sourceOf } from './state.ts';
 import { Typed } from './table.tsx';
 import { expressionMask } from './work.ts';
@@ -161,7 +162,7 @@ export function Expressions(props: { heads: number; tokens: number; typed: Retur
         {list('borders', 'Documents begin at tokens')}
         {list('constants', 'Constants')}
       </div>
-      <div class="attention-answer" aria-live="polite">
+      <div style={{ minHeight: '3.5rem' }} aria-live="polite">
         {problem ? (
           <Problem text={`${problem}. The last one that held, or none, stays.`} />
         ) : (

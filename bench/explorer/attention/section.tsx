@@ -1,4 +1,4 @@
-import { useMemo, useRef, useState } from 'preact/hooks';
+import { useMemo, useRef } from 'preact/hooks';
 import { systems } from '../../../model/systems/index.ts';
 import type { Adapter } from '../device.ts';
 import { useLinked } from '../link.ts';
@@ -18,7 +18,7 @@ import {
   systemTable,
 } from './state.ts';
 import { Blocks, EdgeTable } from './table.tsx';
-import { comparedCounts, problemOf, variantsFor, visiblePairs } from './work.ts';
+import { comparedCounts, problemOf, visiblePairs } from './work.ts';
 
 const OWN = 'a table of your own';
 
@@ -40,8 +40,6 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
   const last = useRef(made);
   last.current = made ?? last.current;
   const shown = last.current;
-  const variants = variantsFor(adapter.device, state);
-  const variant = variants.includes(state.variant) ? state.variant : '';
 
   const size = (name: 'heads' | 'kvHeads' | 'headDimension', label: string, values: readonly number[]) => (
     <Choice
@@ -67,7 +65,7 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
           {shown ? (
             <Pictures table={shown.given.table} seen={shown.seen} live={shown.compared.own.live} />
           ) : (
-            <div class="attention-pictures" />
+            <div style={{ minHeight: '50rem' }} />
           )}
         </section>
       </div>
@@ -85,16 +83,7 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
             headCounts.filter((own) => own <= heads),
           )}
           {size('headDimension', 'Head dimension', headDimensions)}
-          <Choice
-            label="Kernels"
-            value={variant}
-            options={[{ value: '', text: `shipped (${variants[0]})` }, ...variants]}
-            onChange={(own) => change({ variant: own })}
-          />
         </div>
-        {state.variant !== variant && (
-          <Problem text={`This adapter has no kernels '${state.variant}': those that are shipped run.`} />
-        )}
         <p class="small">
           Tiles are pieces of at most 32 tokens of one block, in all kernels; FLOPs are those of the library's cost
           model, masked scores included.
@@ -103,20 +92,22 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
           <>
             <div class={`row attention-work${waits ? ' busy' : ''}`}>
               <Counted compared={shown.compared} />
-              <Measured adapter={adapter} given={shown.given} variant={variant} />
+              <Measured adapter={adapter} given={shown.given} />
             </div>
-            <Reaching adapter={adapter} given={shown.given} variant={variant} counts={shown.compared.own} />
+            <Reaching adapter={adapter} given={shown.given} counts={shown.compared.own} />
           </>
         )}
       </section>
       <div class="row">
-        <section class="attention-expressions">
+        <section>
           <h2>Expressions of your own</h2>
           <Expressions heads={heads} tokens={table.layout.length} typed={typed} />
         </section>
         <section>
           <h2>As a program</h2>
-          <Code text={codeOf(state)} />
+          <pre class="wide">
+            <code>{codeOf(state)}</code>
+          </pre>
         </section>
       </div>
     </>
@@ -153,25 +144,6 @@ function Start({ state, change }: { state: State; change(part: Partial<State>): 
           ? `${note}${edited ? ' Changed here.' : ' Losses are those of its last layer; before it, every block carries one.'}`
           : 'Blocks are tokens in order; a loss says whose rows have one.'}
       </p>
-    </>
-  );
-}
-
-function Code({ text }: { text: string }) {
-  const [copied, setCopied] = useState('');
-  const copy = () =>
-    navigator.clipboard.writeText(text).then(
-      () => setCopied(text),
-      () => setCopied(''),
-    );
-  return (
-    <>
-      <pre class="wide">
-        <code>{text}</code>
-      </pre>
-      <button type="button" onClick={copy}>
-        {copied === text ? 'Copied' : 'Copy'}
-      </button>
     </>
   );
 }
