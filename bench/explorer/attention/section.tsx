@@ -7,16 +7,7 @@ import { codeOf } from './code.ts';
 import { Expressions, lengthsOf, useExpression } from './expression.tsx';
 import { Counted, Measured, Reaching } from './numbers.tsx';
 import { Pictures } from './pictures.tsx';
-import {
-  headCounts,
-  headDimensions,
-  initial,
-  isEmpty,
-  makeTable,
-  type State,
-  stateSchema,
-  systemTable,
-} from './state.ts';
+import { initial, isEmpty, makeTable, noExpression, type State, sizes, stateSchema, systemTable } from './state.ts';
 import { Blocks, EdgeTable } from './table.tsx';
 import { comparedCounts, problemOf, visiblePairs } from './work.ts';
 
@@ -26,8 +17,7 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
   const { state, change, problem } = useLinked('attention', stateSchema, initial);
   const { blocks, cells, heads, kvHeads, headDimension } = state;
   const table = useMemo(() => makeTable({ blocks, cells }), [JSON.stringify([blocks, cells])]);
-  const typed = useExpression(adapter, table.layout, state.expression, (expression) => change({ expression }));
-  const { registered } = typed;
+  const { registered, ...trying } = useExpression(adapter, table.layout, state.expression);
 
   const fits = registered?.lengths === lengthsOf(table.layout);
   const waits = !fits && !isEmpty(state.expression);
@@ -41,12 +31,12 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
   last.current = made ?? last.current;
   const shown = last.current;
 
-  const size = (name: 'heads' | 'kvHeads' | 'headDimension', label: string, values: readonly number[]) => (
+  const size = (name: keyof typeof sizes, label: string, fits: (size: number) => boolean = () => true) => (
     <Choice
       label={label}
       value={String(state[name])}
-      options={values.map(String)}
-      onChange={(own) => change({ [name]: Number(own) } as Partial<State>)}
+      options={sizes[name].filter(fits).map(String)}
+      onChange={(own) => change({ [name]: Number(own) })}
     />
   );
 
@@ -72,17 +62,9 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
       <section>
         <h2>What it costs</h2>
         <div class="controls">
-          {size(
-            'heads',
-            'Query heads',
-            headCounts.filter((own) => own >= kvHeads),
-          )}
-          {size(
-            'kvHeads',
-            'Key heads',
-            headCounts.filter((own) => own <= heads),
-          )}
-          {size('headDimension', 'Head dimension', headDimensions)}
+          {size('heads', 'Query heads', (own) => own >= kvHeads)}
+          {size('kvHeads', 'Key heads', (own) => own <= heads)}
+          {size('headDimension', 'Head dimension')}
         </div>
         <p class="small">
           Tiles are pieces of at most 32 tokens of one block, in all kernels; FLOPs are those of the library's cost
@@ -90,7 +72,7 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
         </p>
         {shown && (
           <>
-            <div class={`row attention-work${waits ? ' busy' : ''}`}>
+            <div class={waits ? 'row busy' : 'row'} style={{ marginBottom: '1.5rem' }}>
               <Counted compared={shown.compared} />
               <Measured adapter={adapter} given={shown.given} />
             </div>
@@ -101,12 +83,15 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
       <div class="row">
         <section>
           <h2>Expressions of your own</h2>
-          <Expressions heads={heads} tokens={table.layout.length} typed={typed} />
+          <Expressions
+            {...{ heads, ...trying, tokens: table.layout.length, typed: state.expression }}
+            onType={(expression) => change({ expression })}
+          />
         </section>
         <section>
           <h2>As a program</h2>
           <pre class="wide">
-            <code>{codeOf(state)}</code>
+            <code>{codeOf({ ...state, expression: registered?.given ?? noExpression })}</code>
           </pre>
         </section>
       </div>

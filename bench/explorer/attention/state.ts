@@ -16,8 +16,8 @@ import { historyWords } from '../../../model/inspect/system-tables.ts';
 import { configurationOf, edgeText, type ModelSizes, systemNamed } from '../../../model/systems/index.ts';
 
 const MOST_TOKENS = 1024;
-export const headCounts = [1, 2, 4, 8] as const;
-export const headDimensions = [16, 32, 64, 128, 256] as const;
+/** The numbers of heads and the head dimensions to choose from. */
+export const sizes = { heads: [1, 2, 4, 8], kvHeads: [1, 2, 4, 8], headDimension: [16, 32, 64, 128, 256] };
 const edgeNames = ['none', 'full', 'causal', 'insulated'] as const;
 const cellSchema = v.union([v.picklist(edgeNames), edgeSchema]);
 /** A cell of the table: one of the library's named edges, or the options of another. */
@@ -52,9 +52,9 @@ const shape = v.object({
   cells: v.array(v.array(cellSchema)),
   /** Query block and key block of the edge whose gradient is shown. */
   selected: v.tuple([count(), count()]),
-  heads: v.picklist(headCounts),
-  kvHeads: v.picklist(headCounts),
-  headDimension: v.picklist(headDimensions),
+  heads: v.picklist(sizes.heads),
+  kvHeads: v.picklist(sizes.kvHeads),
+  headDimension: v.picklist(sizes.headDimension),
   expression: expressionSchema,
 });
 export type State = v.InferOutput<typeof shape>;
@@ -146,7 +146,7 @@ export function sourceOf(expression: Expression, tokens: number) {
   } satisfies ExpressionSource;
 }
 
-const sizes: ModelSizes = {
+const modelSizes: ModelSizes = {
   backbone: { width: 64, hidden: 64 },
   vocabulary: 512,
   expert: { width: 64, hidden: 64 },
@@ -159,7 +159,7 @@ const MOST_STEPS = 2;
 /** The table of a system's last layer at a small size, and what this drawing of it leaves out, in words. */
 export function systemTable(name: string): TableState & { readonly note: string } {
   const system = systemNamed(name);
-  const whole = configurationOf(system, sizes);
+  const whole = configurationOf(system, modelSizes);
   const { history } = whole;
   const drawn = history && { ...history, window: Math.min(history.window, MOST_STEPS) };
   const configuration = { ...whole, ...(drawn && { history: drawn }) };

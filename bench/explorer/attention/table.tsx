@@ -51,11 +51,10 @@ export function Blocks({ state, change }: Editing) {
   const set = (index: number, part: Partial<BlockState>) =>
     attempt({ blocks: blocks.map((block, i) => (i === index ? { ...block, ...part } : block)) });
   const add = () => {
-    const number = [...blocks.keys(), blocks.length].find((i) =>
-      blocks.every(({ name }) => name !== `block ${i + 1}`),
-    )!;
+    const numbers = Array.from({ length: blocks.length + 1 }, (_, i) => i + 1);
+    const number = numbers.find((own) => blocks.every(({ name }) => name !== `block ${own}`));
     attempt({
-      blocks: [...blocks, { name: `block ${number + 1}`, length: 16, rows: 'both', loss: true }],
+      blocks: [...blocks, { name: `block ${number}`, length: 16, rows: 'both', loss: true }],
       cells: [...cells.map((row): Cell[] => [...row, 'none']), [...blocks.map((): Cell => 'none'), 'full']],
     });
   };
