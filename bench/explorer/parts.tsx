@@ -214,7 +214,7 @@ export function Lines(props: PlotProps & { readonly y: string }) {
 
 export function Legend({ items }: { items: readonly { text: string; fill?: string; hatched?: boolean }[] }) {
   return (
-    <ul class="legend">
+    <ul class="small legend">
       {items.map(({ text, fill, hatched }) => (
         <li key={text}>
           {(fill || hatched) && (

@@ -1,5 +1,5 @@
 import { safeParse } from 'valibot';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { codeOf } from '../../bench/explorer/attention/code.ts';
 import {
   cellOf,
@@ -22,8 +22,7 @@ import {
 import * as kernels from '../../kernels/index.ts';
 import { systems } from '../../model/systems/index.ts';
 import { testDevice } from '../support/devices.ts';
-import { chromiumMissing, chromiumPath } from './chromium.ts';
-import { type OpenedExplorer, openExplorer, PATIENCE } from './explorer.ts';
+import { inExplorer, PATIENCE, rowsOf } from './explorer.ts';
 
 const of = (system: string): State => ({ ...initial, system, ...systemTable(system) });
 const problem = (state: State) => problemOf(state, makeTable(state), null);
@@ -104,21 +103,14 @@ describe('the workbench of attention', () => {
   });
 });
 
-describe.skipIf(!chromiumPath)(`the workbench of attention, in Chromium${chromiumMissing}`, () => {
-  let explorer: OpenedExplorer;
-  beforeAll(async () => {
-    explorer = await openExplorer();
-  }, PATIENCE.timeout);
-  afterAll(() => explorer.close());
-
+inExplorer('the workbench of attention', (explorer) => {
   const address = () => explorer.page.evaluate(() => location.hash.replace('#attention/', ''));
   /** A state whose gradients wait for a click. */
   const large = encodeURIComponent(JSON.stringify({ ...initial, heads: 8, headDimension: 256 }));
   /** The numbers of this table and of that without stops, by row. */
   const shown = async () => {
-    const rows = await explorer.page.getByRole('table', { name: 'Work' }).locator('tbody tr').all();
-    const texts = await Promise.all(rows.map((row) => row.locator('th, td').allInnerTexts()));
-    return texts.map(([name, ...cells]) => [name, ...cells.slice(0, 2).map((text) => text.split(' ')[0])]);
+    const rows = await rowsOf(explorer.page.getByRole('table', { name: 'Work' }));
+    return rows.map(([name, ...cells]) => [name, ...cells.slice(0, 2).map((text) => text.split(' ')[0])]);
   };
   const known = (...columns: Counts[]) =>
     Object.keys(columns[0].numbers).map((name) => [
@@ -178,7 +170,7 @@ describe.skipIf(!chromiumPath)(`the workbench of attention, in Chromium${chromiu
     expect(await shown()).toEqual(work);
     await mask.fill('q / 32 == k / 32');
     await page.getByText('Compiled and tried on this adapter.').waitFor();
-    await expect.poll(address, PATIENCE).toContain('(q%20%2F%2032');
+    await expect.poll(address, PATIENCE).toContain('q%20%2F%2032');
   });
 
   test('a damaged link says so, and shows the usual table', PATIENCE, async () => {
@@ -186,9 +178,5 @@ describe.skipIf(!chromiumPath)(`the workbench of attention, in Chromium${chromiu
     await show('attention', "{'blocks':[]}");
     await page.getByText('The link to this page is damaged').waitFor();
     await page.getByRole('button', { name: 'action reads language: insulated' }).waitFor();
-  });
-
-  test('nothing goes wrong that the page does not tell', () => {
-    expect(explorer.errors).toEqual([]);
   });
 });

@@ -56,7 +56,7 @@ function Hatches({ layout }: { layout: Sequence }) {
     </pattern>
   );
   return (
-    <svg class="attention-hatches" aria-hidden="true">
+    <svg style={{ position: 'absolute', width: 0, height: 0 }} aria-hidden="true">
       {hatch('attention-stop', 'stop', 0.45, 45)}
       {hatch('attention-scale', 'stop', 0.2, 45)}
       {hatch('attention-partial', 'line1', 0.45, -45)}

@@ -70,7 +70,7 @@ export function FastSteps(props: {
           {merge &&
             `Merge ${count}: ${merge.left} and ${merge.right} became ${merge.id}, merge ${merge.id - tokenizer.codec.symbols} of those learned.`}
         </p>
-        <ol class="tokens-chips">
+        <ol class="legend tokens-chips">
           {spans.map((span) => (
             <li key={span.at}>
               <button

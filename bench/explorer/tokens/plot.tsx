@@ -1,9 +1,10 @@
 import { useRef, useState } from 'preact/hooks';
-import { Legend, Plot, plot } from '../parts.tsx';
+import { Choice, Legend, Plot, plot } from '../parts.tsx';
 import { rounded, shape } from './chunks.ts';
 
 const { horizon, dimension } = shape;
 const dimensions = Array.from({ length: dimension }, (_, d) => d);
+const names = dimensions.map((d) => `dimension ${d}`);
 const dashes = [undefined, '7 3', '2 3'];
 /** The values at the upper and the lower edge of the plot. */
 const EDGE = 1.1;
@@ -72,10 +73,10 @@ export function ChunkPlot(props: {
     const [own, back] = [pointsOf(values, d), pointsOf(decoded.values, d)];
     const cut = without && pointsOf(without, d);
     return [
-      { name: `dimension ${d}`, colour, dashed: dashes[d], width: d === chosen ? 2.5 : 1.5, points: own },
-      { name: `dimension ${d}, decoded`, colour, width: 5, opacity: 0.3, points: back },
+      { name: names[d], colour, dashed: dashes[d], width: d === chosen ? 2.5 : 1.5, points: own },
+      { name: `${names[d]}, decoded`, colour, width: 5, opacity: 0.3, points: back },
       ...(cut && String(cut) !== String(back)
-        ? [{ name: `dimension ${d}, without the token`, colour: 'alarm', width: 1.25, points: cut }]
+        ? [{ name: `${names[d]}, without the token`, colour: 'alarm', width: 1.25, points: cut }]
         : []),
     ];
   });
@@ -87,15 +88,7 @@ export function ChunkPlot(props: {
   };
   return (
     <>
-      <fieldset class="tokens-dimensions">
-        <legend>Draw</legend>
-        {dimensions.map((d) => (
-          <label key={d}>
-            <input type="radio" name="tokens-dimension" checked={d === chosen} onChange={() => onChoose(d)} /> dimension{' '}
-            {d}
-          </label>
-        ))}
-      </fieldset>
+      <Choice label="Draw" value={names[chosen]} options={names} onChange={(name) => onChoose(names.indexOf(name))} />
       <div
         class="tokens-plot"
         role="slider"
@@ -115,7 +108,7 @@ export function ChunkPlot(props: {
       </div>
       <Legend
         items={[
-          ...dimensions.map((d) => ({ text: `dimension ${d}`, fill: `var(--line${d + 1})` })),
+          ...names.map((text, d) => ({ text, fill: `var(--line${d + 1})` })),
           { text: `broad and pale: as ${decoded.name} decodes it` },
           { text: 'without the selected token', fill: 'var(--alarm)' },
           { text: 'vertical: normalised action' },
