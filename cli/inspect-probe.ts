@@ -1,6 +1,6 @@
 /** `insula inspect --probe` as lines, JSON and a page. */
 import { aligned } from '../bench/measure/table.ts';
-import { probeWorld } from '../bench/tabletop/layer-probe.ts';
+import { probeWorld } from '../bench/tabletop/probe.ts';
 import type { Variation } from '../bench/tabletop/scene.ts';
 import type { LayerProbes } from '../model/inspect/layer-probes.ts';
 import { formatPercent } from '../model/report/markup.ts';
@@ -12,7 +12,7 @@ import { number } from './options.ts';
 const SCENES = 300;
 
 export const probe = {
-  help: 'what each layer knows about scenes of the built-in world, by linear probes: colour and shape of things, which is named, and its place',
+  help: 'what each layer knows about scenes of the built-in world, by linear probes: colour and shape of things, which is named, and its place; with --variation pairs, of colours and shapes that are new together',
   needsReal: true,
   options: {
     scenes: number(`scenes of the probes, two thirds of them to fit; ${SCENES} by default`, 3, { needs: 'probe' }),

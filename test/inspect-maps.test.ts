@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { probeWorld } from '../bench/tabletop/layer-probe.ts';
+import { probeWorld } from '../bench/tabletop/probe.ts';
 import { attention } from '../cli/inspect-attention.ts';
 import { probe } from '../cli/inspect-probe.ts';
 import type { Inspected } from '../cli/inspect-subject.ts';
@@ -153,4 +153,7 @@ test('in the shipped model, which thing is named reaches the rows of the picture
   expect(named.layers.at(-1)).toBeGreaterThan(0.85);
   expect(place.layers[0].pixels).toBeGreaterThan(0.8 * place.baseline);
   expect(place.layers.at(-1)!.pixels).toBeLessThan(0.5 * place.baseline);
+  const pairs = await probeWorld(policy, { scenes: 9, seed: 0, variation: 'pairs' });
+  expect(pairs.classes.map(({ question }) => question)).toEqual(['colour', 'shape']);
+  expect(pairs.things.heldOut).toBe(pairs.scenes.heldOut);
 });
