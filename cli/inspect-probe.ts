@@ -1,10 +1,7 @@
-/** `insula inspect --probe` as lines, JSON and a page. */
-import { aligned } from '../bench/measure/table.ts';
+/** `insula inspect --probe`. */
 import { probeWorld } from '../bench/tabletop/probe.ts';
 import type { Variation } from '../bench/tabletop/scene.ts';
-import type { LayerProbes } from '../model/inspect/layer-probes.ts';
-import { formatPercent } from '../model/report/markup.ts';
-import { layerNames, probedWords, probeSection } from '../model/report/probe-section.ts';
+import { probeFinding } from '../model/report/probe-section.ts';
 import type { Measurement } from './measurement.ts';
 import { number } from './options.ts';
 
@@ -26,25 +23,7 @@ export const probe = {
     return {
       examples: `${scenes} scenes of the built-in world, ${variation}`,
       json: { variation, ...probes },
-      lines: probeLines(probes),
-      sections: () => [probeSection(probes)],
+      findings: [probeFinding(probes)],
     };
   },
 } satisfies Measurement;
-
-function probeLines(probes: LayerProbes): string[] {
-  const { classes, place } = probes;
-  const rows = [
-    ...classes.map(({ question, baseline, layers }) => [
-      question,
-      ...[baseline, ...layers].map((share) => formatPercent(share, 1)),
-    ]),
-    ['place, pixels', place.baseline.toFixed(1), ...place.layers.map(({ pixels }) => pixels.toFixed(1))],
-    ['place, R^2', '0', ...place.layers.map(({ r2 }) => r2.toFixed(2))],
-  ];
-  return [
-    `linear probes of the rows of the picture's patches, ${probedWords(probes)}`,
-    "guess: the most frequent class, or the mean place; the tower's output has seen no word",
-    ...aligned([['', 'guess', ...layerNames(probes)], ...rows], 1),
-  ];
-}

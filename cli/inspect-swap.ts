@@ -1,4 +1,4 @@
-/** `insula inspect --swap` as lines, JSON and a page. */
+/** `insula inspect --swap`. */
 import { aligned, digits } from '../bench/measure/table.ts';
 import { counted } from '../engine/files/errors.ts';
 import { InputError } from '../engine/index.ts';
@@ -32,7 +32,7 @@ export const swap = {
     return {
       examples: `${counted(samples.length, 'control step')} of held-out episodes`,
       json: { losses, moves: moved && { ...meanMoves(moved), byExample: moved.map(({ moves }) => moves) } },
-      lines: [...swappedLines(losses, objectives), ...(moved ? moveLines(moved) : [])],
+      lines: [...swappedLines(losses, objectives), ...(moved ? moveLines(moved) : []), ''],
       sections: async () => {
         const shown = (moved ?? []).slice(0, SHOWN).map(async (own) => ({
           ...own,
