@@ -5,29 +5,31 @@ import { stepsInSequence, windowOf } from '../model/architecture/configuration.t
 import { attentionMaps, mapsAt, sharesOf } from '../model/inspect/attention-maps.ts';
 import { mapSections, type ShownMaps, shareFinding, wordsSeen } from '../model/report/maps-figure.ts';
 import { formatPercent } from '../model/report/markup.ts';
-import type { Inspected } from './inspect-subject.ts';
+import type { Inspected, SubjectValues } from './inspect-subject.ts';
 import type { Measurement } from './measurement.ts';
-import { number, text } from './options.ts';
+import { number, text, type ValuesOf } from './options.ts';
 
 /** Words that a line names at most. */
 const WORDS = 4;
 const needs = 'attention';
 
+const options = {
+  example: number('the example whose maps are shown, from 0; 0 by default', 0, { needs }),
+  layer: number('the only layer that is shown, from 0; all by default', 0, { needs }),
+  head: number('the only head that is shown, from 0; all by default, as their mean in lines', 0, { needs }),
+  query: text('the only block whose queries are shown; by default all but those of images', { needs }),
+  row: number("the only row of --query that counts, from 0; by default the mean over the block's rows", 0, {
+    needs: 'query',
+  }),
+};
+
 export const attention = {
   help: 'where the rows of each block look: maps by layer and head over the camera image and the words of one example',
-  options: {
-    example: number('the example whose maps are shown, from 0; 0 by default', 0, { needs }),
-    layer: number('the only layer that is shown, from 0; all by default', 0, { needs }),
-    head: number('the only head that is shown, from 0; all by default, as their mean in lines', 0, { needs }),
-    query: text('the only block whose queries are shown; by default all but those of images', { needs }),
-    row: number("the only row of --query that counts, from 0; by default the mean over the block's rows", 0, {
-      needs: 'query',
-    }),
-  },
-  async measure(inspected, values) {
+  options,
+  async measure(inspected: Inspected, values: SubjectValues & ValuesOf<typeof options>) {
     const shown = await shownMaps(inspected, values);
     return {
-      json: jsonOf(shown, (values.example as number | undefined) ?? 0),
+      json: jsonOf(shown, values.example ?? 0),
       findings: [shareFinding(shown)],
       lines: wordLines(shown),
       sections: () => mapSections(shown),
@@ -37,16 +39,9 @@ export const attention = {
 
 async function shownMaps(
   { model, inputs, batch, real }: Inspected,
-  values: Readonly<Record<string, unknown>>,
+  { example = 0, layer, head, query, row }: ValuesOf<typeof options>,
 ): Promise<ShownMaps> {
   const { configuration } = model;
-  const {
-    example = 0,
-    layer,
-    head,
-    query,
-    row,
-  } = values as Partial<Record<'example' | 'layer' | 'head' | 'row', number> & Record<'query', string>>;
   const { depth, blocks } = configuration;
   const [window, steps] = [windowOf(configuration), stepsInSequence(configuration)];
   const examples = batch.batch / window;

@@ -18,9 +18,9 @@ const [STEPS, SHOWN] = [32, 6];
 export const swap = {
   help: `how far losses and predicted actions move when each of --batch control steps (${STEPS} by default) gets the pictures, or the words, of another`,
   needsReal: true,
-  async measure({ model, real }, values, { signal }) {
+  async measure({ model, real }, { batch = STEPS }, { signal }) {
     const { policy, settings, split } = real!;
-    const samples = evaluationSamples(split.heldOut, (values.batch as number | undefined) ?? STEPS);
+    const samples = evaluationSamples(split.heldOut, batch);
     const losses = await swappedLosses(policy, settings, samples, signal);
     if (!losses.pictures && !losses.words)
       throw new InputError(

@@ -3,7 +3,7 @@ import { aligned } from '../bench/measure/table.ts';
 import { type Finding, findingSection, findingTable } from '../model/report/inspect-page.ts';
 import type { Section } from '../model/report/page.ts';
 import type { Context } from './command.ts';
-import type { Inspected } from './inspect-subject.ts';
+import type { Inspected, SubjectValues } from './inspect-subject.ts';
 import type { Options } from './options.ts';
 
 export interface Measured {
@@ -17,6 +17,8 @@ export interface Measured {
   sections?(): Section[] | Promise<Section[]>;
 }
 
+export type MeasurementContext = Pick<Context, 'progress' | 'signal'>;
+
 /** One of the measurements of `insula inspect`; the flag of its name asks for it. */
 export interface Measurement {
   readonly help: string;
@@ -24,11 +26,7 @@ export interface Measurement {
   readonly needsReal?: boolean;
   /** Options of its own. */
   readonly options?: Options;
-  measure(
-    inspected: Inspected,
-    values: Readonly<Record<string, unknown>>,
-    context: Pick<Context, 'progress' | 'signal'>,
-  ): Promise<Measured>;
+  measure(inspected: Inspected, values: SubjectValues, context: MeasurementContext): Promise<Measured>;
 }
 
 export const linesOf = ({ findings = [], lines = [] }: Measured): string[] => [

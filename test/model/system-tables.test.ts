@@ -11,7 +11,6 @@ import {
 import { Architecture, Model } from '../../model/architecture/model.ts';
 import { mapped } from '../../model/architecture/records.ts';
 import { trainingInputs } from '../../model/architecture/training-pass.ts';
-import { type DerivedAttention, type DerivedEdge, derivedAttention } from '../../model/inspect/derived-tables.ts';
 import { gradientFlow } from '../../model/inspect/gradient-flow.ts';
 import { measuredSystem } from '../../model/inspect/measured-step.ts';
 import { differencesFromParent, systemTables } from '../../model/inspect/system-tables.ts';
@@ -25,6 +24,7 @@ import {
   systems,
 } from '../../model/systems/index.ts';
 import { presetNamed } from '../../model/training/presets.ts';
+import { type DerivedAttention, type DerivedEdge, derivedAttention } from '../support/derived-attention.ts';
 import { testDevice } from '../support/devices.ts';
 import { randomConfiguration } from '../support/random-configuration.ts';
 import { runCommand } from '../support/run-command.ts';

@@ -18,14 +18,14 @@ import {
   withoutTape,
 } from '../../engine/index.ts';
 import { add } from '../../kernels/index.ts';
-import { isMemory, type ModelConfiguration, runsThrough, windowOf } from '../architecture/configuration.ts';
-import { type Inputs, integers, tensorsOf } from '../architecture/inputs.ts';
-import type { PerExpert } from '../architecture/mixture.ts';
-import { Model } from '../architecture/model.ts';
-import { mapped } from '../architecture/records.ts';
-import { imagesAsMemory, type RunningBlock, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
-import { type PassOptions, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
-import { fillZeros, wholeBatch } from './without-zeros.ts';
+import { isMemory, type ModelConfiguration, runsThrough, windowOf } from '../../model/architecture/configuration.ts';
+import { type Inputs, integers, tensorsOf } from '../../model/architecture/inputs.ts';
+import type { PerExpert } from '../../model/architecture/mixture.ts';
+import { Model } from '../../model/architecture/model.ts';
+import { mapped } from '../../model/architecture/records.ts';
+import { imagesAsMemory, type RunningBlock, rowsOf, trainingBlocks } from '../../model/architecture/sequence.ts';
+import { type PassOptions, trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
+import { fillZeros, wholeBatch } from '../../model/inspect/without-zeros.ts';
 
 /** The part of a key block that a query block sees: every row; each row itself and those before it; or another part. */
 export interface DerivedEdge {
