@@ -22,20 +22,10 @@ export function probeFinding({ scenes, things, classes, place }: LayerProbes): F
       })),
     ],
   });
-  const placed = (
-    name: string,
-    guess: string,
-    read: (own: (typeof place.layers)[number]) => [text: string, part: number],
-  ) =>
-    row(
-      'place of the named thing',
-      name,
-      guess,
-      place.layers.map((own) => {
-        const [text, part] = read(own);
-        return { text, part, words: `${own.pixels.toFixed(2)} pixels, R² ${own.r2.toFixed(3)}` };
-      }),
-    );
+  const places = place.layers.map(({ pixels, r2 }) => ({
+    ...{ pixels, r2 },
+    words: `${pixels.toFixed(2)} pixels, R² ${r2.toFixed(3)}`,
+  }));
   return {
     id: 'probe',
     title: 'What each layer knows',
@@ -56,11 +46,18 @@ export function probeFinding({ scenes, things, classes, place }: LayerProbes): F
           })),
         ),
       ),
-      placed('error, pixels', place.baseline.toFixed(1), ({ pixels }) => [
-        pixels.toFixed(1),
-        1 - pixels / place.baseline,
-      ]),
-      placed('R²', '0', ({ r2 }) => [r2.toFixed(2).replace('-', '−'), r2]),
+      row(
+        'place of the named thing',
+        'error, pixels',
+        place.baseline.toFixed(1),
+        places.map(({ pixels, words }) => ({ text: pixels.toFixed(1), part: 1 - pixels / place.baseline, words })),
+      ),
+      row(
+        'place of the named thing',
+        'R²',
+        '0',
+        places.map(({ r2, words }) => ({ text: r2.toFixed(2).replace('-', '−'), part: r2, words })),
+      ),
     ],
     notes: [
       'The class of a thing is read from the patch that holds its centre; the guess is the most frequent class. “named”: whether the instruction names the thing.',
