@@ -43,7 +43,7 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: () => import('./convert.ts').then(({ convert }) => convert),
   },
   inspect: {
-    summary: 'the operations of a training step, and their GPU times',
+    summary: 'gradient flow and interference of the losses in a model, and the operations of its training step',
     load: () => import('./inspect.ts').then(({ inspect }) => inspect),
   },
   explore: {

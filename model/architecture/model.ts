@@ -85,13 +85,18 @@ export class Model implements Disposable {
   readonly architecture: Architecture;
   readonly parameters: ParameterSet;
 
-  /** @throws InputError if a model of this configuration cannot run */
+  /**
+   * With the `parameters` of another model, whose configuration has the same, both share their values and gradients: the other owns them.
+   *
+   * @throws InputError if a model of this configuration cannot run
+   */
   constructor(
     readonly device: Device,
     readonly configuration: ModelConfiguration,
+    parameters?: ParameterSet,
   ) {
     this.architecture = new Architecture(configuration);
-    this.parameters = new ParameterSet(device, this.architecture.parameters);
+    this.parameters = parameters ?? new ParameterSet(device, this.architecture.parameters);
   }
 
   get objectives(): readonly Objective[] {

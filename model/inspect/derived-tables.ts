@@ -19,14 +19,13 @@ import {
 } from '../../engine/index.ts';
 import { add } from '../../kernels/index.ts';
 import { isMemory, type ModelConfiguration, runsThrough, windowOf } from '../architecture/configuration.ts';
-import { initialise } from '../architecture/initialise.ts';
-import { type Inputs, integers, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
+import { type Inputs, integers, tensorsOf } from '../architecture/inputs.ts';
 import type { PerExpert } from '../architecture/mixture.ts';
 import { Model } from '../architecture/model.ts';
 import { mapped } from '../architecture/records.ts';
 import { imagesAsMemory, type RunningBlock, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
 import { type PassOptions, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
-import { randomBatch } from '../training/random-batch.ts';
+import { fillZeros, wholeBatch } from './without-zeros.ts';
 
 /** The part of a key block that a query block sees: every row; each row itself and those before it; or another part. */
 export interface DerivedEdge {
@@ -58,12 +57,13 @@ export async function derivedAttention(
   const tokens = blocks.flatMap((block) => Array.from({ length: block.length }, (_, row) => ({ block, row })));
   const single = earlier ? [] : tokens.filter(({ block }) => block.length === 1);
   using model = new Model(device, configuration);
-  initialiseWithoutZeros(model);
+  model.initialise(SEED);
+  await fillZeros(model);
   const examples = tokens.length + single.length;
   const window = windowOf(configuration);
   const last = (example: number) => (example + 1) * window - 1;
   const steps = { query: last, key: earlier ? (example: number) => example * window : last };
-  const inputs = trainingInputs(model.architecture, wholeBatch(configuration, examples));
+  const inputs = trainingInputs(model.architecture, wholeBatch(configuration, examples, SEED));
   const alone = (isReal: boolean) =>
     withSingleRows(inputs, { steps: examples * window, whole: tokens.length * window }, (name) => {
       const maskOf = (block: RunningBlock) => (isRead(block) ? 'encoder/validity' : 'validity');
@@ -150,8 +150,9 @@ function withSingleRows(
 /** The gradient table of a model with these settings, each loss backward by itself. */
 export async function derivedGradients(device: Device, settings: ModelConfiguration): Promise<DerivedGradients> {
   using model = new Model(device, settings);
-  initialiseWithoutZeros(model);
-  const inputs = trainingInputs(model.architecture, wholeBatch(settings, 1));
+  model.initialise(SEED);
+  await fillZeros(model);
+  const inputs = trainingInputs(model.architecture, wholeBatch(settings, 1, SEED));
   const { parameters } = model;
   return await device.step(async () => {
     const pass = trainingPass(model, tensorsOf(device, inputs));
@@ -181,24 +182,6 @@ function withOneLayer(settings: ModelConfiguration): ModelConfiguration {
       'rows' in own && 'layer' in own.rows && own.rows.layer ? { ...own, rows: { ...own.rows, layer: 1 } } : own,
     ),
   };
-}
-
-/** Initial values without zeros: gates are open, and every path carries a gradient. */
-function initialiseWithoutZeros({ architecture, parameters }: Model): void {
-  initialise(parameters, architecture.parameters, SEED);
-  architecture.parameters.forEach(({ name, initialisation, gateBias }, index) => {
-    if (initialisation !== 'zero' && gateBias === undefined) return;
-    const tensor = parameters.get(name);
-    const values = new Float32Array(tensor.size);
-    randomStream(SEED, index, streams.initialisation).fillNormal(values);
-    tensor.write(values.map((own) => own / 2));
-  });
-}
-
-/** A random batch without padding. */
-function wholeBatch(configuration: ModelConfiguration, examples: number): TrainingBatch {
-  const batch = randomBatch(configuration, examples, SEED);
-  return { ...batch, ids: mapped(batch.ids, ({ ids, valid }) => ({ ids, valid: Array.from(valid, () => 1) })) };
 }
 
 const placeOf = (blocks: readonly RunningBlock[], { name }: RunningBlock, row: number, step: number): Place => ({

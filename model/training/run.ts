@@ -1,7 +1,6 @@
 /** A training run on an adapter: model, steps, checkpoints, measurements. Progress goes to the listener. */
 import { type Device, InputError } from '../../engine/index.ts';
 import { chosenVariants, useVariants } from '../../kernels/index.ts';
-import { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { evaluationSamples, type Split } from '../data/index.ts';
 import { Policy } from '../policy/policy.ts';
@@ -13,7 +12,7 @@ import { largestBatch } from './largest-batch.ts';
 import { type OpenLoop, openLoopOf } from './open-loop.ts';
 import type { PreparedRun } from './prepare-run.ts';
 import { carryOut, type RecordOptions, unlessAborted } from './run-record.ts';
-import { beginFrom } from './start.ts';
+import { begunModel } from './start.ts';
 
 export interface TrainOptions extends RecordOptions {
   /** Has the policy act in a world, for the measurements of acting; throws the reason of an aborted `signal`. */
@@ -46,11 +45,7 @@ export async function runTraining(device: Device, prepared: PreparedRun, options
   const { signal, closedLoop } = options;
   expectToFit(device, prepared);
   const kept = checkpointSettings(device, prepared);
-  const model = resume ? await resume.loadModel(device) : new Model(device, configuration);
-  if (!resume) {
-    model.initialise(settings.seed);
-    if (from) await beginFrom(from, model);
-  }
+  const model = resume ? await resume.loadModel(device) : await begunModel(device, configuration, settings.seed, from);
   const maker = new BatchMaker(encoding, configuration, settings);
   const sampler = exampleSampler(split, settings, { coTraining, weights: dataset.weights });
   const policy = new Policy(model, encoding);

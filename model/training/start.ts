@@ -1,9 +1,9 @@
 /** The start of a run from a vision-language model: which parameters it takes from the file, and which begin anew. */
 import { InputError } from '../../engine/files/errors.ts';
-import { elementCount } from '../../engine/index.ts';
+import { type Device, elementCount } from '../../engine/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { ModelParameter } from '../architecture/layers.ts';
-import { Architecture, type Model } from '../architecture/model.ts';
+import { Architecture, Model } from '../architecture/model.ts';
 import { pretrainedNames, pretrainedUrl } from '../pretrained/index.ts';
 import { type Preset, presets } from './presets.ts';
 import { openVisionLanguageModel, type VisionLanguageFile } from './vision-language-file.ts';
@@ -142,6 +142,19 @@ function attendsAlike(models: readonly ModelConfiguration[]): boolean {
 function byGroup(parameters: readonly ModelParameter[]): string[] {
   const groups = [...new Set(parameters.map(({ group }) => group))];
   return groups.map((group) => `${group} (${parameters.filter((own) => own.group === group).length})`);
+}
+
+/** The model of a run before its first step: with initial values, and those of the file that it begins from. */
+export async function begunModel(
+  device: Device,
+  configuration: ModelConfiguration,
+  seed: number,
+  from?: VisionLanguageFile,
+): Promise<Model> {
+  const model = new Model(device, configuration);
+  model.initialise(seed);
+  if (from) await beginFrom(from, model);
+  return model;
 }
 
 /** Writes the file's values into an initialised model. */

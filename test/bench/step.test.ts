@@ -6,6 +6,7 @@ import { runStepBench } from '../../bench/step/run.ts';
 import { stepLines } from '../../bench/step/text.ts';
 import { benchStep } from '../../cli/bench-step.ts';
 import { inspect } from '../../cli/inspect.ts';
+import type { inspectStep } from '../../cli/inspect-step.ts';
 import { readOptions } from '../../cli/options.ts';
 import { chromeTrace } from '../../model/inspect/chrome-trace.ts';
 import { testDevice } from '../support/devices.ts';
@@ -58,7 +59,8 @@ describe('insula inspect', () => {
     const folder = await mkdtemp(join(tmpdir(), 'insula-step-'));
     onTestFinished(() => rm(folder, { recursive: true }));
     const out = join(folder, 'step.json');
-    const { json, lines } = await runCommand(inspect, { step: true, adapter: 'null', ...sizes, out });
+    const result = await runCommand(inspect, { step: true, adapter: 'null', ...sizes, out });
+    const { json, lines } = result as Awaited<ReturnType<typeof inspectStep>>;
     expect(JSON.parse(await readFile(out, 'utf8'))).toEqual(JSON.parse(JSON.stringify(json)));
     expect(lines.slice(-json.operations.length)[0]).toMatch(/^ +1 +clear/);
     expect(lines.find((line) => /^ +matmul product/.test(line))).toMatch(/^ +matmul product +\d+ +[\d.]+ +[\d.]+$/);
@@ -73,7 +75,7 @@ describe('insula inspect', () => {
     }
     const products = dispatches.filter(({ operation }) => operation.startsWith('matmul'));
     expect(Math.min(...products.map(({ flops }) => flops!))).toBeGreaterThan(0);
-    await expect(runCommand(inspect, {})).rejects.toThrow('inspect: give --step, which lists the operations');
+    await expect(runCommand(inspect, {})).rejects.toThrow('inspect: give one of --step, --gradients, --interference');
   });
 
   test('a trace has an event for each dispatch, in microseconds', () => {

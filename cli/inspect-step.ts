@@ -1,0 +1,98 @@
+/** `insula inspect --step`: the operations of a training step, and their GPU times. */
+import { provenance } from '../bench/measure/provenance.ts';
+import { aligned, digits } from '../bench/measure/table.ts';
+import { openTunedDevice } from '../bench/measure/tuning.ts';
+import { writeFileSafely } from '../engine/files/files.ts';
+import { InputError, type ListedOperation, type StepStatistics } from '../engine/index.ts';
+import { chromeTrace } from '../model/inspect/chrome-trace.ts';
+import { MeasuredStep, measuredConfiguration } from '../model/inspect/measured-step.ts';
+import { presetNamed } from '../model/training/presets.ts';
+
+import { type SubjectValues, withTableFile } from './inspect-subject.ts';
+import type { Progress } from './progress.ts';
+import { expectUsedSizes } from './step-options.ts';
+
+/** The captured list of a training step on random batches; with `trace`, that file gets the GPU times of its dispatches. */
+export async function inspectStep(
+  { system = 'knowledge-insulation', table, trace, adapter, floor, tuning, ...sizes }: SubjectValues,
+  progress: Progress,
+) {
+  expectUsedSizes('inspect', [system], sizes);
+  const configuration = await withTableFile(measuredConfiguration(system, sizes), table);
+  const batch = sizes.batch ?? presetNamed(sizes.preset ?? 'tiny').batch;
+  using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
+  device.pipelines.atOnce = 1; // a driver that prints what it compiles (RADV_DEBUG, IGC_ShaderDumpEnable) prints one after the other
+  if (trace !== undefined && !device.features.has('timestamp-query'))
+    throw new InputError('--trace: this adapter has no timestamps; leave it out, or take another --adapter');
+  using measured = new MeasuredStep(device, system, configuration, batch, sizes);
+  await measured.run();
+  await device.finish();
+  const [operations, statistics] = [measured.step.list(), measured.step.stats()];
+  if (trace !== undefined) {
+    await measured.run();
+    const times = await device.profile(() => measured.run());
+    await writeFileSafely(trace, [JSON.stringify(chromeTrace(times, device.description))]);
+  }
+  const json = { ...provenance(device), system, batch, statistics, operations };
+  return { json, lines: stepLines(system, batch, statistics, operations) };
+}
+
+function stepLines(
+  system: string,
+  batch: number,
+  statistics: StepStatistics,
+  operations: readonly ListedOperation[],
+): string[] {
+  const { dispatches, submits, arenaBytes, lowerBoundBytes, constantBytes } = statistics;
+  const arenas = arenaBytes.reduce((sum, bytes) => sum + bytes, 0);
+  const numbers = operations.map(({ operation, grid, flops = 0, bytes }, i) => [
+    String(i + 1),
+    operation,
+    grid ? grid.join(' x ') : '',
+    digits(flops / 1e6),
+    digits(bytes / 1e3),
+  ]);
+  const table = aligned([['', 'operation', 'workgroups', 'MFLOP', 'KB'], ...numbers], 3);
+  const words = [
+    "bindings (* written; arena:byte, or the name of a tensor that outlives the step); the kernel's constants",
+    ...operations.map(({ bindings, parameters }) => `${bindingsText(bindings)}; ${variantOf(parameters)}`),
+  ];
+  return [
+    `${system}, batch ${batch}: ${dispatches} dispatches, and ${operations.length - dispatches} copies and clears, in ${submits} submit${submits === 1 ? '' : 's'}`,
+    `activations: ${digits(arenas / 1e6)} MB in ${arenaBytes.length} arenas, ${digits(arenas / lowerBoundBytes)} x the lower bound of any plan; constants ${digits(constantBytes / 1e6)} MB`,
+    ...totals(operations),
+    '',
+    ...table.map((line, i) => `${line}  ${words[i]}`),
+  ];
+}
+
+/** Sums by kernel, in decreasing order of FLOPs. */
+function totals(operations: readonly ListedOperation[]): string[] {
+  const byKernel = new Map<string, ListedOperation[]>();
+  for (const own of operations) byKernel.set(own.operation, [...(byKernel.get(own.operation) ?? []), own]);
+  const rows = [...byKernel].map(([operation, all]) => {
+    const [flops, bytes] = [
+      all.reduce((sum, own) => sum + (own.flops ?? 0), 0),
+      all.reduce((sum, own) => sum + own.bytes, 0),
+    ];
+    return { flops, cells: [operation, String(all.length), digits(flops / 1e6), digits(bytes / 1e6)] };
+  });
+  rows.sort((a, b) => b.flops - a.flops);
+  return aligned([['operation', 'times', 'MFLOP', 'MB'], ...rows.map(({ cells }) => cells)], 1);
+}
+
+function bindingsText(bindings: ListedOperation['bindings']): string {
+  return bindings
+    .map(({ name, access, tensor, arena, offset }) => {
+      const storage = arena === undefined ? tensor : `${arena}:${offset}`;
+      return `${access === 'read' ? '' : '*'}${name} ${storage}`;
+    })
+    .join(', ');
+}
+
+/** Numeric parameters, and the names of replaced declarations. */
+function variantOf(parameters: ListedOperation['parameters'] = {}): string {
+  return Object.entries(parameters)
+    .map(([name, value]) => (typeof value === 'number' ? `${name}=${value}` : name))
+    .join(' ');
+}
