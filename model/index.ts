@@ -62,6 +62,7 @@ export { type TrainingPass, trainingInputs, trainingPass } from './architecture/
 export type * from './data/dataset.ts';
 export * from './data/index.ts';
 export { withTable } from './inspect/attention-file.ts';
+export * from './inspect/attention-maps.ts';
 export * from './inspect/derived-tables.ts';
 export * from './inspect/gradient-flow.ts';
 export * from './inspect/interference.ts';

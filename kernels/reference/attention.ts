@@ -28,6 +28,8 @@ export interface AttentionProblem extends Operands, Sizes {
   readonly allowed?: (q: number, k: number, sample: number) => boolean;
   readonly score?: (score: number, q: number, k: number, head: number, sample: number) => number;
   readonly derivative?: AttentionProblem['score'];
+  /** Gets the softmax of every query that sees anything: the tokens of the keys that it sees, and their probabilities. */
+  readonly onRow?: (sample: number, head: number, query: number, keys: readonly number[], weights: number[]) => void;
 }
 
 /**
@@ -73,6 +75,7 @@ export function attention(problem: AttentionProblem) {
         const most = Math.max(...scores);
         const total = scores.reduce((sum, score) => sum + Math.exp(score - most), 0);
         const weights = scores.map((score) => Math.exp(score - most) / total);
+        problem.onRow?.(sample, head, i, seen, weights);
         const place = (sample * heads + head) * rows + row;
         logSumExp[place] = most + Math.log(total);
         live[place] = 1;

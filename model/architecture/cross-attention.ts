@@ -30,6 +30,18 @@ interface KeysAndValues {
   readonly value: Tensor;
 }
 
+/** One attention as it ran: what it got, and its output [batch, rows of the queries, heads, headDimension]. */
+export interface AttentionRun {
+  readonly table: AttentionTable;
+  /** Blocks of the table, or rows of a block. */
+  readonly queries: readonly (string | RowsOfBlock)[];
+  readonly validity: Tensor;
+  readonly query: Tensor;
+  readonly key: Tensor;
+  readonly value: Tensor;
+  readonly output: Tensor;
+}
+
 /** Memory as the rows of an expert read it in a pass. */
 export interface Memory {
   /** The table over the blocks of the expert that run, which have queries only, and the blocks of the memory behind them. */
@@ -39,6 +51,8 @@ export interface Memory {
   /** The padding mask [batch, tokens of the table] u32. */
   readonly validity: Tensor;
   readonly contents: MemoryContents;
+  /** Gets every attention to the memory. */
+  readonly onAttention?: (run: AttentionRun) => void;
 }
 
 /** The keys and values of each layer of an expert; undefined for layers without cross-attention. */
@@ -110,7 +124,9 @@ function readingOf(configuration: ModelConfiguration, expert: string, at: string
     run(values: ParameterSet, x: Tensor, memory: Memory, contents: KeysAndValues, options?: LinearOptions): Tensor {
       const asking = query.run(values, x);
       const { table, queries, validity } = memory;
-      const attended = attention(inHeads(asking), contents.key, contents.value, { table, queries, validity });
+      const [own, { key, value }] = [inHeads(asking), contents];
+      const attended = attention(own, key, value, { table, queries, validity });
+      memory.onAttention?.({ table, queries, validity, query: own, key, value, output: attended });
       return output.run(values, reshape(attended, asking.shape), options);
     },
   };

@@ -33,7 +33,7 @@ import {
 import { type Backbone, backboneOf } from './backbones/index.ts';
 import { jointRowNumbers, rowsAt } from './chosen-rows.ts';
 import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
-import { type CrossAttention, crossAttentionOf, type Memory } from './cross-attention.ts';
+import { type AttentionRun, type CrossAttention, crossAttentionOf, type Memory } from './cross-attention.ts';
 import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 import { mapped } from './records.ts';
 
@@ -49,6 +49,8 @@ export type Cache = (layer: number, key: Tensor, value: Tensor) => { key: Tensor
 export interface MixtureOptions {
   /** Activation checkpointing: backward runs every layer again instead of keeping its activations. Not with a cache. */
   readonly recompute?: boolean;
+  /** Gets every attention of the experts, with the number of its layer from 0, while the pass runs. */
+  readonly onAttention?: (layer: number, run: AttentionRun) => void;
 }
 
 export interface MixturePass extends MixtureOptions {
@@ -178,6 +180,7 @@ export class Mixture {
     const residuals = [byName(x, names)];
     const keyRotary = rowsOfBlocks(pass.rotaryTable, pass.blocks, hasKeys);
     for (let layer = 0; layer < depth; layer++) {
+      const onAttention = pass.onAttention && ((own: AttentionRun) => pass.onAttention!(layer, own));
       const before = x;
       const after = layer === depth - 1 ? last : names;
       const run = () => {
@@ -185,7 +188,8 @@ export class Mixture {
         // The streams after the branch by which rows read memory, in layers that have one.
         const entering = names.map((name, i) => {
           const { cross } = this.experts[name];
-          return cross?.run(values, layer, before[i], pass.memory?.[name], pass.conditions?.[name]) ?? before[i];
+          const memory = pass.memory?.[name] && { ...pass.memory[name], onAttention };
+          return cross?.run(values, layer, before[i], memory, pass.conditions?.[name]) ?? before[i];
         });
         return this.runLayer(values, pass, names, after, layer, entering, keyRotary);
       };
@@ -199,7 +203,18 @@ export class Mixture {
   /** Runs one layer: from the residual streams `x` of the experts `names` to those of the experts `after`, which are some of them. */
   private runLayer(
     values: ParameterSet,
-    { blocks, queries, table, validity, rotaryTable, conditions = {}, cache, lossBlocks, finalRows }: MixturePass,
+    {
+      blocks,
+      queries,
+      table,
+      validity,
+      rotaryTable,
+      conditions = {},
+      cache,
+      lossBlocks,
+      finalRows,
+      ...pass
+    }: MixturePass,
     names: readonly string[],
     after: readonly string[],
     layer: number,
@@ -232,12 +247,9 @@ export class Mixture {
     };
     const { query, key: ownKey, value: ownValue } = projectHeads();
     const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
-    const attended = attention(query, key, value, {
-      table,
-      validity,
-      queries: queries.filter((_, i) => hasQueries(blocks[i])),
-      lossBlocks: isLast ? lossBlocks : undefined,
-    });
+    const attending = { table, validity, queries: queries.filter((_, i) => hasQueries(blocks[i])) };
+    const attended = attention(query, key, value, { ...attending, lossBlocks: isLast ? lossBlocks : undefined });
+    pass.onAttention?.(layer, { ...attending, query, key, value, output: attended });
     const [batch, rows] = attended.shape;
     const joint = reshape(attended, [batch, rows, heads * headDimension]);
     const chosen = (name: string) => {

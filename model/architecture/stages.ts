@@ -50,7 +50,7 @@ interface StepsPass extends Omit<MixturePass, 'queries' | 'table' | 'lossBlocks'
   readonly lossBlocks?: readonly string[];
 }
 
-interface StagesPass extends Pick<StepsPass, 'conditions' | 'recompute' | 'finalRows' | 'lossBlocks'> {
+interface StagesPass extends Pick<StepsPass, 'conditions' | 'recompute' | 'onAttention' | 'finalRows' | 'lossBlocks'> {
   /** The cache of the second stage; encoders need none. */
   readonly cache?: Cache;
   /** All readers of the memory, in this pass or in later ones; by default those of the pass. */

@@ -1,5 +1,5 @@
-/** How much a model depends on its picture and on its words: its losses when every example gets those of another. */
-
+/** How much a model depends on its picture and on its words: its losses and its actions when every example gets those of another. */
+import { InputError } from '../../engine/files/errors.ts';
 import { lastSteps } from '../architecture/configuration.ts';
 import { actingObjective, isReal, type ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { mapped } from '../architecture/records.ts';
@@ -40,25 +40,126 @@ export async function swappedLosses(
   samples: readonly Sample[],
   signal?: AbortSignal,
 ): Promise<SwappedLosses> {
-  const swapped = (differ: (a: Sample, b: Sample) => boolean, change: (own: Sample, other: Sample) => Sample) => {
-    const others = samples.map((own, i) => otherOf(samples, i, (other) => differ(own, other)));
-    return others.some((other) => other !== null)
-      ? samples.map((own, i) => (others[i] === null ? own : change(own, others[i])))
-      : null;
-  };
-  const pictures = swapped(({ part: a }, { part: b }) => a.episode !== b.episode, withPictures);
-  const words = swapped(
-    (a, b) => a.instruction !== b.instruction,
-    (own, { instruction }) => ({ ...own, instruction }),
-  );
+  const { pictures, words } = swapsOf(samples);
   const lossesOver = (own: readonly Sample[]) => meanLosses(policy, settings, own, signal);
   const own = await lossesOver(samples);
   const ratios = (losses: Losses) => mapped(losses, (loss, name) => loss / own[name]);
   return {
     examples: samples.length,
-    pictures: policy.encoding.settings.cameras.length > 0 && pictures ? ratios(await lossesOver(pictures)) : null,
-    words: words && ratios(await lossesOver(words)),
+    pictures: hasCameras(policy) && pictures.some(Boolean) ? ratios(await lossesOver(filled(pictures, samples))) : null,
+    words: words.some(Boolean) ? ratios(await lossesOver(filled(words, samples))) : null,
   };
+}
+
+const hasCameras = ({ encoding }: Policy) => encoding.settings.cameras.length > 0;
+
+/** The changed examples; those that have no other stay as they are. */
+const filled = (changed: readonly (Swap | null)[], samples: readonly Sample[]): Sample[] =>
+  changed.map((own, i) => own?.sample ?? samples[i]);
+
+/** An example with the pictures or the words of another. */
+interface Swap {
+  readonly sample: Sample;
+  readonly from: Sample;
+}
+
+/** By example: the swaps, null where no other is to be had. */
+function swapsOf(samples: readonly Sample[]): Record<'pictures' | 'words', (Swap | null)[]> {
+  const swapped = (differ: (a: Sample, b: Sample) => boolean, change: (own: Sample, other: Sample) => Sample) =>
+    samples.map((own, i) => {
+      const from = otherOf(samples, i, (other) => differ(own, other));
+      return from && { from, sample: change(own, from) };
+    });
+  return {
+    pictures: swapped(({ part: a }, { part: b }) => a.episode !== b.episode, withPictures),
+    words: swapped(
+      (a, b) => a.instruction !== b.instruction,
+      (own, { instruction }) => ({ ...own, instruction }),
+    ),
+  };
+}
+
+/**
+ * How far a predicted chunk moves: root mean square distances over the real numbers of normalised actions, from the chunk of the unchanged
+ * example with the same noise; null where there is no other to be had.
+ */
+export interface Moves {
+  /** With other noise: what the policy leaves to chance; null for a policy that draws none. */
+  readonly noise: number | null;
+  readonly pictures: number | null;
+  readonly words: number | null;
+  /** Between the demonstrated chunks of this example and of the one whose pictures it gets. */
+  readonly demonstrated: number | null;
+}
+
+/** The moves of one example, and the examples whose pictures and words it got. */
+export interface MovedExample {
+  readonly sample: Sample;
+  readonly moves: Moves;
+  readonly others: Readonly<Record<'pictures' | 'words', Sample | null>>;
+}
+
+/** By example. @throws InputError if the model does not act; the reason of an aborted `signal` */
+export async function swappedActions(
+  policy: Policy,
+  settings: MakerSettings,
+  samples: readonly Sample[],
+  signal?: AbortSignal,
+): Promise<MovedExample[]> {
+  const { encoding, model } = policy;
+  const objective = actingObjective(model.objectives);
+  if (!objective) throw new InputError('this model does not act, so no action moves');
+  const maker = new BatchMaker(encoding, model.configuration, settings);
+  const swaps = swapsOf(samples);
+  const moved: MovedExample[] = [];
+  for (let start = 0; start < samples.length; start += settings.batch) {
+    const examples = samples.slice(start, start + settings.batch);
+    const makeBatch = (own: readonly Sample[]) => {
+      signal?.throwIfAborted();
+      return maker.make(own, start);
+    };
+    const actIn = async ({ observations }: MadeBatch, seed = 0) =>
+      await policy.actNormalised(observations, { seed, sample: start });
+    const own = await makeBatch(examples);
+    const chunks = await actIn(own);
+    const steps = lastSteps(model.configuration, own.batch);
+    const distances = (others: readonly Float32Array[], from = chunks) =>
+      others.map((chunk, i) => {
+        const errors = chunk.map((value, k) => (value - from[i][k]) ** 2);
+        const real = errors.filter((_, k) => isReal(own, steps[i] * chunk.length + k));
+        return real.length === 0 ? null : Math.sqrt(real.reduce((sum, error) => sum + error, 0) / real.length);
+      });
+    const noise = objective.draw ? distances(await actIn(own, 1)) : null;
+    const byPart = async (part: 'pictures' | 'words') => {
+      const all = swaps[part].slice(start, start + settings.batch);
+      if (!all.some(Boolean) || (part === 'pictures' && !hasCameras(policy))) return null;
+      const found = distances(await actIn(await makeBatch(filled(all, examples))));
+      return found.map((distance, i) => (all[i] ? { distance, from: all[i].from } : null));
+    };
+    const [pictures, words] = [await byPart('pictures'), await byPart('words')];
+    const others = await makeBatch(examples.map((sample, i) => pictures?.[i]?.from ?? sample));
+    const [demonstrated, otherwise] = [own, others].map((batch) => steps.map((step) => chunkOf(batch, step)));
+    const between = distances(otherwise, demonstrated);
+    examples.forEach((sample, i) => {
+      const [picture, word] = [pictures?.[i] ?? null, words?.[i] ?? null];
+      const moves = { noise: noise?.[i] ?? null, pictures: picture?.distance ?? null, words: word?.distance ?? null };
+      moved.push({
+        sample,
+        moves: { ...moves, demonstrated: picture && between[i] },
+        others: { pictures: picture?.from ?? null, words: word?.from ?? null },
+      });
+    });
+  }
+  return moved;
+}
+
+/** The root mean squares over examples. */
+export function meanMoves(moved: readonly Pick<MovedExample, 'moves'>[]): Moves {
+  const over = (name: keyof Moves) => {
+    const known = moved.flatMap(({ moves }) => moves[name] ?? []);
+    return known.length === 0 ? null : Math.sqrt(known.reduce((sum, own) => sum + own ** 2, 0) / known.length);
+  };
+  return { noise: over('noise'), pictures: over('pictures'), words: over('words'), demonstrated: over('demonstrated') };
 }
 
 /** The example half way round, or the next after it, that differs and is of the same robot. */

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { evaluationSamples, type Sample, wholeEpisodes } from '../../model/data/index.ts';
-import { swappedLosses } from '../../model/inspect/swapped.ts';
+import { meanMoves, swappedActions, swappedLosses } from '../../model/inspect/swapped.ts';
 import type { RunResult } from '../../model/training/run.ts';
 import { syntheticDataset, unloaded } from '../support/synthetic-dataset.ts';
 import { trainRun } from '../support/train-run.ts';
@@ -51,5 +51,27 @@ test('of one episode, and of examples without instructions, there are none', asy
     examples: 4,
     pictures: null,
     words: null,
+  });
+});
+
+test('actions move with other pictures and other words, and not where nothing changes', async () => {
+  const varied = samples().map((sample, i) => (i % 2 ? sample : { ...sample, instruction: 'push the green ball' }));
+  const { policy, settings } = result;
+  const moved = await swappedActions(policy, settings.run, varied);
+  expect(moved.every(({ sample }, i) => sample === varied[i])).toBe(true);
+  const [first] = moved;
+  expect(first.others.pictures!.part.episode.id).not.toBe(first.sample.part.episode.id);
+  expect(first.others.words!.instruction).toBe(varied[1].instruction);
+  const { noise, pictures, words, demonstrated } = meanMoves(moved);
+  for (const distance of [noise, pictures, words, demonstrated]) expect(distance).toBeGreaterThan(0);
+
+  const same = await dataset.episodes[0].image('front', 0);
+  const alike = dataset.episodes.map((episode) => ({ ...episode, image: async () => same }));
+  const still = await swappedActions(policy, settings.run, evaluationSamples(wholeEpisodes(alike), 3));
+  expect(meanMoves(still)).toEqual({
+    noise: expect.any(Number),
+    pictures: 0,
+    words: null,
+    demonstrated: expect.any(Number),
   });
 });
