@@ -1,0 +1,99 @@
+import { useEffect, useRef } from 'preact/hooks';
+import type { Image } from '../../../model/data/dataset.ts';
+import type { PicturePlace } from '../../../model/policy/subtask.ts';
+import { Figure, Legend, Slider } from '../parts.tsx';
+import type { Lab } from './lab.ts';
+
+const EPISODES = 10;
+
+/** Each side's policy in the same scene. */
+export function Acting(props: {
+  lab: Lab;
+  acts: boolean;
+  scene: number;
+  nameOf(index: number): string;
+  change(part: { acts?: boolean; scene?: number }): void;
+}) {
+  const { lab, acts, scene, nameOf, change } = props;
+  return (
+    <Figure
+      title="The robot acts beside the training"
+      see="The camera's picture with the way that the predicted chunk leads the gripper, and the demonstrator's from the same place. At first they part; as it learns they meet."
+    >
+      <div class="row">
+        {lab.sides.map(({ shown, acted }, index) => (
+          <div key={index}>
+            <p class="small">{nameOf(index)}</p>
+            <Scene
+              label={`Camera picture of ${nameOf(index)}`}
+              image={shown?.observation.image}
+              paths={[shown?.predicted ?? [], shown?.demonstrated ?? []]}
+            />
+            <p class="flow-words">
+              {shown ? `“${shown.observation.instruction}”, control step ${shown.step}` : 'It has not acted yet.'}
+            </p>
+            <p class="flow-words" aria-live="polite">
+              {acted &&
+                (acted.episodes > 1
+                  ? `${acted.succeeded} of ${acted.episodes} scenes succeeded.`
+                  : `In the end: ${acted.outcome}.`)}
+            </p>
+          </div>
+        ))}
+      </div>
+      <Legend
+        items={[
+          { text: 'predicted', fill: 'var(--line1)' },
+          { text: 'demonstrator (dashed)', fill: 'var(--line2)' },
+        ]}
+      />
+      <div class="controls">
+        <button type="button" disabled={lab.acting} onClick={() => lab.act(1)}>
+          Act in this scene
+        </button>
+        <button type="button" disabled={lab.acting} onClick={() => lab.act(EPISODES)}>
+          Count successes in {EPISODES} scenes
+        </button>
+        <Slider label="Scene" value={scene} min={0} max={20} onChange={(own) => change({ scene: own })} />
+        <label>
+          <input
+            type="checkbox"
+            checked={acts}
+            onChange={({ currentTarget }) => change({ acts: currentTarget.checked })}
+          />{' '}
+          acts after each measurement
+        </label>
+      </div>
+    </Figure>
+  );
+}
+
+/** A picture, enlarged without smoothing, with weights over its patches and paths in shares of its height and width. */
+export function Scene(props: { label: string; image?: Image; paths?: readonly (readonly PicturePlace[])[] }) {
+  const { label, image, paths = [] } = props;
+  const canvas = useRef<HTMLCanvasElement>(null);
+  useEffect(() => {
+    if (!image) return;
+    const { width, height, pixels } = image;
+    const drawn = new ImageData(width, height);
+    for (let i = 0; i < width * height; i++) drawn.data.set([...pixels.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+    canvas.current!.getContext('2d')!.putImageData(drawn, 0, 0);
+  }, [image]);
+  return (
+    <div class="flow-scene">
+      <canvas ref={canvas} role="img" aria-label={label} width={image?.width ?? 64} height={image?.height ?? 64} />
+      <svg viewBox="0 0 100 100" aria-hidden="true">
+        {paths.map((path, i) => (
+          <polyline
+            key={i}
+            points={path.map(([down, across]) => `${100 * across},${100 * down}`).join(' ')}
+            fill="none"
+            stroke={`var(--line${i + 1})`}
+            stroke-width={i === 0 ? 1.6 : 1.1}
+            stroke-dasharray={i === 0 ? undefined : '2.5 1.5'}
+          />
+        ))}
+      </svg>
+    </div>
+  );
+}
