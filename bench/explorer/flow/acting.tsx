@@ -1,8 +1,6 @@
-import { useEffect, useRef } from 'preact/hooks';
-import type { Image } from '../../../model/data/dataset.ts';
-import type { PicturePlace } from '../../../model/policy/subtask.ts';
 import { Figure, Legend, Slider } from '../parts.tsx';
 import type { Lab } from './lab.ts';
+import { Scene } from './scene.tsx';
 
 const EPISODES = 10;
 
@@ -65,35 +63,5 @@ export function Acting(props: {
         </label>
       </div>
     </Figure>
-  );
-}
-
-/** A picture, enlarged without smoothing, with weights over its patches and paths in shares of its height and width. */
-export function Scene(props: { label: string; image?: Image; paths?: readonly (readonly PicturePlace[])[] }) {
-  const { label, image, paths = [] } = props;
-  const canvas = useRef<HTMLCanvasElement>(null);
-  useEffect(() => {
-    if (!image) return;
-    const { width, height, pixels } = image;
-    const drawn = new ImageData(width, height);
-    for (let i = 0; i < width * height; i++) drawn.data.set([...pixels.subarray(3 * i, 3 * i + 3), 255], 4 * i);
-    canvas.current!.getContext('2d')!.putImageData(drawn, 0, 0);
-  }, [image]);
-  return (
-    <div class="flow-scene">
-      <canvas ref={canvas} role="img" aria-label={label} width={image?.width ?? 64} height={image?.height ?? 64} />
-      <svg viewBox="0 0 100 100" aria-hidden="true">
-        {paths.map((path, i) => (
-          <polyline
-            key={i}
-            points={path.map(([down, across]) => `${100 * across},${100 * down}`).join(' ')}
-            fill="none"
-            stroke={`var(--line${i + 1})`}
-            stroke-width={i === 0 ? 1.6 : 1.1}
-            stroke-dasharray={i === 0 ? undefined : '2.5 1.5'}
-          />
-        ))}
-      </svg>
-    </div>
   );
 }

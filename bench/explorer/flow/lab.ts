@@ -35,7 +35,9 @@ export class World {
     for (let index = 0; made.length < count; index++) {
       attempts[index] ??= this.call('demonstrate', seed, index);
       const own = await attempts[index];
-      if (own) onMade?.(made.push(own));
+      if (!own) continue;
+      made.push(own);
+      onMade?.(made.length);
     }
     return made;
   }

@@ -1,7 +1,7 @@
 /** `insula train` step by step, to be watched and changed on the way: edges of the attention table are cut, opened or scaled between two steps. */
 import { type Device, InputError, type OnPipeline, quote } from '../../../engine/index.ts';
 import { AdamW } from '../../../kernels/index.ts';
-import { type ModelConfiguration, sourceOf } from '../../../model/architecture/configuration.ts';
+import { type BlockInput, type ModelConfiguration, sourceOf } from '../../../model/architecture/configuration.ts';
 import type { Inputs } from '../../../model/architecture/inputs.ts';
 import { Model } from '../../../model/architecture/model.ts';
 import { trainingInputs } from '../../../model/architecture/training-pass.ts';
@@ -160,9 +160,14 @@ export class LiveRun implements Disposable {
     const { configuration } = this.model;
     const maps = await attentionMaps(this.model, inputs);
     const [picture] = picturesOf(configuration, batch, 0);
-    const prompt = configuration.blocks.find(({ input }) => input === 'prompt')!;
-    const words = tokenTexts(this.policy.encoding, batch.ids[sourceOf(prompt)], batch.batch, 0);
-    return { step: this.done, maps, picture, words, prompt: prompt.name };
+    const blockOf = (kind: BlockInput) => configuration.blocks.find(({ input }) => input === kind)!;
+    const ids = batch.ids[sourceOf(blockOf('prompt'))];
+    const rows = Array.from({ length: blockOf('prompt').length }, (_, row) => row).filter((row) => ids.valid[row]);
+    const texts = tokenTexts(this.policy.encoding, ids, batch.batch, 0);
+    /** The prompt's tokens, each with its row. */
+    const words = texts.map((text, i) => ({ text, row: rows[i] }));
+    const blocks = { images: blockOf('images').name, prompt: blockOf('prompt').name };
+    return { step: this.done, configuration, maps, picture: picture!, words, blocks };
   }
 
   dispose(): void {

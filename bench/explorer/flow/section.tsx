@@ -169,26 +169,29 @@ function Training(props: {
         {lab.status ?? (lab.done === 0 ? 'Nothing is trained yet.' : statusOf(lab))}
       </p>
       {lab.problem && <Problem text={lab.problem} again={() => lab.train()} />}
-      <Figure
-        title="Losses of each training step"
-        unit="token: nats, flow: mean squared error of normalised velocities"
-        see="Both fall as it learns. The batches are small, so that they are noisy."
-      >
-        <Lines label="Losses over training steps" x="training step" y="loss" series={series} width={900} />
-        {losses.some((own) => own.length > 0) && (
-          <p class="small flow-losses">
-            {losses.map((own, index) => (
-              <span key={index}>
-                {two && `${'AB'[index]}: `}step {own.length},{' '}
-                {Object.entries(own.at(-1) ?? {})
-                  .map(([name, value]) => `${name} ${value.toPrecision(5)}`)
-                  .join(', ')}
-                {'. '}
-              </span>
-            ))}
-          </p>
-        )}
-      </Figure>
+      <div class="row">
+        <Figure
+          title="Losses of each training step"
+          unit="token: nats; flow: mean squared error"
+          see="Both fall as it learns: token is the next-token loss of the backbone, flow that of the actions. Small batches make them noisy."
+        >
+          <Lines label="Losses over training steps" x="training step" y="loss" series={series} />
+          {losses.some((own) => own.length > 0) && (
+            <p class="small flow-losses">
+              {losses.map((own, index) => (
+                <span key={index}>
+                  {two && `${'AB'[index]}: `}step {own.length},{' '}
+                  {Object.entries(own.at(-1) ?? {})
+                    .map(([name, value]) => `${name} ${value.toPrecision(5)}`)
+                    .join(', ')}
+                  {'. '}
+                </span>
+              ))}
+            </p>
+          )}
+        </Figure>
+        <Acting {...{ lab, acts, scene, nameOf, change }} />
+      </div>
       {lab.sides.map((side, index) => (
         <section key={index}>
           {two && <h2>{nameOf(index)}</h2>}
@@ -208,7 +211,6 @@ function Training(props: {
           Measure gradients, with the reason of every zero
         </button>
       </div>
-      <Acting {...{ lab, acts, scene, nameOf, change }} />
       <Looks {...{ lab, nameOf }} />
     </>
   );
