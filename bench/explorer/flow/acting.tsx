@@ -18,7 +18,7 @@ export function Acting(props: {
       title="The robot acts beside the training"
       see="The camera's picture with the way that the predicted chunk leads the gripper, and the demonstrator's from the same place. At first they part; as it learns they meet."
     >
-      <div class="row">
+      <div class="flow-scenes">
         {lab.sides.map(({ shown, acted }, index) => (
           <div key={index}>
             <p class="small">{nameOf(index)}</p>

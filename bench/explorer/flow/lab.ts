@@ -2,6 +2,7 @@
 import type { Device } from '../../../engine/index.ts';
 import type { Recording } from '../../tabletop/episode-recorder.ts';
 import { tabletopPolicy } from '../../tabletop/policy.ts';
+import { recordedDataset, toEpisode } from '../../tabletop/recorded-dataset.ts';
 import { RATE, type WorldObservation } from '../../tabletop/world.ts';
 import type { Adapter } from '../device.ts';
 import { connect } from './calls.ts';
@@ -126,7 +127,10 @@ export class Lab {
     if (this.running) return;
     this.running = true;
     await this.tell(async () => {
-      for (let left = steps; left > 0 && this.running; left--) await this.step();
+      for (let left = steps; left > 0 && this.running; left--) {
+        await this.useEdges();
+        await this.step();
+      }
     });
     this.pause();
   }
@@ -187,33 +191,37 @@ export class Lab {
 
   private async step(): Promise<void> {
     const start = performance.now();
-    for (const [index, side] of this.sides.entries()) {
-      const edges = this.watching.edges[index];
-      if (JSON.stringify(edges) !== JSON.stringify(side.edges)) await this.changeEdges(side, edges);
-      await this.turn(() => side.run!.step());
-    }
+    for (const { run } of this.sides) await this.turn(() => run!.step());
     this.seconds = (performance.now() - start) / 1000;
     this.changed();
     await this.grow();
     const { every, acts } = this.watching;
     if (every === 0 || this.done % every > 0) return;
     await this.measure();
+    if (this.sides.some(({ attention }) => attention)) await this.look();
     if (acts) this.act(1);
   }
 
-  private async changeEdges(side: Side, edges: EdgeFactors): Promise<void> {
-    this.say('the step is captured anew');
-    const start = performance.now();
-    await this.turn(() => side.run!.useEdges(edges));
-    Object.assign(side, { edges, changed: { step: side.run!.done, milliseconds: performance.now() - start } });
-    this.say(null);
+  /** Has the runs go on with the edges that are set. */
+  private async useEdges(): Promise<void> {
+    for (const [index, side] of this.sides.entries()) {
+      const edges = this.watching.edges[index];
+      if (JSON.stringify(edges) === JSON.stringify(side.edges)) continue;
+      side.edges = edges;
+      this.say('the step is captured anew');
+      const start = performance.now();
+      await this.turn(() => side.run!.useEdges(edges));
+      side.changed = { step: side.run!.done, milliseconds: performance.now() - start };
+      this.say(null);
+    }
   }
 
   /** Adds demonstrations that were made meanwhile, and has more made. All sides get them after the same step. */
   private async grow(): Promise<void> {
     if (this.done % ADDED > 0 || this.demonstrations >= MOST) return;
     const made = (await this.made) ?? [];
-    for (const recording of made.slice(this.demonstrations)) for (const { run } of this.sides) run!.add(recording);
+    const added = made.slice(this.demonstrations).map(toEpisode);
+    for (const { run } of this.sides) run!.add(added);
     this.demonstrations = Math.max(made.length, this.demonstrations);
     this.made = this.world.demonstrations(this.settings.seed, Math.min(MOST, this.demonstrations + ADDED));
     this.made.catch(() => {}); // the next call of this function fails with it
@@ -227,15 +235,17 @@ export class Lab {
     );
     for (const [index, system] of systems.entries()) {
       const side = this.sides[index];
-      const edges = this.watching.edges[index];
       this.say(`${system}: its model is made`);
+      side.edges = this.watching.edges[index];
       await this.turn(async (device) => {
-        side.run = await LiveRun.begin(device, { ...settings, system }, recordings, (_, done, total) =>
-          this.say(`${system}: kernel ${done} of ${total} is compiled`),
+        side.run ??= await LiveRun.begin(
+          device,
+          { ...settings, system },
+          recordedDataset(recordings),
+          (_, done, total) => this.say(`${system}: kernel ${done} of ${total} is compiled`),
         );
-        await side.run.useEdges(edges);
+        await side.run.useEdges(side.edges);
       });
-      side.edges = edges;
     }
     this.demonstrations = recordings.length;
     this.say(null);
@@ -251,14 +261,17 @@ export class Lab {
   /** Work on runs that have begun. Its failure is told. */
   private async tell(work: () => Promise<void>): Promise<void> {
     try {
-      this.preparing ??= this.prepare();
+      this.preparing ??= this.prepare().catch((error) => {
+        this.preparing = null;
+        throw error;
+      });
       await this.preparing;
+      await this.useEdges();
       await work();
       this.problem = null;
     } catch (error) {
       this.problem = error instanceof Error ? error.message : String(error);
       this.running = false;
-      if (this.sides.some(({ run }) => !run)) this.preparing = null;
     } finally {
       this.say(null);
     }

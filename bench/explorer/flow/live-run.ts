@@ -5,6 +5,7 @@ import { type BlockInput, type ModelConfiguration, sourceOf } from '../../../mod
 import type { Inputs } from '../../../model/architecture/inputs.ts';
 import { Model } from '../../../model/architecture/model.ts';
 import { trainingInputs } from '../../../model/architecture/training-pass.ts';
+import type { Dataset, Episode } from '../../../model/data/dataset.ts';
 import { type EpisodePart, type Example, wholeEpisodes } from '../../../model/data/index.ts';
 import { attentionMaps, picturesOf, tokenTexts } from '../../../model/inspect/attention-maps.ts';
 import { gradientFlow } from '../../../model/inspect/gradient-flow.ts';
@@ -21,8 +22,6 @@ import { learningRateAt } from '../../../model/training/schedule.ts';
 import { begunModel, openStart } from '../../../model/training/start.ts';
 import type { ExampleSampler } from '../../../model/training/trainer.ts';
 import { TrainingStep } from '../../../model/training/training-step.ts';
-import type { Recording } from '../../tabletop/episode-recorder.ts';
-import { recordedDataset, toEpisode } from '../../tabletop/recorded-dataset.ts';
 
 /** Factors from 0 to 1 of the gradient that passes edges, named `query/key`, in place of the system's own. */
 export type EdgeFactors = Readonly<Record<string, number>>;
@@ -86,14 +85,13 @@ export class LiveRun implements Disposable {
   static async begin(
     device: Device,
     { preset, ...given }: LiveSettings,
-    recordings: readonly Recording[],
+    dataset: Dataset,
     onPipeline?: OnPipeline,
   ): Promise<LiveRun> {
     const settings = recommendedSettings({ ...given, preset: presetNamed(preset), cotrain: 0 });
     const from = settings.from === null ? undefined : await openStart(settings.from);
     try {
       const listener = { note() {} } as unknown as RunListener;
-      const dataset = recordedDataset(recordings);
       const prepared = await prepareRun({ settings, dataset, from, listener });
       const model = await begunModel(device, prepared.configuration, settings.seed, from);
       return new LiveRun(prepared, model, onPipeline);
@@ -112,9 +110,9 @@ export class LiveRun implements Disposable {
     return this.own.configuration;
   }
 
-  /** Another demonstration to train on from the next step on. Statistics and action tokens stay those that were fitted first. */
-  add(recording: Recording): void {
-    this.parts.push(...wholeEpisodes([toEpisode(recording)]));
+  /** Other episodes to train on from the next step on. Statistics and action tokens stay those that were fitted first. */
+  add(episodes: readonly Episode[]): void {
+    this.parts.push(...wholeEpisodes(episodes));
     this.sampler = exampleSampler({ ...this.prepared.split, train: this.parts }, this.prepared.settings);
   }
 

@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { systemNamed, withSubtask } from '../../../model/systems/index.ts';
 import type { Adapter } from '../device.ts';
 import { useLinked } from '../link.ts';
-import { Choice, Figure, Lines, Problem, type Series, Slider } from '../parts.tsx';
+import { Choice, Figure, Lines, Problem, Slider } from '../parts.tsx';
 import { Acting } from './acting.tsx';
 import { Edges } from './edges.tsx';
 import { GradientMap } from './gradient-map.tsx';
@@ -134,15 +134,6 @@ function Training(props: {
   lab.watching = watching;
   const two = sides.length > 1;
   const nameOf = (index: number) => (two ? `${'AB'[index]}: ${sides[index].system}` : sides[index].system);
-  const losses = lab.sides.map(({ run }) => run?.losses ?? []);
-  const series = losses.flatMap((own, index): Series[] =>
-    Object.keys(own[0] ?? {}).map((name, i) => ({
-      name: two ? `${name}, ${'AB'[index]}` : name,
-      colour: `line${i + 1}`,
-      dashed: index > 0,
-      points: own.map((all, step) => [step + 1, all[name]] as const),
-    })),
-  );
   return (
     <>
       <div class="controls">
@@ -164,32 +155,18 @@ function Training(props: {
           }))}
           onChange={(own) => change({ every: Number(own) })}
         />
+        <button type="button" onClick={() => lab.measure(true)} disabled={lab.running || lab.status !== null}>
+          Measure now, with the reason of every zero
+        </button>
       </div>
       <p class="flow-status" aria-live="polite">
         {lab.status ?? (lab.done === 0 ? 'Nothing is trained yet.' : statusOf(lab))}
       </p>
       {lab.problem && <Problem text={lab.problem} again={() => lab.train()} />}
       <div class="row">
-        <Figure
-          title="Losses of each training step"
-          unit="token: nats; flow: mean squared error"
-          see="Both fall as it learns: token is the next-token loss of the backbone, flow that of the actions. Small batches make them noisy."
-        >
-          <Lines label="Losses over training steps" x="training step" y="loss" series={series} />
-          {losses.some((own) => own.length > 0) && (
-            <p class="small flow-losses">
-              {losses.map((own, index) => (
-                <span key={index}>
-                  {two && `${'AB'[index]}: `}step {own.length},{' '}
-                  {Object.entries(own.at(-1) ?? {})
-                    .map(([name, value]) => `${name} ${value.toPrecision(5)}`)
-                    .join(', ')}
-                  {'. '}
-                </span>
-              ))}
-            </p>
-          )}
-        </Figure>
+        <div>
+          <Losses {...{ lab, two }} />
+        </div>
         <Acting {...{ lab, acts, scene, nameOf, change }} />
       </div>
       {lab.sides.map((side, index) => (
@@ -206,12 +183,50 @@ function Training(props: {
           </div>
         </section>
       ))}
-      <div class="controls">
-        <button type="button" onClick={() => lab.measure(true)} disabled={lab.status !== null}>
-          Measure gradients, with the reason of every zero
-        </button>
-      </div>
       <Looks {...{ lab, nameOf }} />
+    </>
+  );
+}
+
+/** A figure for each loss, with a line for each side. */
+function Losses({ lab, two }: { lab: Lab; two: boolean }) {
+  const objectives = lab.sides.flatMap(({ run }) => run?.model.objectives ?? []);
+  const meanings = new Map(objectives.map(({ name, meaning }) => [name, meaning]));
+  if (meanings.size === 0)
+    return (
+      <Figure title="Losses of each training step" see="A line for each loss falls as the policy learns.">
+        <p class="flow-later">Nothing is trained yet.</p>
+      </Figure>
+    );
+  return (
+    <>
+      {[...meanings].map(([name, meaning]) => (
+        <Figure key={name} title={`The ${name} loss of each training step`} see={`It is the ${meaning}.`}>
+          <Lines
+            label={`The ${name} loss over training steps`}
+            x="training step"
+            y={`${name} loss`}
+            series={lab.sides.map(({ run }, index) => ({
+              name: two ? (index > 0 ? 'B (dashed)' : 'A') : name,
+              colour: `line${index + 1}`,
+              dashed: index > 0,
+              points: (run?.losses ?? []).flatMap((own, step) => (name in own ? [[step + 1, own[name]] as const] : [])),
+            }))}
+          />
+        </Figure>
+      ))}
+      <p class="small flow-losses">
+        {lab.sides.map(({ run }, index) => (
+          <span key={index}>
+            {two && `${'AB'[index]}: `}
+            {run && run.done > 0
+              ? `after step ${run.done}: ${Object.entries(run.losses[run.done - 1])
+                  .map(([name, value]) => `${name} ${value.toPrecision(5)}`)
+                  .join(', ')}. `
+              : ''}
+          </span>
+        ))}
+      </p>
     </>
   );
 }

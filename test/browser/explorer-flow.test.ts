@@ -1,0 +1,121 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { LiveRun } from '../../bench/explorer/flow/live-run.ts';
+import { demonstrations } from '../../bench/tabletop/demonstrations.ts';
+import { testDevice } from '../support/devices.ts';
+import { chromiumMissing, chromiumPath } from './chromium.ts';
+import { type OpenedExplorer, openExplorer, PATIENCE } from './explorer.ts';
+
+const insulated = 'knowledge-insulation-robot-only';
+const joint = 'joint-training-robot-only';
+const state = {
+  ...{ sides: [{ system: insulated, edges: {} }], preset: 'nano', seed: 3, batch: 1, demonstrations: 2 },
+  ...{ every: 0, acts: false, scene: 0 },
+};
+const link = (changes: Partial<Record<keyof typeof state, unknown>>) =>
+  encodeURIComponent(JSON.stringify({ ...state, ...changes }));
+
+describe.skipIf(!chromiumPath)(`gradient flow, live, in Chromium${chromiumMissing}`, () => {
+  let explorer: OpenedExplorer;
+  beforeAll(async () => {
+    explorer = await openExplorer();
+  }, PATIENCE.timeout);
+  afterAll(() => explorer.close());
+
+  const press = (name: string) => explorer.page.getByRole('button', { name, exact: true }).click();
+  const stepTo = async (step: number) => {
+    await press('One step');
+    const losses = explorer.page.locator('.flow-losses');
+    await losses.getByText(`after step ${step}:`).first().waitFor();
+    return losses.innerText();
+  };
+  const matrix = (name: string | RegExp) => explorer.page.getByRole('table', { name });
+  /** The text of a cell in a map of gradients. */
+  const cellOf = async (map: ReturnType<typeof matrix>, part: string, loss: string) => {
+    await map.waitFor();
+    const columns = await map.locator('thead th').allInnerTexts();
+    const row = map.getByRole('row', { name: new RegExp(`^${part}\\b`) });
+    return row.locator('td').nth(columns.indexOf(loss)).innerText();
+  };
+
+  test('the losses of its first steps from the shipped model are those of the library in node', PATIENCE, async () => {
+    await explorer.show('flow', link({ preset: 'tiny' }));
+    const shown = [await stepTo(1), await stepTo(2)];
+    const dataset = await demonstrations({ episodes: state.demonstrations, seed: state.seed });
+    const given = { system: insulated, preset: 'tiny', seed: state.seed, batch: state.batch };
+    using run = await LiveRun.begin(await testDevice('normal'), given, dataset);
+    for (const text of shown) {
+      const losses = Object.entries(await run.step());
+      expect(losses.map(([name]) => name)).toEqual(['token', 'flow']);
+      for (const [name, loss] of losses) {
+        const [, own] = new RegExp(`${name} (\\d+\\.\\d+)`).exec(text)!;
+        expect(Math.abs(Number(own) - loss), `${name} of ${text}`).toBeLessThan(1e-3 * loss);
+      }
+    }
+  });
+
+  test(
+    'edges that are cut keep the flow loss from the backbone, to the last bit, and training goes on',
+    PATIENCE,
+    async () => {
+      await explorer.show('flow', link({ sides: [{ system: joint, edges: {} }], every: 1 }));
+      await stepTo(1);
+      const open = matrix('Gradients after step 1');
+      expect(Number(await cellOf(open, 'backbone layer 0', 'flow'))).toBeGreaterThan(0);
+      expect(
+        Number(await cellOf(open, 'backbone layer 0', 'cos token, flow').then((own) => own.replace('−', '-'))),
+      ).not.toBeNaN();
+      for (const query of ['numbers', 'action'])
+        for (const key of ['image', 'language', 'subtask'])
+          await press(`${query} reads ${key}: 100 % of the gradient passes. Cut it`);
+      await stepTo(2);
+      const cut = matrix('Gradients after step 2');
+      for (const part of ['vision layer 0', 'backbone embed_tokens', 'backbone layer 0', 'backbone layer 1'])
+        expect(await cellOf(cut, part, 'flow'), part).toBe('0');
+      expect(Number(await cellOf(cut, 'expert layer 0', 'flow'))).toBeGreaterThan(0);
+      await explorer.page.getByText(/^Changed after step 1: the step was captured anew/).waitFor();
+      await press('Measure now, with the reason of every zero');
+      await explorer.page.getByText('T: cut by the table').waitFor();
+      expect(await cellOf(cut, 'backbone layer 0', 'flow')).toBe('T');
+      expect(decodeURIComponent(new URL(explorer.page.url()).hash)).toContain("'action/image':0");
+    },
+  );
+
+  test('two policies with one seed act in one scene, and their attention is read', PATIENCE, async () => {
+    const { page } = explorer;
+    await explorer.show('flow', link({ sides: [insulated, joint].map((system) => ({ system, edges: {} })) }));
+    const [, own, other] = /A: after step 1: (.*) B: after step 1: (.*)/s.exec((await stepTo(1)).replace(/\s+/g, ' '))!;
+    expect(own.trim()).toBe(other.trim());
+    await press('Act in this scene');
+    await expect.poll(() => page.getByText(/^In the end: /).count(), PATIENCE).toBe(2);
+    await press('Read the attention now');
+    await page
+      .getByText(/^action reads image \d+ %, language \d+ %/)
+      .first()
+      .waitFor();
+  });
+
+  test(
+    'a damaged link, a system without the edge, and missing physics are told in one sentence',
+    PATIENCE,
+    async () => {
+      const { page, show } = explorer;
+      await show('flow', link({ batch: 0 }));
+      await page.getByText('The link to this page is damaged').waitFor();
+      await page.route('**/mujoco/*', (route) => route.abort());
+      await show('flow', link({}));
+      await press('One step');
+      await page.getByText('needs a package that is not installed: npm install @mujoco/mujoco').waitFor();
+      await page.unroute('**/mujoco/*');
+      await show('flow', link({ sides: [{ system: insulated, edges: { 'action/target': 1 } }] }));
+      await press('One step');
+      await page.getByText('"action/target": this system has no such edge').waitFor();
+      await press("The system's own edges");
+      await stepTo(1);
+      expect(await page.getByRole('alert').count()).toBe(0);
+    },
+  );
+
+  test('nothing goes wrong that the page does not tell', () => {
+    expect(explorer.errors.filter((line) => !line.includes('net::ERR_FAILED'))).toEqual([]);
+  });
+});
