@@ -73,7 +73,7 @@ describe.skipIf(!chromiumPath)(`gradient flow, live, in Chromium${chromiumMissin
         expect(await cellOf(cut, part, 'flow'), part).toBe('0');
       expect(Number(await cellOf(cut, 'expert layer 0', 'flow'))).toBeGreaterThan(0);
       await explorer.page.getByText(/^Changed after step 1: the step was captured anew/).waitFor();
-      await press('Measure now, with the reason of every zero');
+      await press('Measure now, and explain zeros');
       await explorer.page.getByText('T: cut by the table').waitFor();
       expect(await cellOf(cut, 'backbone layer 0', 'flow')).toBe('T');
       expect(decodeURIComponent(new URL(explorer.page.url()).hash)).toContain("'action/image':0");

@@ -196,7 +196,8 @@ export class Lab {
     this.changed();
     await this.grow();
     const { every, acts } = this.watching;
-    if (every === 0 || this.done % every > 0) return;
+    // The first map is there early, however slow the adapter.
+    if (every === 0 || (this.done > 1 && this.done % every > 0)) return;
     await this.measure();
     if (this.sides.some(({ attention }) => attention)) await this.look();
     if (acts) this.act(1);

@@ -10,7 +10,9 @@ import { type EpisodePart, type Example, wholeEpisodes } from '../../../model/da
 import { attentionMaps, picturesOf, tokenTexts } from '../../../model/inspect/attention-maps.ts';
 import { gradientFlow } from '../../../model/inspect/gradient-flow.ts';
 import { interference } from '../../../model/inspect/interference.ts';
+import { lossGradients } from '../../../model/inspect/loss-gradients.ts';
 import { Policy } from '../../../model/policy/policy.ts';
+import { type System, systemNamed, withSubtask } from '../../../model/systems/index.ts';
 import { BatchMaker, type MadeBatch } from '../../../model/training/batches.ts';
 import { exampleSampler } from '../../../model/training/co-training.ts';
 import type { Losses } from '../../../model/training/history.ts';
@@ -31,6 +33,12 @@ export interface LiveSettings {
   readonly preset: string;
   readonly seed: number;
   readonly batch: number;
+}
+
+/** A system as it is trained here: it says the places of things before it acts, if it can say any. Its blocks and edges are those of the run. */
+export function trainedSystem(name: string): System {
+  const system = systemNamed(name);
+  return withSubtask(system, { tokens: 1, dimension: 1 }) ?? system;
 }
 
 /** @throws InputError if an edge is named through which the model does not attend */
@@ -147,8 +155,9 @@ export class LiveRun implements Disposable {
   /** Gradient norms by loss and part, and cosines between losses, on the batch of the next step; with `reasons` those of every zero. */
   async gradients(reasons = false) {
     const { inputs } = await this.nextBatch();
-    const flow = await gradientFlow(this.model, inputs, { reasons });
-    const { pairs, settings } = await interference(this.model, inputs, { factors: [] });
+    const gradients = await lossGradients(this.model, inputs);
+    const { pairs, settings } = await interference(this.model, inputs, { factors: [], gradients });
+    const flow = await gradientFlow(this.model, inputs, { reasons, gradients });
     return { step: this.done, ...flow, pairs: pairs.map((names, i) => ({ names, cells: settings[0].pairs[i] })) };
   }
 

@@ -24,13 +24,16 @@ export function Scene(props: {
       <canvas ref={canvas} role="img" aria-label={label} width={image?.width ?? 64} height={image?.height ?? 64} />
       <svg viewBox="0 0 100 100" aria-hidden="true">
         {patches && <Patches {...patches} />}
+        {paths[0]?.map(([down, across], i) => (
+          <circle key={i} cx={100 * across} cy={100 * down} r="1.5" fill="var(--line1)" />
+        ))}
         {paths.map((path, i) => (
           <polyline
             key={i}
             points={path.map(([down, across]) => `${100 * across},${100 * down}`).join(' ')}
             fill="none"
             stroke={`var(--line${i + 1})`}
-            stroke-width={i === 0 ? 1.6 : 1.1}
+            stroke-width={i === 0 ? 0.8 : 1.1}
             stroke-dasharray={i === 0 ? undefined : '2.5 1.5'}
           />
         ))}

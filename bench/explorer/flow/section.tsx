@@ -1,6 +1,5 @@
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import * as v from 'valibot';
-import { systemNamed, withSubtask } from '../../../model/systems/index.ts';
 import type { Adapter } from '../device.ts';
 import { useLinked } from '../link.ts';
 import { Choice, Figure, Lines, Problem, Slider } from '../parts.tsx';
@@ -8,6 +7,7 @@ import { Acting } from './acting.tsx';
 import { Edges } from './edges.tsx';
 import { GradientMap } from './gradient-map.tsx';
 import { Lab, World } from './lab.ts';
+import { trainedSystem } from './live-run.ts';
 import { Looks } from './looks.tsx';
 
 /** Systems that differ in what reaches the backbone, and how. */
@@ -108,12 +108,6 @@ export function FlowSection({ adapter }: { adapter: Adapter }) {
   );
 }
 
-/** The system as it is trained here: it says the places of things before it acts, if it can say any. */
-export const trainedSystem = (name: string) => {
-  const system = systemNamed(name);
-  return withSubtask(system, { tokens: 1, dimension: 1 }) ?? system;
-};
-
 function Training(props: {
   adapter: Adapter;
   world: World;
@@ -156,7 +150,7 @@ function Training(props: {
           onChange={(own) => change({ every: Number(own) })}
         />
         <button type="button" onClick={() => lab.measure(true)} disabled={lab.running || lab.status !== null}>
-          Measure now, with the reason of every zero
+          Measure now, and explain zeros
         </button>
       </div>
       <p class="flow-status" aria-live="polite">
@@ -172,7 +166,7 @@ function Training(props: {
       {lab.sides.map((side, index) => (
         <section key={index}>
           {two && <h2>{nameOf(index)}</h2>}
-          <div class="row">
+          <div class="row flow-maps">
             <Edges
               system={trainedSystem(sides[index].system)}
               factors={sides[index].edges}
@@ -195,7 +189,7 @@ function Losses({ lab, two }: { lab: Lab; two: boolean }) {
   if (meanings.size === 0)
     return (
       <Figure title="Losses of each training step" see="A line for each loss falls as the policy learns.">
-        <p class="flow-later">Nothing is trained yet.</p>
+        <p class="flow-later flow-curves">Nothing is trained yet.</p>
       </Figure>
     );
   return (
