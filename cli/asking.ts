@@ -1,9 +1,10 @@
 /** Questions about a picture: to a policy, or to a vision-language model, which does nothing else. */
-import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
+
 import { readRange } from '../engine/files/bytes.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError } from '../engine/index.ts';
+import { expectDevice, openTunedDevice } from '../kernels/tuning.ts';
 import type { Image } from '../model/data/dataset.ts';
 import { decodeImage, encodePng, episodeNamed, imageTypeOf, shareBeforePadding } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';

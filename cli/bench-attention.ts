@@ -1,15 +1,16 @@
 /** `insula bench attention`: attention variants, masks and directions in the same rounds. */
 import { DEFAULT, storages, UNFUSED } from '../bench/attention/rows.ts';
-import { type AttentionRunOptions, expectCases, runAttention } from '../bench/attention/run.ts';
+import { type AttentionRun, type AttentionRunOptions, expectCases, runAttention } from '../bench/attention/run.ts';
 import { shapesOf } from '../bench/attention/shapes.ts';
-import { attentionLines } from '../bench/attention/text.ts';
+import { byShape, factLines, footnotes, legend, numberCells, numberColumns } from '../bench/attention/text.ts';
 import { attentionCandidates } from '../bench/attention/tune.ts';
 import { choose } from '../bench/measure/choose.ts';
 import { directions } from '../bench/measure/operation-task.ts';
-import { readTuningFile, tuningPath } from '../bench/measure/tuning.ts';
+import { aligned, digits } from '../bench/measure/table.ts';
 import { timers } from '../bench/measure/work.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError, openDevice } from '../engine/index.ts';
+import { readTuningFile, tuningPath } from '../kernels/tuning.ts';
 import { benchOptions, runBench } from './bench-run.ts';
 import { expectFileForFloor, keptTuning } from './bench-tune.ts';
 import { type Context, command, type Result } from './command.ts';
@@ -93,4 +94,22 @@ function attentionRunOptions(values: Values): Omit<AttentionRunOptions, 'tuned'>
     storages: values.storage ?? ['f32'],
     profile: values.profile ?? false,
   };
+}
+
+function attentionLines(run: AttentionRun): string[] {
+  const lines = [...run.answer, '', ...factLines(run)];
+  const header = ['mask', 'variant', 'direction', 'storage', ...numberColumns];
+  for (const { title, rows } of byShape(run)) {
+    const cells = rows.map((row) => [row.mask, row.variant, row.direction, row.storage, ...numberCells(row)]);
+    lines.push('', title, ...aligned([header, ...cells]));
+  }
+  const profiled = run.rows.filter(({ dispatches }) => dispatches.length > 0);
+  if (profiled.length > 0) lines.push('', 'single dispatches: ms by GPU timestamps, workgroups');
+  for (const { name, dispatches } of profiled) {
+    const each = dispatches.map(
+      ({ label, milliseconds, workgroups }) => `${label} ${digits(milliseconds)} (${workgroups})`,
+    );
+    lines.push(`  ${name}: ${each.join(', ')}`);
+  }
+  return [...lines, '', ...legend, ...footnotes(run)];
 }

@@ -1,5 +1,9 @@
 /** `insula bench policy`: the latency by part of policies of several systems, compared. */
-import { policyLines, runPolicyBench } from '../bench/step/policy.ts';
+import { provenanceLine } from '../bench/measure/provenance.ts';
+import { courseLine } from '../bench/measure/run.ts';
+import { aligned, digits, quartiles } from '../bench/measure/table.ts';
+import { type PolicyRun, runPolicyBench } from '../bench/step/policy.ts';
+import { sizesText } from '../bench/step/run.ts';
 import { nearSystems } from '../model/systems/index.ts';
 import { benchOptions, runBench } from './bench-run.ts';
 import { command } from './command.ts';
@@ -31,3 +35,24 @@ export const benchPolicy = command({
     });
   },
 });
+
+export function policyLines(run: PolicyRun): string[] {
+  const { rows, options } = run;
+  const parts = [...new Set(rows.flatMap((row) => row.parts.map(({ name }) => name)))];
+  const partCell = (row: PolicyRun['rows'][number], part: string) => {
+    const own = row.parts.find(({ name }) => name === part);
+    if (!own) return '-';
+    return own.times === 1 ? digits(own.median) : `${own.times} x ${digits(own.median / own.times)}`;
+  };
+  const cells = rows.map((row) => [
+    row.system,
+    ...parts.map((part) => partCell(row, part)),
+    ...[digits(row.time.median), quartiles(row.time), row.tokens === null ? '-' : String(row.tokens)],
+  ]);
+  return [
+    provenanceLine(run),
+    `${sizesText(options)}, random weights; milliseconds, medians; ${courseLine(run)}`,
+    ...aligned([['system', ...parts, 'total', 'quartiles', 'tokens'], ...cells], 1),
+    'total: from an encoded observation to the chunk on the host, in calls of their own; where parts are timed, each waits for the adapter. tokens: those of a smooth chunk.',
+  ];
+}

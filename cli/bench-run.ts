@@ -1,12 +1,19 @@
 /** The common part of the benchmarks that compare rows in rounds: limits, files, comparisons. */
 import { stat } from 'node:fs/promises';
-import { compareBuilds } from '../bench/measure/builds.ts';
-import { type Comparison, compareSaved, comparisonLines } from '../bench/measure/compare.ts';
-import { type Run, type RunBudget, readSavedRun, type Timed } from '../bench/measure/run.ts';
-import { csvOf } from '../bench/measure/table.ts';
-import { openTunedDevice, type Tuning } from '../bench/measure/tuning.ts';
+import {
+  type Comparison,
+  compareSaved,
+  type Run,
+  type RunBudget,
+  readSavedRun,
+  type Timed,
+} from '../bench/measure/run.ts';
+import { DOUBT, SAME } from '../bench/measure/statistics.ts';
+import { aligned, digits } from '../bench/measure/table.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { type Device, InputError } from '../engine/index.ts';
+import { openTunedDevice, type Tuning } from '../kernels/tuning.ts';
+import { compareBuilds } from './bench-builds.ts';
 import type { Context, Result } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { number, outputFile, text, type Use, type ValuesOf } from './options.ts';
@@ -124,4 +131,49 @@ function sameWork(words: readonly string[]): string[] {
   return words.filter(
     (word, i) => word !== '--json' && !own.includes(word.split('=')[0]) && !own.includes(words[i - 1]),
   );
+}
+
+export function comparisonLines({ what, rows, alone, drifts }: Comparison): string[] {
+  const cells = rows.map(({ name, before, now, ratio, change }) => [
+    ...[name, digits(before), digits(now), ratio ? digits(ratio.ratio) : '-'],
+    ...[ratio ? `${digits(ratio.low)} - ${digits(ratio.high)}` : 'too few values', change],
+  ]);
+  const count = (...changes: readonly Comparison['rows'][number]['change'][]) =>
+    rows.filter(({ change }) => changes.includes(change)).length;
+  const changed = count('faster', 'slower');
+  const drift = drifts && drifts.length > 0 ? [Math.min(...drifts), Math.max(...drifts)] : null;
+  const [here, there] = alone;
+  return [
+    `${what}: ${changed === 0 ? 'no change' : `${changed} of ${rows.length} rows changed`} (${count('same')} of ${rows.length} rows are the same within ${100 * SAME} %, ${count('undecided')} not decided)`,
+    ...aligned([['row', 'ms before', 'ms now', 'now / before', 'interval', 'change'], ...cells], 1),
+    `interval: it holds the true ratio with ${100 * (1 - DOUBT)} %${drifts ? ', all of them together' : ''}; a row has changed if its interval lies beyond ${100 * SAME} %.`,
+    ...(drift
+      ? [
+          `Known work beside the rows takes ${digits(drift[0])} to ${digits(drift[1])} times as long as in that run; the intervals cover that. --compare with a folder or a commit measures both builds beside each other, which sees smaller changes.`,
+        ]
+      : []),
+    ...(here > 0 ? [`rows of this run that the other lacks: ${here}`] : []),
+    ...(there > 0 ? [`rows of the other run that were not measured: ${there}`] : []),
+  ];
+}
+
+/** One line for each row, numbers in full. A value that is an object in JSON has a column for each of its fields. */
+function csvOf(rows: readonly object[]): string {
+  const flat = rows.map((row) =>
+    Object.fromEntries(
+      Object.entries(row).flatMap(([name, value]) =>
+        typeof value === 'object' && value !== null
+          ? Object.entries(value).map(([field, inner]) => [`${name}.${field}`, inner])
+          : [[name, value]],
+      ),
+    ),
+  );
+  const quoted = (value: unknown) => {
+    const text = String(value ?? '');
+    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const header = Object.keys(flat[0]);
+  return [header, ...flat.map((row) => header.map((name) => row[name]))]
+    .map((line) => `${line.map(quoted).join(',')}\n`)
+    .join('');
 }

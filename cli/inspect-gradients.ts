@@ -75,9 +75,9 @@ function interferenceLines(result: Interference): string[] {
     };
     const head = (what: string) => settings.map((setting) => `${what} ${settingWords(setting)}`);
     return [
-      `${a} and ${b}: the cosine of their gradients, and the norm of the first by that of the second; -: one of them is exactly 0`,
+      `${a} and ${b}: the cosine of their gradients, and the norm of the first by that of the second; -: one of them is exactly 0; (own): the edges as they are`,
       ...(shared.length === 0
-        ? ['  no part gets a gradient of both']
+        ? ['  no part gets a gradient of both; --gradients says why']
         : aligned([['group', 'part', ...head('cosine'), ...head('norms')], ...shared.map(row)], 2)),
       ...(settings.length === 1
         ? ['  the table has no edge that it stops or scales, and none between experts, to open or cut']

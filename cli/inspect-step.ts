@@ -1,9 +1,9 @@
 /** `insula inspect --step`: the operations of a training step, and their GPU times. */
 import { provenance } from '../bench/measure/provenance.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
-import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError, type ListedOperation, type StepStatistics } from '../engine/index.ts';
+import { openTunedDevice } from '../kernels/tuning.ts';
 import { chromeTrace } from '../model/inspect/chrome-trace.ts';
 import { MeasuredStep, measuredConfiguration } from '../model/inspect/measured-step.ts';
 import { presetNamed } from '../model/training/presets.ts';

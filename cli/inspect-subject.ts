@@ -1,7 +1,8 @@
 /** What `insula inspect` looks at: a checkpoint or a fresh system, and real or random observations. */
-import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
+
 import { counted } from '../engine/files/errors.ts';
 import { type Device, InputError } from '../engine/index.ts';
+import { expectDevice, openTunedDevice } from '../kernels/tuning.ts';
 import type { ModelConfiguration } from '../model/architecture/configuration.ts';
 import { Model } from '../model/architecture/model.ts';
 import { withTable } from '../model/inspect/attention-file.ts';
@@ -9,6 +10,7 @@ import { measuredConfiguration } from '../model/inspect/measured-step.ts';
 import { randomSubject, realSubject, type Subject } from '../model/inspect/subject.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { jsonOf } from '../model/policy/tokenizer-file.ts';
+import { pretrainedUrl } from '../model/pretrained/index.ts';
 import { nearSystems, PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { prepareData } from '../model/training/fitting.ts';
 import { prepareRun } from '../model/training/prepare-run.ts';
@@ -58,6 +60,7 @@ export const subjectOptions = {
   task: ofRun(sceneOptions.task),
   variation: ofRun(sceneOptions.variation),
   from: ofRun(runOptions.from),
+  gates: ofRun(runOptions.gates),
   batch: number(`examples in a batch; ${EXAMPLES} by default, those of the preset with --step`, 1),
   seed: notStep(number('initial weights, random observations, noise and times; 0 by default')),
   prompt: ofSystem(prompt),
@@ -98,6 +101,10 @@ export async function withSubject<T>(
   work: (inspected: Inspected) => Promise<T>,
 ): Promise<T> {
   const isReal = expectObservations(values, needsReal);
+  if (values.checkpoint !== undefined && pretrainedUrl(values.checkpoint) !== null)
+    throw new InputError(
+      `--checkpoint ${values.checkpoint}: a vision-language model, which has not learned to act; give --from ${values.checkpoint}, which shows the start of a training from it`,
+    );
   if (values.checkpoint !== undefined)
     return isReal ? ofPolicy(values, progress, work) : ofCheckpoint(values, progress, work);
   return isReal ? ofRunsStart(values, progress, work) : ofFreshSystem(values, progress, work);
@@ -163,8 +170,8 @@ async function ofCheckpoint<T>(values: SubjectValues, progress: Progress, work: 
 /** A run of training before its first step, on its data. */
 async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: (inspected: Inspected) => Promise<T>) {
   const { system, preset, from: start, data, dataset: names, rate, robot, task, variation, batch = EXAMPLES } = values;
-  const { seed = 0 } = values;
-  const named = { system, preset, from: start, data, dataset: names, rate, robot, task, variation, seed };
+  const { seed = 0, gates } = values;
+  const named = { system, preset, from: start, gates, data, dataset: names, rate, robot, task, variation, seed };
   const given = givenSettings(Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined)));
   // Questions beside the demonstrations are no part of the batch.
   const wanted = { ...settingsOfRun(given), cotrain: 0 };
@@ -191,10 +198,18 @@ async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: (
 async function ofFreshSystem<T>(values: SubjectValues, progress: Progress, work: (inspected: Inspected) => Promise<T>) {
   const { system = 'knowledge-insulation', preset = 'tiny', batch = EXAMPLES, seed = 0, table } = values;
   expectUsedSizes('inspect', [system], values);
-  const configuration = await withTableFile(measuredConfiguration(system, values), table);
+  const fresh = withGates(measuredConfiguration(system, values), system, values.gates);
+  const configuration = await withTableFile(fresh, table);
   return opened(values, progress, async (device) => {
     using model = await begunModel(device, configuration, seed);
     const title = `${system}, preset ${preset}, initial weights of seed ${seed}`;
     return await work({ ...randomSubject(model, batch, seed), title, examples: randomWords(batch, seed), system });
   });
+}
+
+function withGates(configuration: ModelConfiguration, system: string, gates: number | undefined): ModelConfiguration {
+  if (gates === undefined) return configuration;
+  if (!Object.values(configuration.experts).some(({ adaptive }) => adaptive))
+    throw new InputError(`--gates: ${system} has no adaptive norms; leave it out, or choose another --system`);
+  return { ...configuration, rules: [...(configuration.rules ?? []), { match: '*', gateBias: gates }] };
 }

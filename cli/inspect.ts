@@ -4,22 +4,30 @@ import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { inspectPage } from '../model/report/inspect-page.ts';
 import { command } from './command.ts';
+import { attention } from './inspect-attention.ts';
 import { gradients, interference } from './inspect-gradients.ts';
+import { probe } from './inspect-probe.ts';
 import { inspectStep } from './inspect-step.ts';
 import { type SubjectValues, subjectOptions, withSubject } from './inspect-subject.ts';
+import { swap } from './inspect-swap.ts';
 import type { Measurement } from './measurement.ts';
 import { flag } from './options.ts';
 import type { Progress } from './progress.ts';
 
-const measurements: Readonly<Record<string, Measurement>> = { gradients, interference };
+const measurements: Readonly<Record<string, Measurement>> = { gradients, interference, attention, probe, swap };
 
 export const inspect = command({
   options: {
     step: flag('the operations of a captured training step: kernel, grid, FLOPs, bytes, arenas'),
     gradients: flag(gradients.help),
     interference: flag(interference.help),
+    attention: flag(attention.help),
+    probe: flag(probe.help),
+    swap: flag(swap.help),
     ...subjectOptions,
     ...interference.options,
+    ...attention.options,
+    ...probe.options,
   },
   async run(values, { progress, signal }) {
     const kinds = ['step', ...Object.keys(measurements)];
@@ -44,8 +52,9 @@ function measured(
   signal: AbortSignal,
 ) {
   return withSubject(values, needsReal, progress, async (inspected) => {
-    const { title, examples, system, model } = inspected;
-    const { json: own, lines, sections } = await measure(inspected, values, { progress, signal });
+    const { title, system, model } = inspected;
+    const result = await measure(inspected, values, { progress, signal });
+    const { json: own, lines, sections, examples = inspected.examples } = result;
     if (values.page !== undefined)
       await writeFileSafely(values.page, [
         inspectPage(title, [examples, `measured on ${model.device.description}`], await sections()),

@@ -17,6 +17,8 @@ export interface Measurement {
   ): Promise<{
     readonly json: Readonly<Record<string, unknown>>;
     readonly lines: readonly string[];
+    /** What it measured on, in words, where that is not the batch. */
+    readonly examples?: string;
     /** The sections of its page, made on demand. */
     sections(): Section[] | Promise<Section[]>;
   }>;

@@ -1,8 +1,8 @@
 /** A trained policy and the data that it acts on. */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import { type Device, InputError, quote } from '../engine/index.ts';
+import { expectDevice, openTunedDevice } from '../kernels/tuning.ts';
 import { actingObjective, objectivesOf } from '../model/architecture/objectives/index.ts';
 import type { Dataset, Episode } from '../model/data/dataset.ts';
 import { mixDatasets } from '../model/data/index.ts';

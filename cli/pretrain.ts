@@ -1,8 +1,8 @@
 /** `insula pretrain`: a vision-language model learns from questions about pictures. */
 import { join } from 'node:path';
-import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { pretrainingPacks } from '../bench/tabletop/packs.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
+import { openTunedDevice } from '../kernels/tuning.ts';
 import type { RunHistory } from '../model/training/history.ts';
 import { imagePacks, type PackSource } from '../model/training/packs.ts';
 import { presetNamed } from '../model/training/presets.ts';

@@ -1,11 +1,11 @@
 /** The sight of a vision-language model: its scores as JSON, as lines and as tables, and `insula evaluate` of its file. */
 import { aligned } from '../bench/measure/table.ts';
-import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import type { ProbeScores } from '../bench/tabletop/probe.ts';
 import type { Variation } from '../bench/tabletop/scene.ts';
 import { answeredByPlaces, GROSS, type PointingScore, type SeeingScores } from '../bench/tabletop/seeing.ts';
 import { knowsWorld, type MarkScores, type MeasuredSets, measureSets } from '../bench/tabletop/seeing-sets.ts';
 import { InputError } from '../engine/index.ts';
+import { expectDevice, openTunedDevice } from '../kernels/tuning.ts';
 import type { AnswerScore } from '../model/inspect/answers.ts';
 import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';

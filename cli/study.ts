@@ -2,16 +2,16 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openTunedDevice } from '../bench/measure/tuning.ts';
 import { studies } from '../bench/study/index.ts';
 import { performRun } from '../bench/study/perform.ts';
 import { fileOf, finishedRuns, performRuns, type SavedRun } from '../bench/study/saved.ts';
 import { runsOf, type Study, type StudyRun } from '../bench/study/study.ts';
 import { legend, markdownOf, tableOf } from '../bench/study/table.ts';
-import { askStart } from '../bench/tabletop/start-answers.ts';
+import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { nearest } from '../engine/files/nearest.ts';
 import { InputError, quote } from '../engine/index.ts';
+import { openTunedDevice } from '../kernels/tuning.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';

@@ -1,12 +1,13 @@
 /** Results of commands as lines of text. */
 
-import { aligned, type PartLatency, timesByPart } from '../bench/measure/table.ts';
+import { aligned } from '../bench/measure/table.ts';
 import type { LanguageRow } from '../bench/tabletop/language.ts';
 import { counted } from '../engine/files/errors.ts';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
 import { openLoopDescription } from '../model/inspect/swapped.ts';
 import { type DecodeCounts, decodesText } from '../model/policy/decodes.ts';
 import type { ExecutionKind } from '../model/policy/execution.ts';
+import { type PartLatency, timesByPart } from '../model/policy/latency.ts';
 import { keptShares } from '../model/report/kept-section.ts';
 import { formatPercent, formatShare, formatTimes } from '../model/report/markup.ts';
 import { swappedParts, swappedText } from '../model/report/swapped-section.ts';
@@ -98,7 +99,7 @@ function openLoopText(openLoop: OpenLoopSummary): string {
 
 const afterSemicolon = (decodes: DecodeCounts | null): string => (decodes ? `; ${decodesText(decodes)}` : '');
 
-function swappedLines(
+export function swappedLines(
   swapped: NonNullable<TrainSummary['swapped']>,
   objectives: readonly ObjectiveDescription[],
 ): string[] {

@@ -1,9 +1,10 @@
 /** `insula tokenize report` and `fit`: measures action tokenizers on a data set, and fits one to it. */
-import { splitChunks, wholeDataset } from '../bench/tokenize/chunks.ts';
-import { reportedTokenizers, reportLines, reportRows } from '../bench/tokenize/report.ts';
+import { aligned } from '../bench/measure/table.ts';
+import { type ReportRow, reportedTokenizers, reportRows } from '../bench/tokenize/report.ts';
 import { InputError } from '../engine/index.ts';
-import { chooseHorizon, type Dataset } from '../model/data/index.ts';
+import { chooseHorizon, type Dataset, splitChunks, wholeDataset } from '../model/data/index.ts';
 import { about, readTokenizer, writePublished, writeTokenizer } from '../model/policy/tokenizer-file.ts';
+import { formatPercent } from '../model/report/markup.ts';
 import {
   type ActionChunk,
   type ActionTokenizer,
@@ -137,3 +138,30 @@ export const report = command({
     };
   },
 });
+
+/** `halfRange` is the value of a dimension in its own units that is 1 when normalised. */
+function reportLines(
+  rows: readonly ReportRow[],
+  dimensions: readonly { readonly name: string; readonly halfRange: number }[],
+): string[] {
+  const percent = (share: number | null, decimals: number) => (share === null ? '' : formatPercent(share, decimals));
+  const summary = rows.map(({ name, tokensPerChunk, tokensPerSecond, compression, error, ...row }) => [
+    ...[name, tokensPerChunk.mean.toFixed(1), `${tokensPerChunk.least}`, `${tokensPerChunk.most}`],
+    ...[tokensPerSecond.toFixed(1), compression.toFixed(2)],
+    ...[percent(row.zeroShare, 0), percent(row.clampedShare, 2)],
+    ...[error.rootMeanSquare.toFixed(5), error.largest.toFixed(5)],
+    ...[`${row.use.distinct}/${row.vocabularySize}`, row.use.entropy.toFixed(2)],
+  ]);
+  const tokens = ['tokens/chunk', 'least', 'most', 'tokens/s', 'ratio'];
+  const others = ['zeros', 'clamped', 'error', 'largest', 'ids used', 'bits/token'];
+  const errors = dimensions.map(({ name, halfRange }, d) => [
+    ...[name, halfRange.toPrecision(4)],
+    ...rows.map(({ error }) => error.perDimension[d].toFixed(5)),
+  ]);
+  return [
+    ...aligned([['held-out chunks', ...tokens, ...others], ...summary], 1),
+    '(error, largest: root mean square and largest error of normalised values, 1 being half the usual range; ratio: compression beside the first row)',
+    '',
+    ...aligned([['error by dimension', '1 is', ...rows.map(({ name }) => name)], ...errors], 1),
+  ];
+}

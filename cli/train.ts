@@ -1,14 +1,14 @@
 /** `insula train`: trains a system on the built-in world or on a data set, measures it, and writes checkpoint and report. */
 import { basename, join, resolve } from 'node:path';
-import { expectDevice, openTunedDevice } from '../bench/measure/tuning.ts';
 import { type Evaluation, evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { Film } from '../bench/tabletop/film.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
-import { askStart } from '../bench/tabletop/start-answers.ts';
+import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { counted } from '../engine/files/errors.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
+import { expectDevice, openTunedDevice } from '../kernels/tuning.ts';
 import { evaluationSamples } from '../model/data/index.ts';
 import type { KeptAnswers } from '../model/inspect/answers.ts';
 import { swappedLosses } from '../model/inspect/swapped.ts';

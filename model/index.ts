@@ -47,7 +47,8 @@
  * device.close();
  * ```
  *
- * `systemTables` and `derivedAttention` show who attends to whom, by the settings and by experiment.
+ * `systemTables` and `derivedAttention` show who attends to whom, by the settings and by experiment; `gradientFlow` and `interference` measure
+ * what the losses send to which weights, and `withTable` changes who attends to whom.
  * `trainingPass` is the forward pass alone, `configurationOf` makes the configuration of a named system, and `prepareRun` and `runTraining`
  * are `insula train`. `preparePretraining` and `runPretraining` are `insula pretrain`, and `openStart('tiny')` opens a shipped model.
  */
@@ -66,8 +67,11 @@ export * from './inspect/attention-maps.ts';
 export * from './inspect/derived-tables.ts';
 export * from './inspect/gradient-flow.ts';
 export * from './inspect/interference.ts';
+export * from './inspect/layer-probes.ts';
+export * from './inspect/linear-probe.ts';
 export { lossGradients, type ModelPart, partsOf } from './inspect/loss-gradients.ts';
 export * from './inspect/subject.ts';
+export * from './inspect/swapped.ts';
 export * from './inspect/system-tables.ts';
 export { type ActOptions, act, type SamplingOptions } from './policy/acting.ts';
 export type { DecodeCounts } from './policy/decodes.ts';

@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
@@ -203,6 +203,25 @@ describe('the package', () => {
       status: 1,
       errors: expect.stringMatching(/^insula: .*--fast.*\n$/),
     });
+  });
+
+  test('the command serves the explorer, which needs no build there', async () => {
+    const words = [join(project, 'node_modules/insula', manifest.bin.insula), 'explore', '--port', '0'];
+    const program = spawn(process.execPath, words, { cwd: project, stdio: ['ignore', 'ignore', 'pipe'] });
+    try {
+      const url = await new Promise<string>((resolve) => {
+        program.stderr.on('data', (data) => {
+          const [found] = /http:\S+/.exec(String(data)) ?? [];
+          if (found) resolve(found);
+        });
+      });
+      const page = await (await fetch(url)).text();
+      const [, script] = /<script[^>]* src="([^"]+)"/.exec(page)!;
+      expect((await fetch(new URL(script, url))).status).toBe(200);
+      expect((await fetch(new URL('nothing.js', url))).status).toBe(404);
+    } finally {
+      program.kill();
+    }
   });
 
   test('without its optional parts, one line says what is missing and how it is installed', async () => {

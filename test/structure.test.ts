@@ -42,7 +42,7 @@ const rooms: Record<string, readonly (readonly string[])[]> = {
     ['measure'],
     ['tabletop'],
     ['attention', 'kernels', 'step', 'tokenize', 'data'],
-    ['verify', 'study', 'first-day'],
+    ['verify', 'study'],
     ['explorer'],
   ],
   cli: [['setup']],
@@ -51,11 +51,6 @@ const house = [...Object.keys(floors), 'package.json', 'package-lock.json', 'tsc
 
 const text = (path: string) => readFileSync(join(root, path), 'utf8');
 const top = (path: string) => path.split('/')[0];
-
-/** Modules that run in the explorer's page. */
-const isPage = (path: string) => /^bench\/explorer\/(?!host\/)/.test(path);
-
-const comesFrom = (specifier: string) => (name: string) => specifier === name || specifier.startsWith(`${name}/`);
 
 /** The imports of a source file, types and dynamic imports included, as written. */
 function imported(path: string): { specifier: string; dynamic: boolean }[] {
@@ -142,27 +137,35 @@ describe.skipIf(!files)(`structure${missing}`, () => {
 
   test('what runs in a browser reaches no module of node by static imports', () => {
     const starts = sources.filter(
-      (path) => /^(engine|kernels|tokenizers)\/index\.ts$|^model\//.test(path) || isPage(path),
+      (path) => /^(engine|kernels|tokenizers)\/index\.ts$/.test(path) || path.startsWith('model/'),
     );
-    const reached = new Set<string>();
-    const visit = (path: string) => {
-      if (reached.has(path)) return;
-      reached.add(path);
-      for (const { target, dynamic } of imports.get(path) ?? []) if (!dynamic) visit(target);
+    const reachedFrom = (paths: readonly string[]) => {
+      const reached = new Set<string>();
+      const visit = (path: string) => {
+        if (reached.has(path)) return;
+        reached.add(path);
+        for (const { target, dynamic } of imports.get(path) ?? []) if (!dynamic) visit(target);
+      };
+      paths.forEach(visit);
+      return reached;
     };
-    starts.forEach(visit);
-    const { dependencies, optionalDependencies, devDependencies } = JSON.parse(text('package.json'));
-    const installed = Object.keys({ ...dependencies, ...optionalDependencies });
-    // The package holds the page built, so that what it is built of need not be installed.
-    const builtIn = Object.keys(devDependencies);
+    const reached = reachedFrom(starts);
+    const { dependencies, optionalDependencies } = JSON.parse(text('package.json'));
+    const known = Object.keys({ ...dependencies, ...optionalDependencies });
     const foreign = [...reached].flatMap((path) =>
       imported(path)
         .filter(({ specifier, dynamic }) => !specifier.startsWith('.') && !dynamic)
-        .filter(({ specifier }) => !(isPage(path) ? [...installed, ...builtIn] : installed).some(comesFrom(specifier)))
+        .filter(({ specifier }) => !known.some((name) => specifier === name || specifier.startsWith(`${name}/`)))
         .map(({ specifier }) => `${path} imports ${specifier}`),
     );
     expect(reached.size).toBeGreaterThan(80);
     expect(foreign).toEqual([]);
+    const page = sources.filter((path) => /^bench\/explorer\/(?!host\/)/.test(path));
+    const ofNode = [...reachedFrom(page)].filter((path) =>
+      imported(path).some(({ specifier, dynamic }) => specifier.startsWith('node:') && !dynamic),
+    );
+    expect(page.length).toBeGreaterThan(8);
+    expect(ofNode).toEqual([]);
   });
 
   test('no source file above 500 lines, and the derivation of attention, forward and backward, not above 700', () => {

@@ -11,7 +11,7 @@ import { runsOf, type Study, type StudyRun } from '../bench/study/study.ts';
 import { cellsOf, markdownOf, tableOf } from '../bench/study/table.ts';
 import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import { simplePlacing } from '../bench/tabletop/scene.ts';
-import { askStart } from '../bench/tabletop/start-answers.ts';
+import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { study } from '../cli/study.ts';
 import { Model } from '../model/architecture/model.ts';
 import { expectRules } from '../model/training/parameter-rules.ts';

@@ -1,7 +1,7 @@
 /** A run of `insula bench attention` as one HTML page with a figure and a table for each shape, without scripts or requests. */
 import { html, type Markup, shorten } from '../../model/report/markup.ts';
 import { page, table } from '../../model/report/page.ts';
-import { colour, plot } from '../../model/report/plot.ts';
+import { colour, plot, quantitative } from '../../model/report/plot.ts';
 import { digits, groupBy } from '../measure/table.ts';
 import { UNFUSED } from './rows.ts';
 import type { AttentionRun, ResultRow } from './run.ts';
@@ -42,12 +42,7 @@ async function part({ anchors }: AttentionRun, rows: readonly ResultRow[]): Prom
     unfused: variant === UNFUSED,
   }));
   const longest = Math.max(...values.map(({ slowest }) => slowest));
-  const x = {
-    field: 'ms',
-    type: 'quantitative',
-    scale: { domain: [0, longest * 1.02] },
-    axis: { title: 'milliseconds', tickCount: 6 },
-  };
+  const x = quantitative('ms', { domain: [0, longest * 1.02] }, { title: 'milliseconds', tickCount: 6 });
   const y = {
     field: 'i',
     type: 'ordinal',

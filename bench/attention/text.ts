@@ -1,9 +1,9 @@
-/** Results of `insula bench attention` as lines for people. */
+/** The results of `insula bench attention` in words, for its lines and its page. */
 import { provenanceLine } from '../measure/provenance.ts';
 import { aboveRoof, roofCell, roofText } from '../measure/roofline.ts';
 import { courseLine } from '../measure/run.ts';
 import { DOUBT } from '../measure/statistics.ts';
-import { aligned, digits, groupBy, quartiles } from '../measure/table.ts';
+import { digits, groupBy, quartiles } from '../measure/table.ts';
 import type { AttentionRun, ResultRow } from './run.ts';
 
 const known = (value: number | null) => (value === null ? '-' : digits(value));
@@ -68,21 +68,3 @@ export const footnotes = ({ rows, leftOut, notStarted }: AttentionRun): string[]
   ...leftOut.map((line) => `left out: ${line}`),
   ...notStarted.map((name) => `left out, because --seconds were spent: ${name}`),
 ];
-
-export function attentionLines(run: AttentionRun): string[] {
-  const lines = [...run.answer, '', ...factLines(run)];
-  const header = ['mask', 'variant', 'direction', 'storage', ...numberColumns];
-  for (const { title, rows } of byShape(run)) {
-    const cells = rows.map((row) => [row.mask, row.variant, row.direction, row.storage, ...numberCells(row)]);
-    lines.push('', title, ...aligned([header, ...cells]));
-  }
-  const profiled = run.rows.filter(({ dispatches }) => dispatches.length > 0);
-  if (profiled.length > 0) lines.push('', 'single dispatches: ms by GPU timestamps, workgroups');
-  for (const { name, dispatches } of profiled) {
-    const each = dispatches.map(
-      ({ label, milliseconds, workgroups }) => `${label} ${digits(milliseconds)} (${workgroups})`,
-    );
-    lines.push(`  ${name}: ${each.join(', ')}`);
-  }
-  return [...lines, '', ...legend, ...footnotes(run)];
-}

@@ -14,11 +14,18 @@ interface KernelCase {
 }
 
 /** Operands, and the op that runs on them inside a step. */
-export interface Operands extends Disposable {
-  /** Runs the op; returns the output that `gradient` belongs to, or null if there is none. */
-  forward(): Tensor | null;
-  /** Gradient of the output; null if the op has no backward. */
-  readonly gradient: Tensor | null;
+export class Operands implements Disposable {
+  constructor(
+    /** Runs the op; returns the output that `gradient` belongs to, or null if there is none. */
+    readonly forward: () => Tensor | null,
+    /** Gradient of the output; null if the op has no backward. */
+    readonly gradient: Tensor | null,
+    private readonly held: readonly Disposable[],
+  ) {}
+
+  [Symbol.dispose](): void {
+    for (const each of this.held) each[Symbol.dispose]();
+  }
 }
 
 /** Every case of a model. Float operands hold waves of about unit variance, divided by the square root of their last axis. */
@@ -43,14 +50,7 @@ function operandsOf(device: Device, { operands, pair: [run], backward }: Problem
   // The shape of the gradient is known after one run.
   const shape = backward && device.step(() => [...run(...made).shape]);
   const gradient = shape ? operand(shape, made.length) : null;
-  const held = gradient ? [...made, gradient] : made;
-  return {
-    forward: () => run(...made),
-    gradient,
-    [Symbol.dispose]: () => {
-      for (const each of held) each.dispose();
-    },
-  };
+  return new Operands(() => run(...made), gradient, gradient ? [...made, gradient] : made);
 }
 
 /** AdamW on all parameters of one gated MLP, with clipping by group. */
@@ -64,18 +64,11 @@ function adamwCase({ width, hidden }: ModelShape, moments: 'f32' | '8bit'): Kern
       const optimizer = new AdamW(set, { maximumNorm: 1, moments });
       const numbers = optimizer.nextSchedule(1e-4);
       const schedule = tensor(device, numbers, [numbers.length]);
-      return {
-        forward: () => {
-          optimizer.step(schedule);
-          return null;
-        },
-        gradient: null,
-        [Symbol.dispose]: () => {
-          schedule.dispose();
-          optimizer[Symbol.dispose]();
-          set[Symbol.dispose]();
-        },
+      const forward = () => {
+        optimizer.step(schedule);
+        return null;
       };
+      return new Operands(forward, null, [schedule, optimizer, set]);
     },
   };
 }

@@ -2,10 +2,8 @@
 import { nearest } from '../../engine/files/nearest.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
 import { taskOf } from '../measure/operation-task.ts';
-import { provenanceLine } from '../measure/provenance.ts';
-import { aboveRoof, limited, RoofProbes, roofCell, roofText } from '../measure/roofline.ts';
-import { courseLine, measureRun, type RunBudget } from '../measure/run.ts';
-import { aligned, digits, quartiles } from '../measure/table.ts';
+import { limited, RoofProbes } from '../measure/roofline.ts';
+import { measureRun, type RunBudget } from '../measure/run.ts';
 import { Work } from '../measure/work.ts';
 import { kernelCases, type Operands } from './cases.ts';
 import { opOf } from './problem.ts';
@@ -59,24 +57,4 @@ export async function runKernels(device: Device, options: KernelsOptions, budget
   } finally {
     for (const made of operands) made[Symbol.dispose]();
   }
-}
-
-export function kernelLines(run: KernelsRun): string[] {
-  const { roof, rows } = run;
-  const columns = ['op', 'direction', 'limited by', 'ms', 'quartiles', 'GFLOP/s', 'GB/s', '% roof', 'dispatches'];
-  const cells = (row: KernelsRun['rows'][number]) => [
-    ...[row.op, row.direction, row.bound, digits(row.time.median), quartiles(row.time)],
-    ...[digits(row.gigaflops), digits(row.gigabytesPerSecond), roofCell(row), String(row.dispatches)],
-  ];
-  return [
-    provenanceLine(run),
-    `${courseLine(run)}; wall times, medians`,
-    `roof in the same rounds: ${roofText(roof)}`,
-    ...['', rows[0].shape],
-    ...aligned([columns, ...rows.map(cells)], 3),
-    '',
-    'GFLOP/s and GB/s count each operand once, by the cost models of the dispatches. % roof is the least time by the limiting resource (FLOPs at the arithmetic rate,',
-    'bytes at the bandwidth of copies in memory, or dispatches) divided by the time taken.',
-    ...aboveRoof(rows),
-  ];
 }

@@ -1,9 +1,9 @@
 /** Measures variants of kernels beside each other and chooses the best for each place. */
 import { type Device, InputError } from '../../engine/index.ts';
+import type { Tuned } from '../../kernels/tuning.ts';
 import { provenance } from './provenance.ts';
 import { type Budget, inRounds } from './rounds.ts';
 import { changeOf, pairedRatio, spread } from './statistics.ts';
-import type { Tuned } from './tuning.ts';
 import { type Task, Work } from './work.ts';
 
 /** The alternatives for one choice, identified by its key. */

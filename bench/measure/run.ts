@@ -1,11 +1,11 @@
-/** The envelope of every benchmark: rows with their times, known work measured beside them, and how the run went. */
+/** The envelope of every benchmark: rows with their times, known work measured beside them, how the run went, and how it compares. */
 import * as v from 'valibot';
 import { readJsonFile } from '../../engine/files/json-schema.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
-import { type Provenance, provenance, provenanceFields } from './provenance.ts';
+import { type Provenance, provenance, provenanceFields, treeText } from './provenance.ts';
 import { type Budget, type Entrant, inRounds, type Rounds } from './rounds.ts';
 import { serveRequests } from './serve.ts';
-import { type Spread, spread } from './statistics.ts';
+import { changeOf, DOUBT, type Ratio, ratioOfRuns, type Spread, spread } from './statistics.ts';
 import { type Timer, timers } from './work.ts';
 
 /** One thing that was timed, with its milliseconds in each round. */
@@ -125,4 +125,40 @@ const endings: Readonly<Record<Rounds['ended'], string>> = {
 export function courseLine({ rows, startSeconds, seconds, ended, notStarted }: Run<Timed>): string {
   const rounds = Math.max(0, ...rows.map(({ times }) => times.length));
   return `${rounds} rounds that interleave all rows, in ${seconds.toFixed(0)} s, of which compiling and first runs took ${startSeconds.toFixed(0)} s; then ${endings[ended]}${notStarted.length > 0 ? `; ${notStarted.length} rows had no time to compile: give more --seconds, or run it again, because drivers keep compiled kernels` : ''}`;
+}
+
+interface Compared {
+  readonly name: string;
+  readonly before: number;
+  readonly now: number;
+  /** Null for too few values. */
+  readonly ratio: Ratio | null;
+  readonly change: ReturnType<typeof changeOf>;
+}
+
+export interface Comparison {
+  readonly what: string;
+  readonly rows: readonly Compared[];
+  /** Rows of this run, and of the other, that are alone. */
+  readonly alone: readonly [here: number, there: number];
+  /** How much longer known work took than in the saved run; null for two builds. */
+  readonly drifts: readonly number[] | null;
+}
+
+/** The rows of a run beside those of a saved one. Each interval has a share of the doubt, so that all hold together. */
+export function compareSaved(run: Run<Timed>, before: SavedRun): Comparison {
+  const earlier = new Map(before.rows.map((row) => [row.name, row.times]));
+  const both = run.rows.filter(({ name }) => earlier.has(name));
+  const drifts = run.anchors.flatMap(({ name, time }) => {
+    const anchor = before.anchors.find((own) => own.name === name);
+    return anchor ? [time.median / spread(anchor.times).median] : [];
+  });
+  const rows = both.map(({ name, time, times }) => {
+    const was = earlier.get(name)!;
+    const ratio = ratioOfRuns(times, was, drifts, DOUBT / both.length);
+    return { name, before: spread(was).median, now: time.median, ratio, change: changeOf(ratio) };
+  });
+  const alone = [run.rows.length - both.length, earlier.size - both.length] as const;
+  const what = `compared with ${before.date}, ${treeText(before)}, on ${before.adapter.description}`;
+  return { what, rows, alone, drifts };
 }

@@ -1,4 +1,4 @@
-/** A command as one build of a comparison (builds.ts): it measures the rows that another process asks for. */
+/** A command as one build of a comparison (cli/bench-builds.ts): it measures the rows that another process asks for. */
 import type { Entrant } from './rounds.ts';
 
 /** The variable of the environment that tells a command so. */
@@ -9,14 +9,16 @@ export interface Ready {
   readonly adapter: string;
   readonly names: readonly string[];
 }
-export type Answer = Ready | { readonly milliseconds: number };
+export interface Sampled {
+  readonly milliseconds: number;
+}
 
 /** Measures the rows that the process which started this one asks for, until it is gone; does nothing if none asks. */
 export async function serveRequests(adapter: string, entrants: readonly Entrant[]): Promise<void> {
   if (process.env[SERVES] !== '1') return;
   const byName = new Map(entrants.map((entrant) => [entrant.name, entrant]));
   const started = new Set<string>();
-  const send = (own: Answer) => void process.send!(own);
+  const send = (own: Ready | Sampled) => void process.send!(own);
   await new Promise((_, reject) => {
     process.on('disconnect', () => process.exit(0));
     process.on('message', ({ name }: { name: string }) => {

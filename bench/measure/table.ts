@@ -1,4 +1,4 @@
-/** Rows as lines for people, and as CSV. */
+/** Rows as lines for people, and values by their key. */
 import type { Spread } from './statistics.ts';
 
 /** Three significant digits. */
@@ -30,37 +30,4 @@ export function aligned(rows: readonly string[][], left = 4): string[] {
   return rows.map((row) =>
     `  ${row.map((cell, i) => (i < left ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ')}`.trimEnd(),
   );
-}
-
-/** One line for each row, numbers in full. A value that is an object in JSON has a column for each of its fields. */
-export function csvOf(rows: readonly object[]): string {
-  const flat = rows.map((row) =>
-    Object.fromEntries(
-      Object.entries(row).flatMap(([name, value]) =>
-        typeof value === 'object' && value !== null
-          ? Object.entries(value).map(([field, inner]) => [`${name}.${field}`, inner])
-          : [[name, value]],
-      ),
-    ),
-  );
-  const quoted = (value: unknown) => {
-    const text = String(value ?? '');
-    return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const header = Object.keys(flat[0]);
-  return [header, ...flat.map((row) => header.map((name) => row[name]))]
-    .map((line) => `${line.map(quoted).join(',')}\n`)
-    .join('');
-}
-
-/** The duration of a part of a policy call. */
-export interface PartLatency {
-  readonly part: string;
-  readonly milliseconds: number;
-}
-
-/** Milliseconds by part; numbered parts, such as "Euler step 3", are together under their name. */
-export function timesByPart(latency: readonly PartLatency[]): ReadonlyMap<string, readonly number[]> {
-  const named = groupBy(latency, ({ part }) => part.replace(/ \d+$/, ''));
-  return new Map([...named].map(([name, own]) => [name, own.map(({ milliseconds }) => milliseconds)]));
 }

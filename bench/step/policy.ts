@@ -4,16 +4,15 @@ import { Model } from '../../model/architecture/model.ts';
 import { actingObjective, type OnLatency } from '../../model/architecture/objectives/index.ts';
 import { measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
 import { act, argmax } from '../../model/policy/acting.ts';
+import { type PartLatency, timesByPart } from '../../model/policy/latency.ts';
 import { SUBTASK, systemNamed } from '../../model/systems/index.ts';
 import { fixedTokenizers } from '../../model/training/fitting.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import { type ActionTokenizer, type ActionTokenKind, type ChunkShape, FastTokenizer } from '../../tokenizers/index.ts';
-import { provenanceLine } from '../measure/provenance.ts';
 import { arithmeticProbe } from '../measure/roofline.ts';
 import type { Entrant } from '../measure/rounds.ts';
-import { courseLine, measureRun, type RunBudget, type Timed } from '../measure/run.ts';
+import { measureRun, type RunBudget, type Timed } from '../measure/run.ts';
 import { spread } from '../measure/statistics.ts';
-import { aligned, digits, type PartLatency, quartiles, timesByPart } from '../measure/table.ts';
 import { sizesText } from './run.ts';
 
 export interface PolicySizes extends Pick<StepSizes, 'preset' | 'prompt' | 'horizon' | 'depth'> {
@@ -144,25 +143,4 @@ function smoothChunk({ horizon, dimension }: ChunkShape, seed: number) {
     return random.uniform(2 * d) * Math.sin(6 * random.uniform(2 * d + 1) + (3 * step) / horizon);
   });
   return { data, horizon, dimension };
-}
-
-export function policyLines(run: PolicyRun): string[] {
-  const { rows, options } = run;
-  const parts = [...new Set(rows.flatMap((row) => row.parts.map(({ name }) => name)))];
-  const partCell = (row: PolicyRun['rows'][number], part: string) => {
-    const own = row.parts.find(({ name }) => name === part);
-    if (!own) return '-';
-    return own.times === 1 ? digits(own.median) : `${own.times} x ${digits(own.median / own.times)}`;
-  };
-  const cells = rows.map((row) => [
-    row.system,
-    ...parts.map((part) => partCell(row, part)),
-    ...[digits(row.time.median), quartiles(row.time), row.tokens === null ? '-' : String(row.tokens)],
-  ]);
-  return [
-    provenanceLine(run),
-    `${sizesText(options)}, random weights; milliseconds, medians; ${courseLine(run)}`,
-    ...aligned([['system', ...parts, 'total', 'quartiles', 'tokens'], ...cells], 1),
-    'total: from an encoded observation to the chunk on the host, in calls of their own; where parts are timed, each waits for the adapter. tokens: those of a smooth chunk.',
-  ];
 }

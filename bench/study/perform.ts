@@ -14,7 +14,7 @@ import { provenance } from '../measure/provenance.ts';
 import { evaluateClosedLoop } from '../tabletop/evaluation.ts';
 import { tabletopPolicy } from '../tabletop/policy.ts';
 import type { SceneSettings } from '../tabletop/scene.ts';
-import { askStart } from '../tabletop/start-answers.ts';
+import { askStart } from '../tabletop/seeing-sets.ts';
 import { type SavedRun, savedSchema } from './saved.ts';
 import type { StudyRun } from './study.ts';
 

@@ -1,10 +1,12 @@
 /** A vision-language model measured on sets of held-out scenes of the built-in world, one set for each variation. */
-import type { AskOptions } from '../../model/inspect/answers.ts';
+import type { Device } from '../../engine/index.ts';
+import type { AskOptions, StartAnswers } from '../../model/inspect/answers.ts';
 import { marksOf } from '../../model/inspect/marks.ts';
-import type { EncodingSettings } from '../../model/policy/encoding.ts';
-import type { Policy } from '../../model/policy/policy.ts';
+import { Encoding, type EncodingSettings } from '../../model/policy/encoding.ts';
+import { Policy } from '../../model/policy/policy.ts';
 import { PackMaker } from '../../model/training/pack-maker.ts';
 import type { RunSettings } from '../../model/training/run-settings.ts';
+import type { VisionLanguageFile } from '../../model/training/vision-language-file.ts';
 import { type Frame, framesOf } from './frames.ts';
 import { worldPacks } from './packs.ts';
 import { probeTower } from './probe.ts';
@@ -13,8 +15,8 @@ import { askAbout, scoresOf } from './seeing.ts';
 import { STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 /** Pretraining has scenes from number 2^20 on, far fewer than lie between. */
-const MEASURED_SCENES = 2 ** 21;
-const FITTED_SCENES = 2 ** 22;
+export const MEASURED_SCENES = 2 ** 21;
+export const FITTED_SCENES = 2 ** 22;
 const FRAMES_PER_SCENE = 3;
 
 /** Whether a vision-language model was pretrained on the built-in world, whose states some questions have. */
@@ -86,4 +88,30 @@ export async function measureMarks(
     return { pictures: pictures.length, share };
   };
   return { all: scoreOf(marks), free: scoreOf(marks.filter((_, i) => frames[i].held < 0)) };
+}
+
+/**
+ * Asks the start about held-out frames of rich scenes, those of pretraining; null if it was pretrained on other pictures. With
+ * `trained`, its weights are those of a trained policy's model, so that a system without a token head is asked too; null if that model
+ * lacks some of them.
+ */
+export async function askStart(
+  device: Device,
+  start: VisionLanguageFile,
+  scenes: number,
+  signal?: AbortSignal,
+  trained?: Policy['model'],
+): Promise<StartAnswers | null> {
+  if (!knowsWorld(start.encoding)) return null;
+  using model = await start.loadModel(device);
+  for (const parameter of trained ? model.parameters : []) {
+    const own = trained!.parameters.has(parameter.name) ? trained!.parameters.get(parameter.name) : null;
+    // Rows of action tokens come after those of the start.
+    if (!own || own.size < parameter.size) return null;
+    parameter.write((await own.read()).subarray(0, parameter.size));
+  }
+  const policy = new Policy(model, new Encoding(start.encoding));
+  const { sets } = await measureSets(policy, { variations: ['rich'], scenes, seed: 0, signal });
+  const { pointing, others } = sets[0].scores;
+  return { objects: pointing.free.count, near: pointing.free.near, others: others.questions, tokens: others.tokens };
 }

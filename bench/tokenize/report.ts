@@ -1,5 +1,4 @@
 /** `insula tokenize report`: every kind of action tokenizer on the same held-out chunks, tokens beside error. */
-import { formatPercent } from '../../model/report/markup.ts';
 import {
   type ActionChunk,
   type ActionTokenizer,
@@ -8,7 +7,6 @@ import {
   StrideTokenizer,
   StringActionTokenizer,
 } from '../../tokenizers/index.ts';
-import { aligned } from '../measure/table.ts';
 
 /** Every kind of tokenizer with its usual settings, FAST at three scales, fitted to the training chunks. */
 export const reportedTokenizers = (train: readonly ActionChunk[]): [string, ActionTokenizer][] => [
@@ -81,31 +79,4 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
       entropy: used.reduce((sum, count) => sum - (count / tokens) * Math.log2(count / tokens), 0),
     },
   };
-}
-
-/** `halfRange` is the value of a dimension in its own units that is 1 when normalised. */
-export function reportLines(
-  rows: readonly ReportRow[],
-  dimensions: readonly { readonly name: string; readonly halfRange: number }[],
-): string[] {
-  const percent = (share: number | null, decimals: number) => (share === null ? '' : formatPercent(share, decimals));
-  const summary = rows.map(({ name, tokensPerChunk, tokensPerSecond, compression, error, ...row }) => [
-    ...[name, tokensPerChunk.mean.toFixed(1), `${tokensPerChunk.least}`, `${tokensPerChunk.most}`],
-    ...[tokensPerSecond.toFixed(1), compression.toFixed(2)],
-    ...[percent(row.zeroShare, 0), percent(row.clampedShare, 2)],
-    ...[error.rootMeanSquare.toFixed(5), error.largest.toFixed(5)],
-    ...[`${row.use.distinct}/${row.vocabularySize}`, row.use.entropy.toFixed(2)],
-  ]);
-  const tokens = ['tokens/chunk', 'least', 'most', 'tokens/s', 'ratio'];
-  const others = ['zeros', 'clamped', 'error', 'largest', 'ids used', 'bits/token'];
-  const errors = dimensions.map(({ name, halfRange }, d) => [
-    ...[name, halfRange.toPrecision(4)],
-    ...rows.map(({ error }) => error.perDimension[d].toFixed(5)),
-  ]);
-  return [
-    ...aligned([['held-out chunks', ...tokens, ...others], ...summary], 1),
-    '(error, largest: root mean square and largest error of normalised values, 1 being half the usual range; ratio: compression beside the first row)',
-    '',
-    ...aligned([['error by dimension', '1 is', ...rows.map(({ name }) => name)], ...errors], 1),
-  ];
 }

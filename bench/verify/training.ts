@@ -2,6 +2,7 @@
 import { backward, type Device } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
+import { exactLosses } from '../../model/architecture/exact-losses.ts';
 import { type Inputs, tensorsOf } from '../../model/architecture/inputs.ts';
 import { type Architecture, Model } from '../../model/architecture/model.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
@@ -10,7 +11,6 @@ import { randomBatch } from '../../model/training/random-batch.ts';
 import { lossesOf, TrainingStep } from '../../model/training/training-step.ts';
 import { normals } from './check.ts';
 import { type Comparison, compareTensors, roundingOf } from './compare.ts';
-import { exactLosses } from './exact-model.ts';
 
 const sizes: ModelSizes = {
   ...{ backbone: { width: 24, hidden: 36 }, expert: { width: 16, hidden: 28 }, vocabulary: 41 },
@@ -53,27 +53,22 @@ async function readAll(tensors: Iterable<readonly [string, { read(): Promise<Flo
 /** Parameters before a step, and losses, gradients, parameters and moments after it. */
 type Stepped = Record<'before' | 'losses' | 'gradients' | 'state', Read>;
 
-/** Steps a new model: `run` takes the step, and hands its losses to `read` while all tensors are there. */
-async function stepped(
-  device: Device,
-  run: (model: Model, optimizer: AdamW, read: (losses: Read) => Promise<Stepped>) => Promise<Stepped>,
-): Promise<Stepped> {
+/** Steps a new model: `run` takes the step and returns its losses. */
+async function stepped(device: Device, run: (model: Model, optimizer: AdamW) => Promise<Read>): Promise<Stepped> {
   using model = begun(device);
   using optimizer = new AdamW(model.parameters, { ...settings, maximumNorm: MAXIMUM_NORM });
   const parameters = [...model.parameters].map((own) => [own.name, own] as const);
   const before = await readAll(parameters);
-  return await run(model, optimizer, async (losses) => ({
-    ...{ before, losses },
-    gradients: await readAll(parameters.map(([name, { grad }]) => [name, grad!])),
-    state: await readAll([...parameters, ...optimizer.state().tensors]),
-  }));
+  const losses = await run(model, optimizer);
+  const gradients = await readAll(parameters.map(([name, { grad }]) => [name, grad!]));
+  return { before, losses, gradients, state: await readAll([...parameters, ...optimizer.state().tensors]) };
 }
 
 export async function verifyTraining(device: Device): Promise<Comparison[]> {
   using model = begun(device);
   const { architecture, configuration } = model;
   const inputs = trainingInputs(architecture, randomBatch(configuration, 2, 3));
-  const eager = await stepped(device, async (model, optimizer, read) => {
+  const eager = await stepped(device, async (model, optimizer) => {
     const losses = device.step(() => {
       model.parameters.zeroGradients();
       const pass = trainingPass(model, tensorsOf(device, inputs));
@@ -83,15 +78,15 @@ export async function verifyTraining(device: Device): Promise<Comparison[]> {
     });
     const own = await readAll(Object.entries(losses));
     for (const loss of Object.values(losses)) loss.dispose();
-    return read(own);
+    return own;
   });
-  const captured = await stepped(device, async (model, optimizer, read) => {
+  const captured = await stepped(device, async (model, optimizer) => {
     using step = new TrainingStep(model, optimizer);
     let losses: Promise<Read> | null = null;
     await step.run([inputs], RATE, (own) => {
       losses = readAll(Object.entries(own));
     });
-    return await read((await losses)!);
+    return (await losses)!;
   });
   return [
     ...compareWithExact(architecture, inputs, eager),

@@ -42,3 +42,4 @@ export * from './sampler.ts';
 export * from './slots.ts';
 export * from './split.ts';
 export * from './statistics.ts';
+export * from './tokenizer-chunks.ts';

@@ -5,7 +5,12 @@
 import { InputError } from '../../engine/files/errors.ts';
 import { withoutTape } from '../../engine/index.ts';
 import { attention } from '../../kernels/reference/attention.ts';
-import { type ModelConfiguration, patchesPerImage } from '../architecture/configuration.ts';
+import {
+  type BlockSettings,
+  blockNamed,
+  type ModelConfiguration,
+  patchesPerImage,
+} from '../architecture/configuration.ts';
 import type { AttentionRun } from '../architecture/cross-attention.ts';
 import { type Ids, type Inputs, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
@@ -47,49 +52,59 @@ export async function attentionMaps(
 ): Promise<AttentionMaps> {
   const { device, configuration } = model;
   expectRows(configuration, rows);
-  const runs: { layer: number; run: AttentionRun }[] = [];
-  return device.step(async () => {
-    withoutTape(device, () =>
-      trainingPass(model, tensorsOf(device, inputs), {
-        allRows: true,
-        onAttention: (layer, run) => runs.push({ layer, run }),
-      }),
-    );
-    const layers = Array.from({ length: configuration.depth }, () =>
-      Array.from({ length: configuration.heads }, (): Record<string, Record<string, Float64Array>> => ({})),
-    );
-    for (const { layer, run } of runs)
-      for (const [head, maps] of (await mapsOf(configuration, run, sequence, rows)).entries())
-        for (const [query, byKey] of Object.entries(maps))
-          layers[layer][head][query] = { ...layers[layer][head][query], ...byKey };
-    return { layers };
-  });
+  const runs: ReadRun[] = [];
+  // The reads begin while the step runs, and the step ends before their numbers are there: the device is free for other work.
+  withoutTape(device, () =>
+    device.step(() => {
+      const onAttention = (layer: number, { table, queries, validity, query, key, value }: AttentionRun) => {
+        const numbers = Promise.all([query, key, value].map((tensor) => tensor.read()));
+        runs.push({ layer, table, queries, numbers, mask: validity.read('u32'), sequences: validity.shape[0] });
+      };
+      trainingPass(model, tensorsOf(device, inputs), { allRows: true, onAttention });
+    }),
+  );
+  const layers = Array.from({ length: configuration.depth }, () =>
+    Array.from({ length: configuration.heads }, (): Record<string, Record<string, Float64Array>> => ({})),
+  );
+  for (const run of runs)
+    for (const [head, maps] of (await mapsOf(configuration, run, sequence, rows)).entries())
+      for (const [query, byKey] of Object.entries(maps)) {
+        const own = layers[run.layer][head];
+        own[query] = { ...own[query], ...byKey };
+      }
+  return { layers };
+}
+
+/** An attention whose numbers are on their way to the host. */
+interface ReadRun extends Pick<AttentionRun, 'table' | 'queries'> {
+  readonly layer: number;
+  /** Queries, keys and values. */
+  readonly numbers: Promise<Float32Array[]>;
+  readonly mask: Promise<Uint32Array>;
+  readonly sequences: number;
 }
 
 /** The maps of one attention, by head. */
 async function mapsOf(
   configuration: ModelConfiguration,
-  { table, queries, validity, query, key, value }: AttentionRun,
+  { table, queries, numbers, mask, sequences }: ReadRun,
   sequence: number,
   rows: NonNullable<AttentionMapOptions['rows']>,
 ): Promise<BlockMaps[]> {
   const { heads, kvHeads, headDimension } = configuration;
   const copies = trainingBlocks(configuration).filter(({ name, tableName }) => name !== tableName);
   const { blocks } = table.layout;
-  const own = <T extends Float32Array | Uint32Array>(all: T, batch: number) => {
-    const size = all.length / batch;
+  const own = <T extends Float32Array | Uint32Array>(all: T) => {
+    const size = all.length / sequences;
     return all.subarray(sequence * size, (sequence + 1) * size) as T;
   };
-  const [batch] = validity.shape;
-  const read = await Promise.all([query, key, value].map((tensor) => tensor.read()));
-  const [ownQuery, ownKey, ownValue] = read.map((all) => own(all, batch));
+  const [query, key, value] = (await numbers).map(own);
   const maps = Array.from({ length: heads }, (): Record<string, Record<string, Float64Array>> => ({}));
   const counts: Record<string, number> = {};
   const blockAt = (token: number) => blocks.findLast(({ start, length }) => length > 0 && start <= token)!;
   const owners = Array.from({ length: table.layout.length }, (_, token) => blockAt(token));
   attention({
-    ...{ table, batch: 1, heads, kvHeads, headDimension, query: ownQuery, key: ownKey, value: ownValue },
-    validity: own(await validity.read('u32'), batch),
+    ...{ table, batch: 1, heads, kvHeads, headDimension, query, key, value, validity: own(await mask) },
     queries: queries.map((given) => (typeof given === 'string' ? given : given.block)),
     onRow(_, head, token, keys, weights) {
       const { name, start } = owners[token];
@@ -111,11 +126,7 @@ async function mapsOf(
 
 function expectRows(configuration: ModelConfiguration, rows: Readonly<Record<string, number>>): void {
   for (const [name, row] of Object.entries(rows)) {
-    const block = configuration.blocks.find((own) => own.name === name);
-    if (!block)
-      throw new InputError(
-        `the model has no block '${name}'; it has ${configuration.blocks.map((own) => own.name).join(', ')}`,
-      );
+    const { block } = mappedBlock(configuration, name);
     if (!(row >= 0 && row < block.length))
       throw new InputError(`block '${name}' has rows 0 to ${block.length - 1}, and no row ${row}`);
   }
@@ -147,17 +158,22 @@ export interface PatchMap {
   readonly values: Float64Array;
 }
 
+/** Why no map lies over a picture; null where maps do. */
+export function noPictureMaps({ vision }: Pick<ModelConfiguration, 'vision'>): string | null {
+  if (!vision) return 'this model sees no pictures';
+  return vision.resampler
+    ? 'the rows of a picture are those of a resampler, which mixes its patches: they have no place in the picture'
+    : null;
+}
+
 /**
  * The part of a map over a block of images that lies over each camera's picture.
  *
  * @throws InputError if the rows of a picture have no place in it
  */
 export function patchMaps({ vision }: Pick<ModelConfiguration, 'vision'>, map: Float64Array): PatchMap[] {
-  if (!vision) throw new InputError('this model sees no pictures');
-  if (vision.resampler)
-    throw new InputError(
-      'the rows of a picture are those of a resampler, which mixes its patches: they have no place in the picture',
-    );
+  const reason = noPictureMaps({ vision });
+  if (!vision || reason) throw new InputError(reason!);
   const size = patchesPerImage(vision);
   const [down, across] = [vision.imageHeight / vision.patch, vision.imageWidth / vision.patch];
   return Array.from({ length: vision.cameras }, (_, i) => ({
@@ -185,19 +201,29 @@ export function picturesOf(
   });
 }
 
-/** The text of each real token of a control step's block; a token that is no text is its number in the vocabulary. */
-export function tokenTexts(encoding: Encoding, { ids, valid }: Ids, batch: number, step: number): string[] {
+/**
+ * The text of each real token of a control step's block; a token that is no text is its number in the vocabulary, and so are all without
+ * an encoding.
+ */
+export function tokenTexts(encoding: Encoding | null, { ids, valid }: Ids, batch: number, step: number): string[] {
   const length = ids.length / batch;
-  const { bos, eos, pad } = encoding.text.special;
-  const special = new Map([
-    [pad, '<pad>'],
-    [eos, '<eos>'],
-    [bos, '<bos>'],
-  ]);
-  const texts = new Set(encoding.textIds);
+  const special = new Map(Object.entries(encoding?.text.special ?? {}).map(([name, id]) => [id, `<${name}>`]));
+  const texts = new Set(encoding?.textIds);
   return Array.from({ length }, (_, i) => step * length + i).flatMap((at) => {
     if (!valid[at]) return [];
     const id = ids[at];
-    return [special.get(id) ?? (texts.has(id) ? encoding.decodeText([id]) : `<${id}>`)];
+    return [special.get(id) ?? (texts.has(id) ? encoding!.decodeText([id]) : `<${id}>`)];
   });
+}
+
+/** A block of a sequence by its name in a map: `image`, or in a later control step of interleaved history `image step 2`. */
+export interface MappedBlock {
+  readonly block: BlockSettings;
+  /** The control step in its sequence, from 0. */
+  readonly step: number;
+}
+
+export function mappedBlock({ blocks }: Pick<ModelConfiguration, 'blocks'>, name: string): MappedBlock {
+  const [base, step = '1'] = name.split(/ step (?=\d+$)/);
+  return { block: blockNamed({ blocks }, base), step: Number(step) - 1 };
 }

@@ -24,7 +24,11 @@ export const zeroCauses = {
   },
   batch: { mark: 'B', words: 'nothing in this batch', test: 'on random examples without padding it is not 0' },
   frozen: { mark: 'F', words: 'frozen', test: 'the weights want no gradient' },
-  'no path': { mark: 'N', words: 'no path', test: 'it stays 0 with all of this changed' },
+  'no path': {
+    mark: 'N',
+    words: 'no path',
+    test: 'with all of this changed it is still 0; the loss reads nothing that these weights make',
+  },
 } as const;
 export type ZeroCause = keyof typeof zeroCauses;
 
@@ -56,7 +60,7 @@ export interface GradientFlowOptions {
 
 /**
  * The gradient flow of a model on the `trainingInputs` of a batch. Its values and an optimizer's state stay as they are; its gradients are
- * overwritten. Without reasons, all commands are given before the first await, so that training may go on meanwhile.
+ * overwritten. It runs between two training steps; without reasons the next step may follow at once, before the result is there.
  */
 export async function gradientFlow(
   model: Model,

@@ -57,8 +57,8 @@ export type GradientOf = (parameter: string) => Float32Array;
 
 /**
  * Gradients of the losses by themselves, before their weights: one forward pass, and a backward pass for each of `losses`, by default all.
- * The model's own gradients are overwritten; its values stay. All commands are given before the first await, so that training may go on
- * meanwhile.
+ * The model's own gradients are overwritten; its values stay. Between two training steps, all commands are given before the first await, so
+ * that the next step may follow at once.
  */
 export async function lossGradients(
   model: Model,

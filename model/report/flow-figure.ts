@@ -6,7 +6,7 @@ import { formatNumber, formatRatio, html, powerOfTen } from './markup.ts';
 import { type Section, table } from './page.ts';
 
 /** Powers of ten below the largest norm at which the colour ends. */
-const DECADES = 6;
+const DECADES = 4;
 
 /** The marks of causes that all have to go: "T+I". */
 export const zeroMark = (causes: readonly ZeroCause[]): string =>
@@ -21,15 +21,21 @@ export function zeroLegend({ losses }: GradientFlow): string[] {
   return listed.map(([, { mark, words, test }]) => `${mark}: ${words}: ${test}`);
 }
 
-/** What the losses do not reach: a sentence for each loss and each group that it sends exactly 0 alone. */
+/**
+ * What the losses do not reach: a sentence for each loss and each group that it sends exactly 0 alone. It names the cause of most parts,
+ * and then the parts with other causes.
+ */
 export function notReached({ parts, losses }: GradientFlow): string[] {
   const groups = [...new Set(parts.map(({ group }) => group))];
   return Object.entries(losses).flatMap(([loss, cells]) =>
     groups.flatMap((group) => {
-      const own = cells.filter((_, i) => parts[i].group === group);
+      const own = parts.flatMap(({ group: of, name }, i) => (of === group ? [{ name, ...cells[i] }] : []));
       if (!own.every(({ isZero }) => isZero)) return [];
-      const causes = new Set(own.map((cell) => causesInWords(cell.causes ?? [])));
-      return [`The ${loss} loss sends ${group} a gradient of exactly 0: ${[...causes].join('; or ')}.`];
+      const inWords = own.map(({ causes }) => causesInWords(causes ?? []));
+      const namesOf = (words: string) => own.flatMap(({ name }, i) => (inWords[i] === words ? [name] : []));
+      const sorted = [...new Set(inWords)].sort((a, b) => namesOf(b).length - namesOf(a).length);
+      const words = sorted.map((causes, i) => (i === 0 ? causes : `${causes} of ${namesOf(causes).join(', ')}`));
+      return [`The ${loss} loss sends ${group} a gradient of exactly 0: ${words.join('; ')}.`];
     }),
   );
 }
@@ -83,7 +89,7 @@ export function interferenceSections(result: Interference): Section[] {
         ? { text: '-', strength: null, title: `${place}: the gradient of one of the losses is exactly 0` }
         : {
             text: cosine.toFixed(2),
-            strength: cosine,
+            strength: Math.sign(cosine) * Math.sqrt(Math.abs(cosine)),
             title: `${place}: cosine ${cosine.toFixed(3)}, norm of ${a} ${formatNumber(ratio!)} times that of ${b}`,
           };
     };
@@ -102,7 +108,7 @@ export function interferenceSections(result: Interference): Section[] {
       title: `Interference of ${a} and ${b}`,
       body:
         shared.length === 0
-          ? html`<p>No part of the model gets a gradient of both losses, with edges of any kind.</p>`
+          ? html`<p>No part of the model gets a gradient of both losses, with edges of any kind; the gradient flow says why.</p>`
           : html`<p>The cosine between the gradients of both losses: near 1 (blue) they pull the weights the same way, near 0 they leave each other alone, below 0 (orange) a step for the one undoes the other. Edges are those that the table stops or scales, and those between experts: open, with a factor on the gradient that passes, and cut. Hatched: one of both gradients is exactly 0.</p>
 ${heatMap({
   ...{

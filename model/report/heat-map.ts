@@ -49,5 +49,6 @@ function drawnCell({ text, strength, title }: HeatCell, x: number, y: number, id
     strength === null
       ? html`fill="url(#${id}-zero)"`
       : html`fill="var(--line${strength < 0 ? 2 : 1})" fill-opacity="${(STRONGEST * Math.min(1, Math.abs(strength))).toFixed(3)}"`;
-  return html`<g><title>${title}</title><rect x="${x + 1}" y="${y + 1}" width="${COLUMN - 2}" height="${ROW - 2}" ${fill}/><text x="${x + COLUMN / 2}" y="${y + 14}" text-anchor="middle">${text}</text></g>`;
+  const edge = strength === null ? html` paint-order="stroke" stroke="var(--paper)" stroke-width="4"` : undefined;
+  return html`<g><title>${title}</title><rect x="${x + 1}" y="${y + 1}" width="${COLUMN - 2}" height="${ROW - 2}" ${fill}/><text x="${x + COLUMN / 2}" y="${y + 14}" text-anchor="middle"${edge}>${text}</text></g>`;
 }

@@ -157,13 +157,16 @@ export function attentionSection(attention: NonNullable<ReportData['attention']>
   };
 }
 
-/** The image as a PNG inside a data URL. */
-export function picture(image: Image, description: string): Markup {
-  const { width, height } = image;
+/** The data URL of an image as a PNG. */
+export function pictureUrl(image: Image): string {
   let binary = '';
   for (const byte of encodePng(image)) binary += String.fromCharCode(byte);
-  return html`<img src="data:image/png;base64,${btoa(binary)}" width="${width}" height="${height}" alt="${description}">`;
+  return `data:image/png;base64,${btoa(binary)}`;
 }
+
+/** The image as a PNG inside a data URL. */
+export const picture = (image: Image, description: string): Markup =>
+  html`<img src="${pictureUrl(image)}" width="${image.width}" height="${image.height}" alt="${description}">`;
 
 export async function chunkSection(data: ReportData): Promise<Section | undefined> {
   const { chunks } = data;

@@ -2,8 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { firstDay, outcomeLines } from '../../bench/first-day/first-day.ts';
-import { benchFirstDay } from '../../cli/bench-first-day.ts';
+import { benchFirstDay, firstDay, outcomeLines } from '../../cli/bench-first-day.ts';
 import { runCommand } from '../support/run-command.ts';
 
 test('parts run one after the other; one that fails or takes too long does not stop the next', async () => {

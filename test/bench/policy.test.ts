@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { policyLines, runPolicyBench } from '../../bench/step/policy.ts';
-import { benchPolicy } from '../../cli/bench-policy.ts';
+import { runPolicyBench } from '../../bench/step/policy.ts';
+import { benchPolicy, policyLines } from '../../cli/bench-policy.ts';
 import { testDevice } from '../support/devices.ts';
 import { runCommand } from '../support/run-command.ts';
 

@@ -6,14 +6,6 @@ import { attentionCandidates } from '../../bench/attention/tune.ts';
 import { ProductCandidates } from '../../bench/kernels/product-candidates.ts';
 import { modelShapes } from '../../bench/kernels/shapes.ts';
 import { best, choose } from '../../bench/measure/choose.ts';
-import {
-  findTuning,
-  keepTuning,
-  openTunedDevice,
-  shippedTuningPath,
-  type Tuning,
-  tuningPath,
-} from '../../bench/measure/tuning.ts';
 import { benchTune } from '../../cli/bench-tune.ts';
 import { type Device, openDevice } from '../../engine/index.ts';
 import {
@@ -24,6 +16,14 @@ import {
   useAttentionVariants,
   useVariants,
 } from '../../kernels/index.ts';
+import {
+  findTuning,
+  keepTuning,
+  openTunedDevice,
+  shippedTuningPath,
+  type Tuning,
+  tuningPath,
+} from '../../kernels/tuning.ts';
 import { testDevice } from '../support/devices.ts';
 import { runCommand } from '../support/run-command.ts';
 

@@ -1,11 +1,11 @@
-/** The losses of knowledge insulation in float64, made of the reference operations. */
+/** The model of knowledge insulation a second time, as its formulas read: its losses in float64, made of the reference operations. */
 
 import * as reference from '../../kernels/reference/index.ts';
-import { backboneOf } from '../../model/architecture/backbones/index.ts';
-import type { ModelConfiguration } from '../../model/architecture/configuration.ts';
-import type { Inputs } from '../../model/architecture/inputs.ts';
-import type { Architecture } from '../../model/architecture/model.ts';
-import { trainingBlocks } from '../../model/architecture/sequence.ts';
+import { backboneOf } from './backbones/index.ts';
+import type { ModelConfiguration } from './configuration.ts';
+import type { Inputs } from './inputs.ts';
+import type { Architecture } from './model.ts';
+import { trainingBlocks } from './sequence.ts';
 
 type Values = ReadonlyMap<string, Float64Array>;
 

@@ -3,10 +3,10 @@ import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
-import { cacheFolder } from '../../engine/adapters/cache-folder.mjs';
-import { fileError, writeFileSafely } from '../../engine/files/files.ts';
-import { readJsonFile } from '../../engine/files/json-schema.ts';
-import { bytesPerElement, type DataType, type Device, InputError, openDevice, quote } from '../../engine/index.ts';
+import { cacheFolder } from '../engine/adapters/cache-folder.mjs';
+import { fileError, writeFileSafely } from '../engine/files/files.ts';
+import { readJsonFile } from '../engine/files/json-schema.ts';
+import { bytesPerElement, type DataType, type Device, InputError, openDevice, quote } from '../engine/index.ts';
 import {
   attentionEntries,
   attentionVariants,
@@ -15,7 +15,7 @@ import {
   matmulVariants,
   useVariants,
   type VariantChoice,
-} from '../../kernels/index.ts';
+} from './index.ts';
 
 const TUNING_FORMAT = 'insula tuning 2';
 
@@ -58,7 +58,7 @@ export function tuningPath(adapter: string): string {
 
 /** The path of a tuning that comes with the project, contributed by someone with that adapter and driver. */
 export function shippedTuningPath(adapter: string): string {
-  return fileURLToPath(new URL(`../results/tuning/${fileName(adapter)}.json`, import.meta.url));
+  return fileURLToPath(new URL(`../bench/results/tuning/${fileName(adapter)}.json`, import.meta.url));
 }
 
 function fileName(adapter: string): string {

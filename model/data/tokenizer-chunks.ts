@@ -1,17 +1,11 @@
 /** Normalised chunks of actions that tokenizers are fitted to and measured on, and the chunks of one episode. */
-import { InputError, quote } from '../../engine/index.ts';
-import {
-  type Dataset,
-  type EpisodePart,
-  eachLoaded,
-  episodeNamed,
-  loadEpisode,
-  measureStatistics,
-  Normaliser,
-  splitDataset,
-  wholeEpisodes,
-} from '../../model/data/index.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
 import type { ActionChunk } from '../../tokenizers/index.ts';
+import type { Dataset } from './dataset.ts';
+import { type EpisodePart, episodeNamed, loadEpisode, wholeEpisodes } from './parts.ts';
+import { eachLoaded } from './sampler.ts';
+import { splitDataset } from './split.ts';
+import { measureStatistics, Normaliser } from './statistics.ts';
 
 /** Data sets with fewer episodes are split by chunk, because one episode of a few is too unlike the others to represent them. */
 const FEW_EPISODES = 10;

@@ -1,7 +1,7 @@
 /**
- * Two builds of the project beside each other. A process of the same program is faster or slower than another by a tenth and more, all
- * its life: code and memory lie elsewhere. So both builds are started anew for each block of rounds, in which their rows take turns, and
- * a block counts once.
+ * Two builds of the project beside each other, for `--compare`. A process of the same program is faster or slower than another by a tenth
+ * and more, all its life: code and memory lie elsewhere. So both builds are started anew for each block of rounds, in which their rows
+ * take turns, and a block counts once.
  */
 import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -9,14 +9,14 @@ import { mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { InputError, quote } from '../../engine/index.ts';
-import type { Comparison } from './compare.ts';
-import { type Budget, timeLeft } from './rounds.ts';
-import { type Answer, type Ready, SERVES } from './serve.ts';
-import { changeOf, medianRatio, spread } from './statistics.ts';
-import { groupBy } from './table.ts';
+import { type Budget, timeLeft } from '../bench/measure/rounds.ts';
+import type { Comparison } from '../bench/measure/run.ts';
+import { type Ready, type Sampled, SERVES } from '../bench/measure/serve.ts';
+import { changeOf, medianRatio, spread } from '../bench/measure/statistics.ts';
+import { groupBy } from '../bench/measure/table.ts';
+import { InputError, quote } from '../engine/index.ts';
 
-const root = fileURLToPath(new URL('../../', import.meta.url));
+const root = fileURLToPath(new URL('../', import.meta.url));
 const LEAST_ROUNDS = 2;
 
 /** Milliseconds of a row in one block: medians of its rounds, and the median of the ratios within a round. */
@@ -128,11 +128,7 @@ class BuildProcess {
   /** Rejects when the process ends, whenever that is. */
   private readonly ended: Promise<never>;
 
-  constructor(
-    private readonly what: string,
-    folder: string,
-    words: readonly string[],
-  ) {
+  constructor(what: string, folder: string, words: readonly string[]) {
     this.child = fork(join(folder, 'cli', 'main.ts'), [...words], {
       cwd: folder,
       execArgv: ['--import', import.meta.resolve('tsx')],
@@ -152,26 +148,23 @@ class BuildProcess {
     this.ended.catch(() => {}); // it also ends when nobody waits
   }
 
-  async ready(): Promise<Ready> {
-    const own = await this.answer();
-    if (!('names' in own)) throw new Error(`${this.what}: an answer out of turn`);
-    return own;
+  /** The adapter and rows of the build, which is its first answer. */
+  ready(): Promise<Ready> {
+    return this.answer<Ready>();
   }
 
   /** Milliseconds of one repeat of a row. */
   async sample(name: string): Promise<number> {
-    const next = this.answer();
+    const next = this.answer<Sampled>();
     this.child.send({ name });
-    const own = await next;
-    if (!('milliseconds' in own)) throw new Error(`${this.what}: an answer out of turn`);
-    return own.milliseconds;
+    return (await next).milliseconds;
   }
 
   end(): void {
     this.child.kill();
   }
 
-  private answer(): Promise<Answer> {
+  private answer<Answer extends Ready | Sampled>(): Promise<Answer> {
     const next = new Promise<Answer>((resolve) => this.child.once('message', (own) => resolve(own as Answer)));
     return Promise.race([next, this.ended]);
   }

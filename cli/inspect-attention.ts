@@ -1,0 +1,125 @@
+/** `insula inspect --attention` as lines, JSON and a page. */
+import { aligned } from '../bench/measure/table.ts';
+import { InputError, quote } from '../engine/index.ts';
+import { stepsInSequence, windowOf } from '../model/architecture/configuration.ts';
+import { attentionMaps, mapsAt, noPictureMaps, sharesOf } from '../model/inspect/attention-maps.ts';
+import { mapSections, type ShownMaps, wordsSeen } from '../model/report/maps-figure.ts';
+import { formatPercent } from '../model/report/markup.ts';
+import type { Inspected } from './inspect-subject.ts';
+import type { Measurement } from './measurement.ts';
+import { number, text } from './options.ts';
+
+/** Words that a line names at most. */
+const WORDS = 4;
+const needs = 'attention';
+
+export const attention = {
+  help: 'where the rows of each block look: maps by layer and head over the camera image and the words of one example',
+  options: {
+    example: number('the example whose maps are shown, from 0; 0 by default', 0, { needs }),
+    layer: number('the only layer that is shown, from 0; all by default', 0, { needs }),
+    head: number('the only head that is shown, from 0; all by default, as their mean in lines', 0, { needs }),
+    query: text('the only block whose queries are shown; by default all but those of images', { needs }),
+    row: number("the only row of --query that counts, from 0; by default the mean over the block's rows", 0, {
+      needs: 'query',
+    }),
+  },
+  async measure(inspected, values) {
+    const shown = await shownMaps(inspected, values);
+    return {
+      json: jsonOf(shown, (values.example as number | undefined) ?? 0),
+      lines: mapLines(shown),
+      sections: () => mapSections(shown),
+    };
+  },
+} satisfies Measurement;
+
+async function shownMaps(
+  { model, inputs, batch, real }: Inspected,
+  values: Readonly<Record<string, unknown>>,
+): Promise<ShownMaps> {
+  const { configuration } = model;
+  const {
+    example = 0,
+    layer,
+    head,
+    query,
+    row,
+  } = values as Partial<Record<'example' | 'layer' | 'head' | 'row', number> & Record<'query', string>>;
+  const { depth, blocks } = configuration;
+  const [window, steps] = [windowOf(configuration), stepsInSequence(configuration)];
+  const examples = batch.batch / window;
+  if (example >= examples)
+    throw new InputError(`--example ${example}: the batch has examples 0 to ${examples - 1}; give a larger --batch`);
+  // The last control step of an example is the one that acts.
+  const sequence = ((example + 1) * window) / steps - 1;
+  if (query !== undefined && !blocks.some(({ name, memory }) => name === query && !memory))
+    throw new InputError(
+      `--query ${quote(query)}: this model has no such block with queries; it has ${blocks.map(({ name }) => name).join(', ')}`,
+    );
+  const inStep = (name: string) => (steps === 1 ? name : `${name} step ${steps}`);
+  const rows = query !== undefined && row !== undefined ? { [inStep(query)]: row } : {};
+  const maps = await attentionMaps(model, inputs, { sequence, rows });
+  const queries = blocks
+    .filter(({ name, input }) => (query === undefined ? input !== 'images' : name === query))
+    .map(({ name }) => inStep(name))
+    .filter((name) => maps.layers[0][0][name]);
+  if (queries.length === 0)
+    throw new InputError(
+      `--attention: in example ${example}, ${query === undefined ? 'every block' : `'${query}'`}${row === undefined ? '' : `, row ${row},`} is padding and sees nothing: choose another --example`,
+    );
+  return {
+    ...{ model, batch, real, maps, sequence, queries, head: head ?? null, row: row ?? null },
+    layers: layer === undefined ? Array.from({ length: depth }, (_, i) => i) : [layer],
+  };
+}
+
+/** A row for each query block and layer: the share of each key block, and the most looked-at words. */
+function mapLines(shown: ShownMaps): string[] {
+  const { maps, layers, queries, head, model } = shown;
+  const shares = layers.map((layer) => sharesOf(mapsAt(maps, layer, head)));
+  const keys = [...new Set(shares.flatMap((own) => queries.flatMap((query) => Object.keys(own[query] ?? {}))))];
+  const words = (layer: number, query: string) =>
+    wordsSeen(shown, layer, query)
+      .toSorted((a, b) => b.share - a.share)
+      .slice(0, WORDS)
+      .map(({ text, share }) => `${quote(text)} ${formatPercent(share, 1)}`)
+      .join(', ');
+  const rows = queries.flatMap((query) =>
+    layers.map((layer, i) => [
+      ...[query, String(layer)],
+      ...keys.map((key) => (shares[i][query]?.[key] === undefined ? '' : formatPercent(shares[i][query][key], 1))),
+    ]),
+  );
+  const looked = queries.flatMap((query) => layers.map((layer) => words(layer, query)));
+  const [first, ...others] = aligned([['queries of', 'layer', ...keys], ...rows], 1);
+  const reason = noPictureMaps(model.configuration);
+  return [
+    `the share of attention on each key block (${head === null ? 'mean over heads' : `head ${head}`}), and the most looked-at words`,
+    `${first}  words`,
+    ...others.map((line, i) => `${line}  ${looked[i]}`),
+    ...(reason ? [`no map lies over the picture: ${reason}`] : []),
+  ];
+}
+
+function jsonOf(shown: ShownMaps, example: number) {
+  const { maps, layers, queries, row, model } = shown;
+  const heads = shown.head === null ? Array.from({ length: model.configuration.heads }, (_, i) => i) : [shown.head];
+  return {
+    ...{ example, row },
+    attention: layers.flatMap((layer) =>
+      queries.map((query) => ({
+        ...{
+          layer,
+          query,
+          shares: sharesOf(mapsAt(maps, layer, shown.head))[query],
+          words: wordsSeen(shown, layer, query),
+        },
+        heads: heads.map((head) => {
+          const byKey = mapsAt(maps, layer, head)[query] ?? {};
+          return { head, keys: Object.fromEntries(Object.entries(byKey).map(([key, own]) => [key, [...own]])) };
+        }),
+      })),
+    ),
+  };
+}
