@@ -35,6 +35,7 @@ export * from './attention.ts';
 export * from './attention-cost.ts';
 export * from './attention-expression.ts';
 export * from './attention-fill.ts';
+export * from './attention-lists.ts';
 export * from './attention-masks.ts';
 export * from './attention-plan.ts';
 export * from './attention-table.ts';

@@ -96,6 +96,7 @@ export interface Cell {
   /** What a pointer and a screen reader are told beside the text. */
   readonly title: string;
   readonly onClick?: () => void;
+  readonly onFocus?: () => void;
 }
 
 const fillOf = (shade: number) =>
@@ -167,7 +168,10 @@ export function Matrix(props: {
                         {...look}
                         aria-label={cell.title}
                         tabIndex={stop[0] === r && stop[1] === c ? 0 : -1}
-                        onFocus={() => setFocused([r, c])}
+                        onFocus={() => {
+                          setFocused([r, c]);
+                          cell.onFocus?.();
+                        }}
                         onClick={cell.onClick}
                       >
                         {cell.text}

@@ -9,15 +9,17 @@ interface Cell extends Readonly<Record<'keyGradient' | 'valueGradient', number>>
   readonly window?: number;
 }
 
-export interface AttentionProblem extends Operands, Sizes {
-  readonly table: {
-    /** A block with `keys: false` has no rows in key and value. */
-    readonly layout: {
-      readonly blocks: readonly { readonly name: string; readonly length: number; readonly keys?: boolean }[];
-    };
-    /** By query block, then by key block. */
-    readonly cells: readonly (readonly Cell[])[];
+interface Table {
+  /** A block with `keys: false` has no rows in key and value. */
+  readonly layout: {
+    readonly blocks: readonly { readonly name: string; readonly length: number; readonly keys?: boolean }[];
   };
+  /** By query block, then by key block. */
+  readonly cells: readonly (readonly Cell[])[];
+}
+
+export interface AttentionProblem extends Operands, Sizes {
+  readonly table: Table;
   readonly scale?: number;
   readonly validity: Numbers;
   readonly queries?: readonly string[];
@@ -30,6 +32,15 @@ export interface AttentionProblem extends Operands, Sizes {
   readonly derivative?: AttentionProblem['score'];
   /** Gets the softmax of every query that sees anything: the tokens of the keys that it sees, and their probabilities. */
   readonly onRow?: (sample: number, head: number, query: number, keys: readonly number[], weights: number[]) => void;
+}
+
+/** Says whether a table lets the query of token i see the key of token j. */
+export function tableSees({ layout, cells }: Table): (i: number, j: number) => boolean {
+  const owners = layout.blocks.flatMap(({ length }, block) => Array.from({ length }, () => block));
+  return (i, j) => {
+    const { mask, window = Number.POSITIVE_INFINITY } = cells[owners[i]][owners[j]];
+    return mask === 'full' || (mask === 'causal' && j <= i && i - j < window);
+  };
 }
 
 /**
@@ -52,11 +63,9 @@ export function attention(problem: AttentionProblem) {
   const logSumExp = new Float64Array(batch * heads * rows);
   const live = new Uint8Array(batch * heads * rows);
   const edgeOf = (i: number, j: number) => table.cells[owners[i].block][owners[j].block];
-  const sees = (sample: number, i: number, j: number) => {
-    const { mask, window = Number.POSITIVE_INFINITY } = edgeOf(i, j);
-    if (mask === 'none' || !validity[sample * tokens + i] || !validity[sample * tokens + j]) return false;
-    return allowed(i, j, sample) && (mask === 'full' || (j <= i && i - j < window));
-  };
+  const inTable = tableSees(table);
+  const sees = (sample: number, i: number, j: number) =>
+    inTable(i, j) && Boolean(validity[sample * tokens + i] && validity[sample * tokens + j]) && allowed(i, j, sample);
   const dot = (a: Numbers, x: number, b: Numbers, y: number) => {
     let sum = 0;
     for (let d = 0; d < D; d++) sum += a[x + d] * b[y + d];

@@ -38,7 +38,7 @@ export function heatMap({ id, label, columns, rows }: HeatMap): Markup {
   const heads = columns.map(
     (name, i) => html`<text x="${LEFT + COLUMN * (i + 0.5)}" y="14" text-anchor="middle">${name}</text>`,
   );
-  return html`<div class="wide"><svg role="img" aria-label="${label}" viewBox="0 0 ${width} ${y + 2}" style="max-width:${Math.round(1.2 * width)}px;min-width:${Math.min(width, 320)}px">
+  return html`<div class="wide"><svg role="img" aria-label="${label}" viewBox="0 0 ${width} ${y + 2}" style="max-width:${Math.round(1.2 * width)}px;min-width:${Math.round(0.85 * width)}px">
 <defs><pattern id="${id}-zero" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><path d="M3,0V6" stroke="var(--rule)" stroke-width="1.5"/></pattern></defs>
 <g font-size="12" fill="var(--ink)"><g fill="var(--muted)">${heads}</g>
 ${drawn}</g></svg></div>`;

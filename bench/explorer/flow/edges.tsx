@@ -31,6 +31,7 @@ export function Edges(props: {
       hatched: factor === 0,
       title: `${query} reads ${key}: ${Math.round(100 * factor)} % of the gradient passes${edge in factors ? ', by your change' : ''}. ${factor === 0 ? 'Open it' : 'Cut it'}`,
       onClick: () => set(edge, factor === 0 ? 1 : 0),
+      onFocus: () => setChosen(edge),
     };
   };
   const [query, key] = chosen?.split('/') ?? [];

@@ -1,0 +1,173 @@
+/** A mask and a score of one's own in WGSL: tried on the device as they are typed, kept once they hold. */
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { Device } from '../../../engine/index.ts';
+import {
+  type AttentionExpression,
+  attentionExpression,
+  type ExpressionSource,
+  masks,
+  type Sequence,
+} from '../../../kernels/index.ts';
+import type { Adapter } from '../device.ts';
+import { Choice, Field, Problem, useWork } from '../parts.tsx';
+import { type Expression, noExpression, sourceOf } from './state.ts';
+import { Typed } from './table.tsx';
+import { expressionMask } from './work.ts';
+
+/** An expression that the device has taken, for blocks of these lengths, and its mask as `expressionMask` gives it. */
+interface Registered {
+  readonly lengths: string;
+  readonly expression: AttentionExpression | null;
+  readonly mask: Float32Array | null;
+}
+
+export const lengthsOf = ({ blocks }: Sequence) => blocks.map(({ length }) => length).join();
+const textOf = (expression: Expression) => JSON.stringify(expression);
+const PAUSE_MILLISECONDS = 250;
+
+async function register(device: Device, layout: Sequence, given: Expression): Promise<Registered> {
+  const source = sourceOf(given, layout.length);
+  const expression = source && (await attentionExpression(device, layout, source));
+  const mask = expression && (await expressionMask(device, expression));
+  return { lengths: lengthsOf(layout), expression, mask };
+}
+
+/**
+ * What is typed, and the last of it that holds for `layout`. `keep` gets an expression that the device has taken; `kept` is the one
+ * that it got last. Without any, null until the device has answered.
+ */
+export function useExpression(adapter: Adapter, layout: Sequence, kept: Expression, keep: (own: Expression) => void) {
+  const [draft, setDraft] = useState(kept);
+  const [registered, setRegistered] = useState<Registered | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  const { run, busy, problem: broken } = useWork(adapter);
+  const lengths = lengthsOf(layout);
+  const own = useRef(textOf(kept));
+  useEffect(() => {
+    // What this gave to be kept may be older than what is typed by now.
+    if (own.current !== textOf(kept)) setDraft(kept);
+    own.current = textOf(kept);
+  }, [textOf(kept)]);
+  useEffect(() => {
+    const begin = () =>
+      run(async (device, signal) => {
+        const take = (made: Registered) => !signal.aborted && setRegistered(made);
+        try {
+          take(await register(device, layout, draft));
+          if (signal.aborted) return;
+          setProblem(null);
+          own.current = textOf(draft);
+          if (textOf(kept) !== own.current) keep(draft);
+        } catch (error) {
+          if (signal.aborted) return;
+          setProblem((error as Error).message);
+          if (registered?.lengths !== lengths)
+            take(await register(device, layout, kept).catch(() => register(device, layout, noExpression)));
+        }
+      });
+    const timer = setTimeout(begin, textOf(draft) === textOf(kept) ? 0 : PAUSE_MILLISECONDS);
+    return () => clearTimeout(timer);
+  }, [lengths, textOf(draft)]);
+  return { draft, setDraft, registered, busy, problem: problem ?? broken };
+}
+
+type Ready = Readonly<Record<string, Partial<Expression>>>;
+const ready = (
+  sources: Readonly<Record<string, ExpressionSource>>,
+  of: (source: ExpressionSource) => Partial<Expression>,
+): Ready => Object.fromEntries(Object.entries(sources).map(([name, source]) => [name, of(source)]));
+
+function readyMasks(tokens: number): Ready {
+  const borders = [tokens / 3, (2 * tokens) / 3].map(Math.round);
+  const sources = {
+    none: {},
+    causal: masks.causal(),
+    'sliding window of 16': masks.slidingWindow(16),
+    'prefix-LM of 32': masks.prefixLm(32),
+    documents: masks.documents(borders),
+    'runs of 16': masks.blockDiagonal(16),
+    'dilated by 2': masks.dilated(2),
+    'global tokens and a window': masks.anyOf(masks.globalTokens(4), masks.slidingWindow(16)),
+  };
+  return ready(sources, ({ mask = '', tokenData }) => ({ mask, borders: tokenData ? borders : [] }));
+}
+
+const readyScores = (heads: number): Ready =>
+  ready(
+    { none: {}, ALiBi: masks.alibi(heads), 'soft cap of 5': masks.softCap(5) },
+    ({ score = '', derivative = '', constants = [], heads }) => ({
+      score,
+      derivative,
+      constants: Array.from(constants),
+      heads,
+    }),
+  );
+
+const OWN = 'as written below';
+
+const numbersIn = (text: string) =>
+  text.trim() === '' ? [] : text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
+
+export function Expressions(props: { heads: number; tokens: number; typed: ReturnType<typeof useExpression> }) {
+  const { heads, tokens } = props;
+  const { draft, setDraft, busy, problem } = props.typed;
+  const put = (part: Partial<Expression>) => setDraft({ ...draft, ...part });
+  const choice = (label: string, field: 'mask' | 'score', ready: Ready) => {
+    const names = Object.keys(ready);
+    const name = names.find((own) => ready[own][field] === draft[field]);
+    return (
+      <Choice
+        label={label}
+        value={name ?? OWN}
+        options={name === undefined ? [...names, OWN] : names}
+        onChange={(own) => put(ready[own])}
+      />
+    );
+  };
+  const area = (name: 'mask' | 'score' | 'derivative', label: string) => (
+    <Field label={label}>
+      <textarea
+        rows={2}
+        spellcheck={false}
+        value={draft[name]}
+        onInput={({ currentTarget }) => put({ [name]: currentTarget.value })}
+      />
+    </Field>
+  );
+  const list = (name: 'borders' | 'constants', label: string) => (
+    <Field label={label}>
+      <Typed
+        label={label}
+        value={draft[name].join(', ')}
+        commit={(text) => {
+          const numbers = numbersIn(text);
+          const fits = numbers.every((own) => Number.isFinite(own) && (name === 'constants' || Number.isInteger(own)));
+          if (fits) put({ [name]: numbers, ...(name === 'constants' && { heads: undefined }) });
+          return fits;
+        }}
+      />
+    </Field>
+  );
+  return (
+    <>
+      <div class="controls">
+        {choice('Ready-made mask', 'mask', readyMasks(tokens))}
+        {choice('Ready-made score', 'score', readyScores(heads))}
+      </div>
+      {area('mask', 'Mask, a bool of q, k, queryData, keyData; ANDed with the table')}
+      {area('score', 'Score, an f32 of score, q, k, head, constant(i)')}
+      {area('derivative', 'Its derivative by score')}
+      <div class="controls">
+        {list('borders', 'Documents begin at tokens')}
+        {list('constants', 'Constants')}
+      </div>
+      <div class="attention-answer" aria-live="polite">
+        {problem ? (
+          <Problem text={`${problem}. The last one that held, or none, stays.`} />
+        ) : (
+          <p class="small">{busy ? 'Compiled and tried …' : 'Compiled and tried on this adapter.'}</p>
+        )}
+      </div>
+    </>
+  );
+}
