@@ -32,6 +32,7 @@ export function Acting(props: {
             </p>
             <p class="flow-words" aria-live="polite">
               {acted &&
+                shown === acted.last &&
                 (acted.episodes > 1
                   ? `${acted.succeeded} of ${acted.episodes} scenes succeeded.`
                   : `In the end: ${acted.outcome}.`)}

@@ -3,6 +3,14 @@ import type { System } from '../../../model/systems/index.ts';
 import { type Cell, Figure, Matrix, Slider } from '../parts.tsx';
 import { type EdgeFactors, edgeName } from './live-run.ts';
 
+/** What the blocks hold whose names do not say it. */
+const meanings = {
+  subtask: 'the places of things, which the policy says before it acts',
+  target: 'action tokens',
+  numbers: 'the same places, and the state',
+  action: 'the chunk on its way from noise',
+};
+
 /** The attention table with the factors of the gradient; those that differ from the system's own are `factors`. */
 export function Edges(props: {
   system: System;
@@ -42,9 +50,15 @@ export function Edges(props: {
       see="Rows read columns. A click cuts an edge, or opens it; the forward pass stays as it is. Empty: no attention at all."
     >
       <Matrix label="Attention edges" rows={names} columns={names} cell={cell} />
+      <p class="small">
+        {names
+          .flatMap((name) => (name in meanings ? [`${name}: ${meanings[name as keyof typeof meanings]}`] : []))
+          .join('; ')}
+        .
+      </p>
       <div class="controls">
         <Slider
-          label={chosen === null ? 'Gradient through an edge (click one first)' : `Gradient from ${query} into ${key}`}
+          label={chosen === null ? 'Gradient through an edge (choose one above)' : `Gradient from ${query} into ${key}`}
           text={factor === null ? '–' : `${Math.round(100 * factor)} %`}
           value={factor ?? 1}
           {...{ min: 0, max: 1, step: 0.05 }}

@@ -14,35 +14,37 @@ export function Looks({ lab, nameOf }: { lab: Lab; nameOf(index: number): string
   const queries = first ? Object.keys(first.maps.layers[0][0]) : [];
   const shownQuery = queries.includes(query) ? query : queries.at(-1);
   return (
-    <Figure
-      title="Where the rows of a block look"
-      unit="attention probability, mean over heads and rows"
-      see="The picture and the words of the example that is trained on next: bright patches and coloured words are those that are read."
-    >
-      <div class="controls">
-        <button type="button" onClick={() => lab.look()} disabled={lab.status !== null}>
-          Read the attention now
-        </button>
-        {first && shownQuery && (
-          <>
-            <Choice label="Rows of" value={shownQuery} options={queries} onChange={setQuery} />
-            <Choice
-              label="Layer"
-              value={String(layer)}
-              options={Array.from({ length: layers }, (_, i) => String(i))}
-              onChange={(own) => setLayer(Number(own))}
-            />
-          </>
-        )}
-      </div>
-      <div class="row flow-looks">
-        {lab.sides.map(({ attention }, index) => (
-          <div key={index}>
-            {attention && shownQuery && <Look {...{ attention, layer, query: shownQuery }} name={nameOf(index)} />}
-          </div>
-        ))}
-      </div>
-    </Figure>
+    <section>
+      <Figure
+        title="Where the rows of a block look"
+        unit="attention probability, mean over heads and rows"
+        see="The picture and the words of the example that is trained on next: bright patches and coloured words are those that are read."
+      >
+        <div class="controls">
+          <button type="button" onClick={() => lab.look()} disabled={lab.status !== null}>
+            Read the attention now
+          </button>
+          {first && shownQuery && (
+            <>
+              <Choice label="Rows of" value={shownQuery} options={queries} onChange={setQuery} />
+              <Choice
+                label="Layer"
+                value={String(layer)}
+                options={Array.from({ length: layers }, (_, i) => String(i))}
+                onChange={(own) => setLayer(Number(own))}
+              />
+            </>
+          )}
+        </div>
+        <div class="row flow-looks">
+          {lab.sides.map(({ attention }, index) => (
+            <div key={index}>
+              {attention && shownQuery && <Look {...{ attention, layer, query: shownQuery }} name={nameOf(index)} />}
+            </div>
+          ))}
+        </div>
+      </Figure>
+    </section>
   );
 }
 
