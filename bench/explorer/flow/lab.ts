@@ -11,12 +11,9 @@ import type { Acted, ActedStep, PageCalls, WorldCalls } from './world-worker.ts'
 
 /** A policy that acts in the world, and who watches. */
 interface Actor {
-  chunks: OmitFirst<PageCalls['chunks']>;
-  seen: OmitFirst<PageCalls['seen']>;
+  chunks(observations: readonly WorldObservation[]): Promise<readonly Float32Array[]>;
+  seen(step: ActedStep): void;
 }
-type OmitFirst<Own> = Own extends (first: number, ...others: infer Others) => infer Result
-  ? (...others: Others) => Result
-  : never;
 
 /** The thread of the tabletop world, with the demonstrations that it has made of each seed. */
 export class World {
@@ -24,9 +21,9 @@ export class World {
   private readonly attempts = new Map<number, Promise<Recording | null>[]>();
   private readonly actors: Actor[] = [];
   private readonly call = connect<WorldCalls>(this.worker, {
-    chunks: (actor: number, ...given: Parameters<Actor['chunks']>) => this.actors[actor].chunks(...given),
-    seen: (actor: number, ...given: Parameters<Actor['seen']>) => this.actors[actor].seen(...given),
-  });
+    chunks: (actor, observations) => this.actors[actor].chunks(observations),
+    seen: (actor, step) => this.actors[actor].seen(step),
+  } satisfies PageCalls);
 
   /** The first `count` successful demonstrations of a seed's scenes. */
   async demonstrations(seed: number, count: number, onMade?: (made: number) => void): Promise<Recording[]> {

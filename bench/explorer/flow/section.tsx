@@ -182,6 +182,12 @@ function Training(props: {
   );
 }
 
+/** At most 500 of the steps, evenly spaced, each with its number from 1. */
+function thinned<Own>(steps: readonly Own[]): (readonly [number, Own])[] {
+  const stride = Math.ceil(steps.length / 500);
+  return steps.map((own, i) => [i + 1, own] as const).filter(([step]) => step % stride === 0);
+}
+
 /** A figure for each loss, with a line for each side. */
 function Losses({ lab, two }: { lab: Lab; two: boolean }) {
   const objectives = lab.sides.flatMap(({ run }) => run?.model.objectives ?? []);
@@ -204,7 +210,9 @@ function Losses({ lab, two }: { lab: Lab; two: boolean }) {
               name: two ? (index > 0 ? 'B (dashed)' : 'A') : name,
               colour: `line${index + 1}`,
               dashed: index > 0,
-              points: (run?.losses ?? []).flatMap((own, step) => (name in own ? [[step + 1, own[name]] as const] : [])),
+              points: thinned(run?.losses ?? []).flatMap(([step, own]) =>
+                name in own ? [[step, own[name]] as const] : [],
+              ),
             }))}
           />
         </Figure>
