@@ -5,49 +5,9 @@ import { tabletopPolicy } from '../../tabletop/policy.ts';
 import { recordedDataset, toEpisode } from '../../tabletop/recorded-dataset.ts';
 import { RATE, type WorldObservation } from '../../tabletop/world.ts';
 import type { Adapter } from '../device.ts';
-import { connect } from './calls.ts';
 import { type EdgeFactors, type LiveAttention, type LiveGradients, LiveRun, type LiveSettings } from './live-run.ts';
-import type { Acted, ActedStep, PageCalls, WorldCalls } from './world-worker.ts';
-
-/** A policy that acts in the world, and who watches. */
-interface Actor {
-  chunks(observations: readonly WorldObservation[]): Promise<readonly Float32Array[]>;
-  seen(step: ActedStep): void;
-}
-
-/** The thread of the tabletop world, with the demonstrations that it has made of each seed. */
-export class World {
-  private readonly worker = new Worker(new URL('./world-worker.ts', import.meta.url), { type: 'module' });
-  private readonly attempts = new Map<number, Promise<Recording | null>[]>();
-  private readonly actors: Actor[] = [];
-  private readonly call = connect<WorldCalls>(this.worker, {
-    chunks: (actor, observations) => this.actors[actor].chunks(observations),
-    seen: (actor, step) => this.actors[actor].seen(step),
-  } satisfies PageCalls);
-
-  /** The first `count` successful demonstrations of a seed's scenes. */
-  async demonstrations(seed: number, count: number, onMade?: (made: number) => void): Promise<Recording[]> {
-    const attempts = this.attempts.get(seed) ?? [];
-    this.attempts.set(seed, attempts);
-    const made: Recording[] = [];
-    for (let index = 0; made.length < count; index++) {
-      attempts[index] ??= this.call('demonstrate', seed, index);
-      const own = await attempts[index];
-      if (!own) continue;
-      made.push(own);
-      onMade?.(made.length);
-    }
-    return made;
-  }
-
-  act(actor: Actor, episodes: number, seed: number): Promise<Acted> {
-    return this.call('act', this.actors.push(actor) - 1, episodes, seed);
-  }
-
-  end(): void {
-    this.worker.terminate();
-  }
-}
+import type { World } from './world.ts';
+import type { Acted, ActedStep } from './world-worker.ts';
 
 export interface LabSettings extends Omit<LiveSettings, 'system'> {
   readonly systems: readonly string[];
@@ -258,6 +218,7 @@ export class Lab {
 
   /** Work on runs that have begun. Its failure is told. */
   private async tell(work: () => Promise<void>): Promise<void> {
+    this.problem = null;
     try {
       this.preparing ??= this.prepare().catch((error) => {
         this.preparing = null;
@@ -266,7 +227,6 @@ export class Lab {
       await this.preparing;
       await this.useEdges();
       await work();
-      this.problem = null;
     } catch (error) {
       this.problem = error instanceof Error ? error.message : String(error);
       this.running = false;

@@ -6,9 +6,10 @@ import { Choice, Figure, Lines, Problem, Slider } from '../parts.tsx';
 import { Acting } from './acting.tsx';
 import { Edges } from './edges.tsx';
 import { GradientMap } from './gradient-map.tsx';
-import { Lab, World } from './lab.ts';
+import { Lab } from './lab.ts';
 import { trainedSystem } from './live-run.ts';
 import { Looks } from './looks.tsx';
+import { World } from './world.ts';
 
 /** Systems that differ in what reaches the backbone, and how. */
 const systems = [
