@@ -1,5 +1,5 @@
 /** `insula bench roofline`: the limits of an adapter. */
-import { provenanceLine } from '../bench/measure/provenance.ts';
+import { type Provenance, provenance, provenanceLine } from '../bench/measure/provenance.ts';
 import { measureRoofline, type Roofline, roofText } from '../bench/measure/roofline.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
@@ -20,13 +20,14 @@ export const benchRoofline = command({
   },
   async run({ seconds = LIMITS.seconds, rounds = LIMITS.rounds, out, adapter, floor }, { progress, signal }) {
     using device = await openDevice({ adapter, floor });
-    const found = await measureRoofline(device, { seconds, rounds, signal, onProgress: progress.ofBench() });
+    const measured = await measureRoofline(device, { seconds, rounds, signal, onProgress: progress.ofBench() });
+    const found = { ...provenance(device), ...measured };
     if (out !== undefined) await writeFileSafely(out, [`${JSON.stringify(found, null, 1)}\n`]);
     return { json: found, lines: rooflineLines(found) };
   },
 });
 
-function rooflineLines(found: Roofline): string[] {
+function rooflineLines(found: Provenance & Roofline): string[] {
   const { roof, probes, notStarted } = found;
   const rows = probes.map(({ name, median, low, high, unit }) => [
     ...[name, digits(median), `${digits(low)} - ${digits(high)}`, unit],

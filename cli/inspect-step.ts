@@ -6,8 +6,8 @@ import { InputError, type ListedOperation, type StepStatistics } from '../engine
 import { openTunedDevice } from '../kernels/tuning.ts';
 import { chromeTrace } from '../model/inspect/chrome-trace.ts';
 import { MeasuredStep, measuredConfiguration } from '../model/inspect/measured-step.ts';
+import { totalsByKernel } from '../model/inspect/step-reading.ts';
 import { presetNamed } from '../model/training/presets.ts';
-
 import { type SubjectValues, withTableFile } from './inspect-subject.ts';
 import type { Progress } from './progress.ts';
 import { expectUsedSizes } from './step-options.ts';
@@ -45,14 +45,19 @@ function stepLines(
 ): string[] {
   const { dispatches, submits, arenaBytes, lowerBoundBytes, constantBytes } = statistics;
   const arenas = arenaBytes.reduce((sum, bytes) => sum + bytes, 0);
-  const numbers = operations.map(({ operation, grid, flops = 0, bytes }, i) => [
+  const numbers = operations.map(({ phase, operation, grid, flops = 0, bytes }, i) => [
     String(i + 1),
+    phase,
     operation,
     grid ? grid.join(' x ') : '',
     digits(flops / 1e6),
     digits(bytes / 1e3),
   ]);
-  const table = aligned([['', 'operation', 'workgroups', 'MFLOP', 'KB'], ...numbers], 3);
+  const table = aligned([['', 'part', 'operation', 'workgroups', 'MFLOP', 'KB'], ...numbers], 4);
+  const totals = totalsByKernel(operations).map(({ operation, times, flops, bytes }) => [
+    ...[operation, String(times)],
+    ...[flops, bytes].map((number) => digits(number / 1e6)),
+  ]);
   const words = [
     "bindings (* written; arena:byte, or the name of a tensor that outlives the step); the kernel's constants",
     ...operations.map(({ bindings, parameters }) => `${bindingsText(bindings)}; ${variantOf(parameters)}`),
@@ -60,25 +65,10 @@ function stepLines(
   return [
     `${system}, batch ${batch}: ${dispatches} dispatches, and ${operations.length - dispatches} copies and clears, in ${submits} submit${submits === 1 ? '' : 's'}`,
     `activations: ${digits(arenas / 1e6)} MB in ${arenaBytes.length} arenas, ${digits(arenas / lowerBoundBytes)} x the lower bound of any plan; constants ${digits(constantBytes / 1e6)} MB`,
-    ...totals(operations),
+    ...aligned([['operation', 'times', 'MFLOP', 'MB'], ...totals], 1),
     '',
     ...table.map((line, i) => `${line}  ${words[i]}`),
   ];
-}
-
-/** Sums by kernel, in decreasing order of FLOPs. */
-function totals(operations: readonly ListedOperation[]): string[] {
-  const byKernel = new Map<string, ListedOperation[]>();
-  for (const own of operations) byKernel.set(own.operation, [...(byKernel.get(own.operation) ?? []), own]);
-  const rows = [...byKernel].map(([operation, all]) => {
-    const [flops, bytes] = [
-      all.reduce((sum, own) => sum + (own.flops ?? 0), 0),
-      all.reduce((sum, own) => sum + own.bytes, 0),
-    ];
-    return { flops, cells: [operation, String(all.length), digits(flops / 1e6), digits(bytes / 1e6)] };
-  });
-  rows.sort((a, b) => b.flops - a.flops);
-  return aligned([['operation', 'times', 'MFLOP', 'MB'], ...rows.map(({ cells }) => cells)], 1);
 }
 
 function bindingsText(bindings: ListedOperation['bindings']): string {

@@ -7,7 +7,7 @@ import { type BufferRange, Memory, roundUp } from './memory.ts';
 import { Pace } from './pace.ts';
 import { Pipelines } from './pipelines.ts';
 import { type DispatchTime, Profiler } from './profile.ts';
-import { Recorder } from './recorder.ts';
+import { type Phase, Recorder } from './recorder.ts';
 import { runThenEnd, Step } from './running-step.ts';
 
 export interface DeviceOptions {
@@ -74,6 +74,8 @@ export class Device {
   recorder: Recorder | null = null;
 
   private step_: Step | null = null;
+  /** What `withKernels` runs, by name. */
+  private standIns: ReadonlyMap<string, Kernel> = new Map();
   private closed = false;
 
   constructor(
@@ -144,7 +146,38 @@ export class Device {
     }
   }
 
-  dispatch({ kernel, entry, parameters = {}, bindings, uniform, workgroups, flops = 0, bytes }: Dispatch): void {
+  /** Runs `fn`; the list of a step that is being captured says that what it does belongs to `phase`. */
+  during<T>(phase: Phase, fn: () => T): T {
+    const { recorder } = this;
+    if (!recorder) return fn();
+    const outer = recorder.phase;
+    recorder.phase = phase;
+    try {
+      return fn();
+    } finally {
+      recorder.phase = outer;
+    }
+  }
+
+  /**
+   * Runs `fn`, which may be asynchronous, with other kernels in place of those of the same names: `parseKernel(name, source)` makes
+   * one, from the source of `loadedKernels` with a change. A step that is captured meanwhile keeps them. Calls nest, but two
+   * asynchronous ones must not overlap.
+   *
+   * @throws Error, or rejects, as `fn` does: where a kernel lacks a name that its op uses (of an entry point, a binding, a field or a parameter)
+   *   at once, where it does not compile at the next await
+   */
+  withKernels<T>(kernels: readonly Kernel[], fn: () => T): T {
+    const before = this.standIns;
+    this.standIns = new Map([...before, ...kernels.map((kernel) => [kernel.name, kernel] as const)]);
+    return runThenEnd(fn, () => {
+      this.standIns = before;
+    });
+  }
+
+  dispatch(given: Dispatch): void {
+    const { entry, parameters = {}, bindings, uniform, workgroups, flops = 0, bytes } = given;
+    const kernel = this.standIns.get(given.kernel.name) ?? given.kernel;
     const label = `${kernel.name} ${entry}`;
     const [x, y = 1, z = 1] = workgroups;
     const most = this.limits.maxComputeWorkgroupsPerDimension;

@@ -47,13 +47,24 @@ const floor: CompilerTarget = { immediateBytes: 0, subgroupSizeControl: false };
 const parameterLine = /^(?:const|alias|fn)\s+(\w+)\b.*\/\/ @param.*$/;
 const alternativeLine = /^\/\/ @or (\w+(?:, \w+)*)\s+(.+)$/;
 
+const loaded = new Map<string, Kernel>();
+
+/** Every kernel that was loaded, by its name, as shipped: its source, changed, makes one for `Device.withKernels`. */
+export const loadedKernels: ReadonlyMap<string, Kernel> = loaded;
+
 /** Reads a kernel file: from disk under node, over HTTP in a browser. */
 export async function loadKernel(url: URL): Promise<Kernel> {
   const name = kernelName(url);
+  const kernel = parseKernel(name, await readSource(name, url));
+  loaded.set(name, kernel);
+  return kernel;
+}
+
+async function readSource(name: string, url: URL): Promise<string> {
   if (url.protocol === 'file:') {
     const module = 'node:fs/promises'; // a variable, so that a bundler for browsers leaves it alone
     const { readFile } = (await import(/* @vite-ignore */ module)) as typeof import('node:fs/promises');
-    return parseKernel(name, await readFile(url, 'utf8'));
+    return readFile(url, 'utf8');
   }
   const response = await fetch(url);
   if (!response.ok) throw new Error(`kernel ${name}: ${url} answered ${response.status}`);
@@ -61,7 +72,7 @@ export async function loadKernel(url: URL): Promise<Kernel> {
     throw new Error(
       `kernel ${name}: ${url} is a web page: the file is not served beside its module (Vite 7 and older need optimizeDeps: { exclude: ['insula'] })`,
     );
-  return parseKernel(name, await response.text());
+  return response.text();
 }
 
 /** The file's name, without its ending and without the hash that a bundler puts before it. */

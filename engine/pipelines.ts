@@ -65,7 +65,9 @@ export class Pipeline {
 export class Pipelines {
   /** How many are compiled side by side before a captured step runs. */
   atOnce = 8;
-  private readonly known = new Map<string, Pipeline>();
+  private readonly known = new WeakMap<Kernel, Map<string, Pipeline>>();
+  /** By the labels of their pipelines. */
+  private readonly specialised = new Map<string, { readonly name: string; readonly parameters: Parameters }>();
   /**
    * One for all pipelines with the same numbers and kinds of bindings. WebGPU would derive one from each kernel, different for every
    * type of element; Dawn sets some hundred descriptors aside for each, lavapipe maps a page of memory for each of those, and
@@ -88,7 +90,27 @@ export class Pipelines {
 
   /** Their labels. */
   names(): string[] {
-    return [...this.known.values()].map(({ label }) => label);
+    return [...this.specialised.keys()];
+  }
+
+  /**
+   * The compiler's errors about a kernel as it stands, or with the first parameters that it does not compile with, of all those that a
+   * kernel of its name has had on this device. Lines are those of its source.
+   *
+   * @throws Error if it lacks one of these parameters
+   */
+  async compilerErrors(kernel: Kernel): Promise<GPUCompilationMessage[]> {
+    const used = [...this.specialised.values()].filter(({ name }) => name === kernel.name);
+    const sets = [{}, ...used.map(({ parameters }) => parameters)];
+    for (const code of new Set(sets.map((parameters) => specialise(kernel, parameters, this.target)))) {
+      this.gpu.pushErrorScope('validation');
+      const module = this.gpu.createShaderModule({ label: kernel.name, code });
+      await this.gpu.popErrorScope(); // the messages say more than the error
+      const { messages } = await module.getCompilationInfo();
+      const errors = messages.filter(({ type }) => type === 'error');
+      if (errors.length > 0) return errors;
+    }
+    return [];
   }
 
   /**
@@ -99,7 +121,8 @@ export class Pipelines {
   get(kernel: Kernel, entry: string, parameters: Parameters, used: readonly string[]): Pipeline {
     const label = `${kernel.name} ${entry} ${JSON.stringify(parameters)}`;
     const key = `${label} ${used}`;
-    const known = this.known.get(key);
+    const ofKernel = this.known.get(kernel) ?? new Map<string, Pipeline>();
+    const known = ofKernel.get(key);
     if (known) return known;
     if (!kernel.entryPoints.includes(entry))
       throw new Error(`kernel ${kernel.name}: no entry point '${entry}'; it has ${kernel.entryPoints.join(', ')}`);
@@ -109,7 +132,8 @@ export class Pipelines {
     const source = { name: kernel.name, code, entryPoint: entry };
     const layout = this.derived ? null : this.errors.checked(`compiling ${label}`, () => this.layout(kernel, used));
     const pipeline = new Pipeline(this.gpu, this.errors, label, source, layout);
-    this.known.set(key, pipeline);
+    this.known.set(kernel, ofKernel.set(key, pipeline));
+    this.specialised.set(label, { name: kernel.name, parameters });
     return pipeline;
   }
 

@@ -1,12 +1,12 @@
 /** Which operations of a recorded step run, and where their memory lies. */
-import { type ArenaPlan, planArenas } from './arena.ts';
+import { type ArenaPlan, type Place, planArenas } from './arena.ts';
 import type { Binding, Operation } from './commands.ts';
 import type { Device } from './device.ts';
 import { ARENA_BYTES, type BufferRange } from './memory.ts';
-import { Allocation, type RecordedOperation, type RecordedRange, type Recorder } from './recorder.ts';
+import { Allocation, type Phase, type RecordedOperation, type RecordedRange, type Recorder } from './recorder.ts';
 
 /** An operation that every run does again, which a write of the host is not. */
-export type ReplayedOperation = Operation<RecordedRange>;
+export type ReplayedOperation = { readonly phase: Phase } & Operation<RecordedRange>;
 
 type Access = Omit<Binding<RecordedRange>, 'index'>;
 
@@ -57,10 +57,11 @@ export class Placement {
     return { buffer: this.arenas[place.arena], offset: place.offset + offset, byteLength };
   }
 
-  /** The place in an arena; null for what lies in none. */
-  place(memory: RecordedRange['memory']): { arena: number; offset: number } | null {
+  /** The place in an arena, and which of all allocations in arenas lies there; null for what lies in none. */
+  place(memory: RecordedRange['memory']): (Place & { readonly allocation: number }) | null {
     const index = memory instanceof Allocation ? this.indices.get(memory) : undefined;
-    return index === undefined ? null : this.plan.places[index];
+    const place = index === undefined ? null : this.plan.places[index];
+    return place && { ...place, allocation: index! };
   }
 
   /** The buffer of its own that holds an allocation, made on first use. */
@@ -83,7 +84,7 @@ export class Placement {
         if (access === 'read_write') writers.set(range.memory, (writers.get(range.memory) ?? 0) + 1);
     return operations.flatMap((operation): ReplayedOperation[] => {
       if (operation.kind !== 'write') return [operation];
-      const { target, data } = operation;
+      const { phase, target, data } = operation;
       const { memory, offset } = target;
       this.constantBytes += data.byteLength;
       if (memory instanceof Allocation && writers.get(memory) === 1) {
@@ -93,7 +94,7 @@ export class Placement {
       const buffer = this.allocate(data.byteLength, memory.label);
       const source = { memory: buffer, offset: 0, byteLength: buffer.size };
       this.device.write({ ...source, buffer }, data);
-      return [{ kind: 'copy', source, target, bytes: Math.ceil(data.byteLength / 4) * 4 }];
+      return [{ phase, kind: 'copy', source, target, bytes: Math.ceil(data.byteLength / 4) * 4 }];
     });
   }
 

@@ -28,7 +28,7 @@ export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]
   if (operands.length === 0) return outputs;
   record(op, operands, outputs, (incoming, wants) =>
     withGradients(step, (gradients, taken) => {
-      const { result, tape } = withOwnTape(step, fn);
+      const { result, tape } = first.device.during('recompute', () => withOwnTape(step, fn));
       result.forEach((output, i) => {
         if (incoming[i]) gradients.add(output, incoming[i], op);
       });

@@ -21,10 +21,14 @@ export interface RecordedRange {
   readonly byteLength: number;
 }
 
+/** The part of training that an operation belongs to; `recompute` is forward work that backward does again (recompute.ts). */
+export type Phase = 'forward' | 'backward' | 'recompute' | 'update';
+
 export type RecordedDispatch = DispatchOperation<RecordedRange>;
-export type RecordedOperation =
+export type RecordedOperation = { readonly phase: Phase } & (
   | Operation<RecordedRange>
-  | { readonly kind: 'write'; readonly target: RecordedRange; readonly data: Uint8Array<ArrayBuffer> };
+  | { readonly kind: 'write'; readonly target: RecordedRange; readonly data: Uint8Array<ArrayBuffer> }
+);
 
 /** Numbers that the host computes anew for every run, and their place. */
 interface HostComputed {
@@ -36,6 +40,8 @@ interface HostComputed {
 export class Recorder implements BufferSource, CommandSink {
   readonly operations: RecordedOperation[] = [];
   readonly hostComputed: HostComputed[] = [];
+  /** That of the operations to come. */
+  phase: Phase = 'forward';
   private readonly allocations = new Map<GPUBuffer, Allocation>();
   /** Allocations that hold what the host wrote, the same in every run. */
   private readonly constants = new Set<Allocation>();
@@ -61,7 +67,7 @@ export class Recorder implements BufferSource, CommandSink {
   give(): void {}
 
   add(operation: Operation<BufferRange>): void {
-    this.operations.push(withRanges(operation, (range) => this.range(range)));
+    this.operations.push({ phase: this.phase, ...withRanges(operation, (range) => this.range(range)) });
   }
 
   /**
@@ -73,7 +79,7 @@ export class Recorder implements BufferSource, CommandSink {
     const allocation = this.allocations.get(target.buffer);
     if (allocation) {
       this.constants.add(allocation);
-      this.operations.push({ kind: 'write', target: this.range(target), data: data.slice() });
+      this.operations.push({ phase: this.phase, kind: 'write', target: this.range(target), data: data.slice() });
     } else if (this.made.has(target.buffer)) this.encoder.write(target, data);
     else
       throw new Error(

@@ -7,10 +7,11 @@ import type { Device } from './device.ts';
 import { ALIGNMENT, type BufferRange } from './memory.ts';
 import type { Pace } from './pace.ts';
 import { accessesOf, Placement, type ReplayedOperation } from './placement.ts';
-import type { Allocation, RecordedDispatch, Recorder } from './recorder.ts';
+import type { Allocation, Phase, RecordedDispatch, Recorder } from './recorder.ts';
 
 /** One operation of a captured step, for people and files. */
 export interface ListedOperation {
+  readonly phase: Phase;
   /** Kernel and entry point, 'copy' or 'clear'. */
   readonly operation: string;
   /** The values that the kernel was specialised with. */
@@ -30,6 +31,8 @@ export interface ListedBinding {
   readonly tensor: string;
   /** The arena it lies in; without, a buffer of its own. */
   readonly arena?: number;
+  /** Which allocation of the arenas: others may lie in the same bytes before and after. */
+  readonly allocation?: number;
   /** Bytes from the start of the arena or buffer. */
   readonly offset: number;
 }
@@ -117,14 +120,16 @@ export class Replay {
         const place = this.placement.place(range.memory);
         return {
           ...{ name, access, bytes: range.byteLength, tensor: range.memory.label },
-          ...(place && { arena: place.arena }),
+          ...(place && { arena: place.arena, allocation: place.allocation }),
           offset: this.placement.range(range).offset,
         };
       });
-      if (operation.kind === 'copy') return { operation: 'copy', bytes: 2 * operation.bytes, bindings };
-      if (operation.kind === 'clear') return { operation: 'clear', bytes: operation.target.byteLength, bindings };
+      const { phase } = operation;
+      if (operation.kind === 'copy') return { phase, operation: 'copy', bytes: 2 * operation.bytes, bindings };
+      if (operation.kind === 'clear')
+        return { phase, operation: 'clear', bytes: operation.target.byteLength, bindings };
       const { label, parameters, grid, cost } = operation;
-      return { operation: label, parameters, grid, ...cost, bindings };
+      return { phase, operation: label, parameters, grid, ...cost, bindings };
     });
   }
 

@@ -111,14 +111,18 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
    * first run does this itself if nobody has.
    */
   async prepare(data: Numbers<Name>): Promise<void> {
-    this.assertUsable();
-    if (!this.captured) {
-      this.write(data);
-      this.captured = this.capture();
-      this.preparing = warmUp(this.device, this.captured.replay.operations, this.onPipeline);
-    }
+    this.capture(data);
+    this.preparing ??= warmUp(this.device, this.captured!.replay.operations, this.onPipeline);
     await this.preparing;
     this.compiled = true;
+  }
+
+  /** Captures the step on `data`, as a run takes it, and compiles nothing: enough for `list` and `stats`. */
+  capture(data: Numbers<Name>): void {
+    this.assertUsable();
+    if (this.captured) return;
+    this.write(data);
+    this.captured = this.recorded();
   }
 
   /** The operations of a run in order, as plain objects that JSON can hold. Throws before the first run. */
@@ -169,7 +173,7 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
   }
 
   /** Records the function on the inputs as they are, and gives each output a buffer outside of the arenas. */
-  private capture(): NonNullable<typeof this.captured> {
+  private recorded(): NonNullable<typeof this.captured> {
     const { device } = this;
     const { result, recorder } = device.record(this.name, () => this.checkedOutputs(this.fn(this.inputs)));
     const homes = new Map<Allocation, GPUBuffer>();

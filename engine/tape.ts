@@ -87,10 +87,12 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
   const reached = parameters ? reachedFrom(parameters, tape) : null;
   const wants = (tensor: Tensor) => (reached ? reached.has(tensor) : tensor.wantsGradient);
 
-  withGradients(step, (gradients) => {
-    gradients.add(loss, options.gradient ?? ones(loss), 'backward: gradient');
-    walk(tape, gradients, wants);
-  });
+  device.during('backward', () =>
+    withGradients(step, (gradients) => {
+      gradients.add(loss, options.gradient ?? ones(loss), 'backward: gradient');
+      walk(tape, gradients, wants);
+    }),
+  );
 }
 
 /**

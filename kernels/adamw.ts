@@ -127,7 +127,6 @@ export class AdamW implements Disposable {
   step(learningRate: number | Tensor): void {
     const { device } = this.parameters;
     device.currentStep('AdamW');
-    const { beta1, beta2, epsilon, weightDecay: decay, moments: kind, seed } = this.options;
     const scheduleShape = [this.scheduleSize];
     if (learningRate instanceof Tensor) expectShape('AdamW', 'schedule', learningRate, scheduleShape);
     else if (device.recorder)
@@ -136,6 +135,12 @@ export class AdamW implements Disposable {
       );
     const schedule =
       learningRate instanceof Tensor ? learningRate : tensor(device, this.nextSchedule(learningRate), scheduleShape);
+    device.during('update', () => this.update(schedule));
+  }
+
+  private update(schedule: Tensor): void {
+    const { device } = this.parameters;
+    const { beta1, beta2, epsilon, weightDecay: decay, moments: kind, seed } = this.options;
     this.gradientNorms.measure(this.maximumNorm);
     this.arenas.forEach(({ arena: { values, gradients, rate }, moments, slot }, arena) => {
       const groups = values.byteLength / 16;

@@ -70,6 +70,7 @@ export * from './inspect/interference.ts';
 export * from './inspect/layer-probes.ts';
 export * from './inspect/linear-probe.ts';
 export { lossGradients, type ModelPart, partsOf } from './inspect/loss-gradients.ts';
+export * from './inspect/step-reading.ts';
 export * from './inspect/subject.ts';
 export * from './inspect/swapped.ts';
 export * from './inspect/system-tables.ts';

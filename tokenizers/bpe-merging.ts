@@ -32,8 +32,11 @@ export class MergeTable {
     }
   }
 
-  /** Applies all merges to `sequence`; its ids must be from 0 to ids - 1. */
-  apply(sequence: ArrayLike<number>): Int32Array {
+  /**
+   * Applies all merges to `sequence`; its ids must be from 0 to ids - 1. `merged` is told of each: its rank, and the index in `sequence`
+   * of the first of all that it joins.
+   */
+  apply(sequence: ArrayLike<number>, merged?: (rank: number, at: number) => void): Int32Array {
     const { left, right, joined, ids } = this;
     const { length } = sequence;
     if (this.room.length < length) this.room = new Room(2 * length);
@@ -58,6 +61,7 @@ export class MergeTable {
       const after = next[place];
       if (symbol[place] !== left[rank] || symbol[after] !== right[rank]) continue;
       alive--;
+      merged?.(rank, place - 1);
       symbol[place] = joined[rank];
       symbol[after] = ids;
       next[place] = next[after];

@@ -22,6 +22,16 @@ export interface Reading {
   readonly unreadableAt: number;
 }
 
+/** A merge of two neighbouring ids in a sequence. */
+export interface AppliedMerge {
+  readonly left: number;
+  readonly right: number;
+  /** The id in their place. */
+  readonly id: number;
+  /** Index of the first of the symbols that the id stands for. */
+  readonly at: number;
+}
+
 /** A trained byte-pair encoding as plain data. */
 export interface IntegerBpeJson {
   readonly symbols: number;
@@ -83,6 +93,22 @@ export class IntegerBpe implements SymbolCodec {
   encode(sequence: ArrayLike<number>): Int32Array {
     checkSymbols(sequence, this.symbols, 'IntegerBpe.encode');
     return this.table.apply(sequence);
+  }
+
+  /** The merges by which `encode` comes from the symbols to the ids, in order. */
+  mergesOf(sequence: ArrayLike<number>): AppliedMerge[] {
+    checkSymbols(sequence, this.symbols, 'IntegerBpe.mergesOf');
+    const applied: AppliedMerge[] = [];
+    this.table.apply(sequence, (rank, at) => {
+      const [left, right] = this.merges[rank];
+      applied.push({ left, right, id: this.symbols + rank, at });
+    });
+    return applied;
+  }
+
+  /** The number of symbols that an id stands for. */
+  lengthOf(id: number): number {
+    return this.lengths[id];
   }
 
   /** The state counts symbols. An id is allowed if it stands for no more symbols than are missing. */

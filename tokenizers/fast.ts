@@ -1,6 +1,6 @@
 import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
 import { checkChunk, checkShape, quote } from './action-tokenizer.ts';
-import { IntegerBpe, type IntegerBpeJson, type SymbolCodec } from './bpe.ts';
+import { type AppliedMerge, IntegerBpe, type IntegerBpeJson, type SymbolCodec } from './bpe.ts';
 import { dct, inverseDct } from './dct.ts';
 import { PublishedCodec, type PublishedTokenizerJson } from './published-fast.ts';
 import { trainPublished } from './published-fast-training.ts';
@@ -33,6 +33,20 @@ export interface PublishedFast {
   readonly processor: { readonly scale: number; readonly min_token: number; readonly [setting: string]: unknown };
   /** tokenizer_config.json is only written. `transformers` 4 needs it to know the class, and not to clean up decoded text. */
   readonly tokenizerConfig?: object;
+}
+
+/** How a chunk becomes ids. Everything is in the order of the flattened string: [horizon, dimension], frequency first. */
+export interface FastExplanation {
+  /** The DCT of the chunk, before the scale. */
+  readonly coefficients: Float64Array;
+  /** Quantised coefficients, before clamping to the alphabet. */
+  readonly quantised: Float64Array;
+  /** The string: clamped coefficients, counted from the smallest of the alphabet. */
+  readonly symbols: Int32Array;
+  readonly merges: readonly AppliedMerge[];
+  readonly ids: Int32Array;
+  /** For each id the number of symbols that it stands for. */
+  readonly lengths: readonly number[];
 }
 
 /** A chunk from ids that may be damaged, with the repairs. */
@@ -170,11 +184,21 @@ export class FastTokenizer implements ActionTokenizer {
 
   /** Ids of a chunk: at most horizon * dimension, with a published tokenizer at most three times as many. */
   encode(chunk: ActionChunk): Int32Array {
-    const last = this.codec.symbols - 1;
-    const symbols = quantise(chunk, this.scale, 'FastTokenizer.encode');
-    for (let index = 0; index < symbols.length; index++)
-      symbols[index] = Math.min(Math.max(symbols[index] - this.minimum, 0), last);
-    return this.codec.encode(symbols);
+    return this.codec.encode(this.symbolsOf(quantise(chunk, this.scale, 'FastTokenizer.encode')));
+  }
+
+  /** The same with everything on the way. @throws Error if the tokenizer is of the published format, which merges characters */
+  explain(chunk: ActionChunk): FastExplanation {
+    const { codec } = this;
+    if (!(codec instanceof IntegerBpe))
+      throw new Error('FastTokenizer.explain: the merges of the published format join characters, not coefficients');
+    const quantised = quantise(chunk, this.scale, 'FastTokenizer.explain');
+    const symbols = Int32Array.from(this.symbolsOf(quantised));
+    const ids = codec.encode(symbols);
+    return {
+      ...{ coefficients: dct(chunk.data, chunk.horizon, chunk.dimension), quantised, symbols, ids },
+      ...{ merges: codec.mergesOf(symbols), lengths: Array.from(ids, (id) => codec.lengthOf(id)) },
+    };
   }
 
   /** [horizon, dimension]. Throws on an invalid id and on a wrong number of coefficients. */
@@ -223,6 +247,11 @@ export class FastTokenizer implements ActionTokenizer {
     if (codec instanceof IntegerBpe) return { type: 'fast', scale, minimum, ...codec.toJSON() };
     const { tokenizer, processor } = this.toPublished();
     return { type: 'fast-published', tokenizer, processor };
+  }
+
+  private symbolsOf(quantised: Float64Array): Float64Array {
+    const last = this.codec.symbols - 1;
+    return quantised.map((value) => Math.min(Math.max(value - this.minimum, 0), last));
   }
 
   private reconstruct(symbols: Int32Array, { horizon, dimension }: ChunkShape): Float32Array {

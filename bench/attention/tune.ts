@@ -7,12 +7,11 @@ import {
   useAttentionVariants,
   type VariantKey,
 } from '../../kernels/index.ts';
-import { type Candidates, worthMeasuring } from '../measure/choose.ts';
-import { taskOf, waves } from '../measure/operation-task.ts';
+import { type Candidates, worthMeasuring } from '../measure/candidates.ts';
+import { type Direction, taskOf, waves } from '../measure/operation-task.ts';
 import type { Task } from '../measure/work.ts';
 import { caseOf, DENSE } from './cases.ts';
 import { entriesOf, type Storage } from './rows.ts';
-import type { AttentionRunOptions } from './run.ts';
 import { type AttentionShape, shapesOf, shapeText, tokensOf } from './shapes.ts';
 
 /** The shapes that are measured without --shape; they take less than a minute. */
@@ -22,7 +21,11 @@ const SOFTWARE_SHAPES = ['B=1,T=128,H=2/1,D=64', 'B=1,T=128,H=2/1,D=128', 'B=1,T
 /** The choices to make for attention, at the first shape of each head dimension. */
 export function attentionCandidates(
   device: Device,
-  { shapes: written, directions, storages }: Pick<AttentionRunOptions, 'shapes' | 'directions' | 'storages'>,
+  {
+    shapes: written,
+    directions,
+    storages,
+  }: { shapes?: readonly string[]; directions: readonly Direction[]; storages: readonly Storage[] },
 ): Candidates<VariantKey>[] {
   const shapes = shapesOf(written ?? (device.software ? SOFTWARE_SHAPES : HARDWARE_SHAPES));
   const entries = attentionEntries.filter((entry) => directions.some((own) => entriesOf(own).includes(entry)));

@@ -3,6 +3,9 @@ import { useEffect, useState } from 'preact/hooks';
 import type * as v from 'valibot';
 import { safeParse } from 'valibot';
 
+/** Browsers refuse an address that changes with every movement of a slider: it follows after so many milliseconds of rest. */
+const ADDRESS_DELAY = 150;
+
 /** The section of an address `#section/state`, and its state as text. */
 export function placeOf(hash: string): { section: string; state: string } {
   const [section, ...state] = hash.replace(/^#/, '').split('/');
@@ -22,6 +25,9 @@ export function useHash(): string {
 /** JSON as an address shows it best: `'` for quotation marks, which are the most frequent of what an address has to escape. */
 const encode = (value: unknown) =>
   encodeURIComponent(JSON.stringify(value).replaceAll("'", '\\u0027')).replaceAll('%22', "'").replaceAll('%2C', ',');
+
+/** The address of a section that shows `state`. */
+export const linkTo = (section: string, state: object) => `#${section}/${encode(state)}`;
 
 function decode(text: string): unknown {
   return JSON.parse(decodeURIComponent(text.replaceAll("'", '%22')));
@@ -56,11 +62,16 @@ export function useLinked<Schema extends v.GenericSchema>(
     addEventListener('hashchange', changed);
     return () => removeEventListener('hashchange', changed);
   }, []);
-  const change = (part: Partial<v.InferOutput<Schema>>) =>
-    setOwn((before) => {
-      const state = { ...(before.state as object), ...part };
-      history.replaceState(null, '', `#${section}/${encode(state)}`);
-      return { state, problem: null };
-    });
+  const [changed, setChanged] = useState(false);
+  useEffect(() => {
+    if (!changed) return;
+    const write = () => history.replaceState(null, '', linkTo(section, own.state as object));
+    const later = setTimeout(write, ADDRESS_DELAY);
+    return () => clearTimeout(later);
+  }, [changed, own.state]);
+  const change = (part: Partial<v.InferOutput<Schema>>) => {
+    setChanged(true);
+    setOwn((before) => ({ state: { ...(before.state as object), ...part }, problem: null }));
+  };
   return { ...own, change };
 }

@@ -91,6 +91,8 @@ export interface Cell {
   readonly text: ComponentChildren;
   /** From 0 to 1: how strong its colour is; from -1 to 0 in the other colour. */
   readonly shade?: number;
+  /** With a frame: it belongs to what is selected. */
+  readonly marked?: boolean;
   /** Hatched: there is nothing here, or exactly zero. */
   readonly hatched?: boolean;
   /** What a pointer and a screen reader are told beside the text. */
@@ -99,8 +101,11 @@ export interface Cell {
   readonly onFocus?: () => void;
 }
 
+/** Text keeps a contrast of more than 4 to 1 on the strongest colour, in light and in dark. */
+const STRONGEST = 55;
+
 const fillOf = (shade: number) =>
-  `color-mix(in oklab, var(--${shade < 0 ? 'line2' : 'line1'}) ${Math.round(100 * Math.min(1, Math.abs(shade)))}%, var(--paper))`;
+  `color-mix(in oklab, var(--${shade < 0 ? 'line2' : 'line1'}) ${Math.round(STRONGEST * Math.min(1, Math.abs(shade)))}%, var(--paper))`;
 
 /** A table of coloured cells with names; arrow keys move between those that can be clicked. */
 export function Matrix(props: {
@@ -154,11 +159,9 @@ export function Matrix(props: {
                 if (!cell) return <td key={column} />;
                 const { shade = 0 } = cell;
                 const look = {
-                  class: cell.hatched ? 'hatched' : undefined,
+                  class: [cell.hatched && 'hatched', cell.marked && 'marked'].filter(Boolean).join(' ') || undefined,
                   title: cell.title,
-                  style: shade
-                    ? { '--fill': fillOf(shade), '--text': Math.abs(shade) > 0.55 ? 'var(--paper)' : 'var(--ink)' }
-                    : undefined,
+                  style: shade ? { '--fill': fillOf(shade) } : undefined,
                 };
                 return (
                   <td key={column}>

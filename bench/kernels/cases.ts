@@ -36,7 +36,8 @@ export function kernelCases(model: ModelShape): KernelCase[] {
   return [...made, adamwCase(model, 'f32'), adamwCase(model, '8bit')];
 }
 
-function operandsOf(device: Device, { operands, pair: [run], backward }: Problem): Operands {
+/** Operands of a problem's shapes on the device. */
+export function operandsOf(device: Device, { operands, pair: [run], backward }: Problem): Operands {
   const operand = (shape: Shape, seed: number) => {
     const made = tensor(device, waves(elementCount(shape), seed, shape.at(-1)), shape);
     made.wantsGradient = true; // it is no parameter, so its gradient is computed but not kept

@@ -9,7 +9,7 @@ import {
   useMatmulVariants,
 } from '../../kernels/index.ts';
 import { matmulSize } from '../../kernels/matmul-variants.ts';
-import { type Candidates, worthMeasuring } from '../measure/choose.ts';
+import { type Candidates, worthMeasuring } from '../measure/candidates.ts';
 import { waves } from '../measure/operation-task.ts';
 import { remembered } from '../measure/table.ts';
 import type { ModelShape } from './shapes.ts';

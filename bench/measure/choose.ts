@@ -1,24 +1,11 @@
 /** Measures variants of kernels beside each other and chooses the best for each place. */
 import { type Device, InputError } from '../../engine/index.ts';
 import type { Tuned } from '../../kernels/tuning.ts';
+import type { Candidates } from './candidates.ts';
 import { provenance } from './provenance.ts';
 import { type Budget, inRounds } from './rounds.ts';
 import { changeOf, pairedRatio, spread } from './statistics.ts';
-import { type Task, Work } from './work.ts';
-
-/** The alternatives for one choice, identified by its key. */
-export interface Candidates<Key> {
-  readonly key: Key;
-  /** The shipped variant comes first. */
-  readonly variants: readonly string[];
-  /** The sizes that the variants are measured at, for people. */
-  readonly sizes: string;
-  task(variant: string): Task;
-}
-
-/** On a software adapter the kernels made for GPUs take seconds to compile and run several times as long: they are not candidates. */
-export const worthMeasuring = (variants: readonly string[]): string[] =>
-  variants.filter((name) => !variants[0].startsWith('software') || name.startsWith('software'));
+import { Work } from './work.ts';
 
 /**
  * Measures all variants of all places that have more than one in the same rounds.

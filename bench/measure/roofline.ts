@@ -1,11 +1,9 @@
 /** The limits of an adapter: arithmetic, bandwidth and launch cost, measured by probe kernels. */
 import { type Device, type Tensor, tensor, zeroTensor } from '../../engine/index.ts';
 import { bindGroups, dealings, dispatchAll, increment, type Movement, move, multiplyAdd } from './probes.ts';
-import { type Provenance, provenance } from './provenance.ts';
 import { type Budget, inRounds } from './rounds.ts';
-import type { Timed } from './run.ts';
 import { timeSingle } from './single.ts';
-import { spread } from './statistics.ts';
+import { type Spread, spread } from './statistics.ts';
 import { digits } from './table.ts';
 import { type Timer, Work } from './work.ts';
 
@@ -28,7 +26,7 @@ export interface Roof {
   readonly dispatchMicroseconds: number;
 }
 
-export interface Roofline extends Provenance {
+export interface Roofline {
   readonly roof: Roof;
   readonly probes: readonly Probe[];
   /** Probes that there was no time for; a limit that only they measure is 0. */
@@ -99,7 +97,7 @@ export class RoofProbes implements Disposable {
   }
 
   /** The roof by the times of the probes, whatever other anchors are among them. */
-  roofOf(timed: readonly Pick<Timed, 'name' | 'time'>[]): Roof {
+  roofOf(timed: readonly { readonly name: string; readonly time: Spread }[]): Roof {
     const best = (wanted: Probe['unit']) =>
       this.all.reduce((most, { entrant, unit, value }) => {
         const own = timed.find(({ name }) => name === entrant.name);
@@ -178,7 +176,6 @@ export async function measureRoofline(device: Device, budget: Budget): Promise<R
     return { name, unit, median: value(time.median), low, high };
   });
   return {
-    ...provenance(device),
     roof: probes.roofOf(measured.map(({ entrant: { name }, time }) => ({ name, time }))),
     probes: [...probed, ...(await hostProbes(device, probes))],
     notStarted: all.filter((_, i) => times[i].length === 0).map(({ entrant }) => entrant.name),

@@ -40,6 +40,7 @@ export class Work implements Entrant {
     readonly name: string,
     private readonly task: Task,
     private readonly timer: Timer = 'wall',
+    private readonly sampleMilliseconds = SAMPLE_MILLISECONDS,
   ) {}
 
   async start(): Promise<void> {
@@ -61,7 +62,7 @@ export class Work implements Entrant {
     // A guess of several is measured again, because a single short repeat is mostly waiting.
     for (let guess = 0; guess < 2 && (guess === 0 || this.repeats > 1); guess++) {
       const milliseconds = Math.max(await this.wallSample(), 1e-3);
-      this.repeats = Math.min(MOST_REPEATS, Math.max(1, Math.ceil(SAMPLE_MILLISECONDS / milliseconds)));
+      this.repeats = Math.min(MOST_REPEATS, Math.max(1, Math.ceil(this.sampleMilliseconds / milliseconds)));
     }
   }
 

@@ -82,7 +82,7 @@ export async function runCheck(
   const many = inputs.reduce((sum, { length }) => sum + length, 0) > MANY_OPERANDS;
   try {
     useVariants(device, chosen);
-    const output = device.step(() => {
+    using output = device.step(() => {
       const made = run(...given.map(({ leaf, wanted, dtype }) => (wanted ? cast(leaf, dtype) : leaf)));
       if (problem.backward) backward(made, { gradient: tensor(device, dOutput, made.shape) });
       return made;
@@ -91,7 +91,6 @@ export async function runCheck(
     const rounds = stored === 'f32' || forward === 0 ? 0 : variant.startsWith('f16') ? ROUNDINGS_OF_F16 : 1;
     const allowed = forward + rounds * roundingOf(stored);
     const compared = [compareTensors(subject('output'), await output.read(), expected, allowed, stored)];
-    output.dispose();
     if (!problem.backward) return compared;
     // Gradients are f32, of what was kept in the storage of the output.
     const kept = keepsRounded.includes(op) ? stored : 'f32';

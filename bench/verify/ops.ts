@@ -25,7 +25,14 @@ const shapes: readonly ModelShape[] = [
 
 const problems = (shape: ModelShape): Problem[] => [...problemsOf(shape), ...others(shape)];
 
-export const everyProblem = (): Problem[] => shapes.flatMap(problems);
+/** Rows so long that a graphics adapter holds them in registers. */
+const wide = (rows: number, width: number) =>
+  problemOf(`rmsNorm, ${rows} x ${width}`, { x: [rows, width], weight: [width] }, [
+    (x, weight) => kernels.rmsNorm(x, weight),
+    (x, weight) => exact.rmsNorm(x, weight),
+  ]);
+
+export const everyProblem = (): Problem[] => [...shapes.flatMap(problems), wide(6, 1028)];
 
 /** The ops that take f16 and bf16. */
 export const inStorage = (): Problem[] =>

@@ -1,13 +1,16 @@
-/** AdamW with packed moments: the same update as with f32, and moments that are rounded as their storage says. */
+/** AdamW beside float64; and with packed moments the same update as with f32, and moments that are rounded as their storage says. */
 import { backward, type Device, ParameterSet, philox, streams, tensor } from '../../engine/index.ts';
 import { AdamW, type MomentStorage } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import { normals } from './check.ts';
-import { type Comparison, compareTensors } from './compare.ts';
+import { type Comparison, compareTensors, roundingOf } from './compare.ts';
 
 const SIZE = 700;
 const SEED = 7;
 const DECAY = 0.75;
+const RATE = 0.1;
+const settings = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.125 };
+const UPDATE = 16 * roundingOf('f32');
 /** An 8-bit moment has four bits, relative to the largest of its 64 neighbours. */
 const EIGHT_BITS = 2 ** -4;
 
@@ -15,11 +18,11 @@ async function updated(device: Device, moments: MomentStorage) {
   using parameters = new ParameterSet(device, [{ name: 'p', shape: [SIZE], group: 'all' }]);
   const [parameter] = parameters;
   parameter.write(normals(SIZE, 1));
-  using optimizer = new AdamW(parameters, { weightDecay: 0.125, moments, seed: SEED, average: DECAY });
+  using optimizer = new AdamW(parameters, { ...settings, moments, seed: SEED, average: DECAY });
   device.step(() => {
     parameters.zeroGradients();
     backward(parameter, { gradient: tensor(device, normals(SIZE, 2), [SIZE]) });
-    optimizer.step(0.1);
+    optimizer.step(RATE);
   });
   const { tensors } = optimizer.state();
   const [first, second] = await Promise.all(
@@ -33,7 +36,7 @@ export async function verifyOptimizer(device: Device): Promise<Comparison[]> {
   const exact = await updated(device, 'f32');
   const average = reference.movingAverage(normals(SIZE, 1), exact.value, DECAY);
   const random = (i: number) => philox([SEED, 0], [Math.floor(i / 4), 0, 1, streams.rounding])[i % 4];
-  const compared: Comparison[] = [];
+  const compared = compareWithExact(exact);
   for (const moments of ['bf16', '8bit'] as const) {
     const { value, average: averaged, first, second } = await updated(device, moments);
     const name = `AdamW, moments in ${moments}, ${SIZE} parameters`;
@@ -50,4 +53,17 @@ export async function verifyOptimizer(device: Device): Promise<Comparison[]> {
     compare('second moment', second, rounded(exact.second, 16), tolerance);
   }
   return compared;
+}
+
+/** The first update from moments of zero. */
+function compareWithExact(actual: Awaited<ReturnType<typeof updated>>): Comparison[] {
+  const [first, second] = [new Float64Array(SIZE), new Float64Array(SIZE)];
+  const expected = { value: Float64Array.from(normals(SIZE, 1)), first, second };
+  reference.adamw(expected, normals(SIZE, 2), settings, 1, RATE);
+  const name = `AdamW, ${SIZE} parameters`;
+  const titles = { value: 'parameters', first: 'first moment', second: 'second moment' };
+  return (['value', 'first', 'second'] as const).map((what) => {
+    const subject = { op: 'AdamW', name, tensor: titles[what], variant: 'shipped', storage: 'f32' };
+    return compareTensors(subject, actual[what], expected[what], UPDATE);
+  });
 }

@@ -110,6 +110,11 @@ export class MeasuredStep implements Disposable {
     );
   }
 
+  /** Captures the step, so that its list can be read, and compiles nothing. */
+  capture(): void {
+    this.step.capture(this.batches[0]);
+  }
+
   async run(): Promise<void> {
     const batches = Array.from({ length: this.accumulate }, () => this.batches[this.runs++ % BATCHES]);
     await this.step.run(batches, LEARNING_RATE, () => {});

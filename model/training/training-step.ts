@@ -76,11 +76,21 @@ export class TrainingStep implements Disposable {
 
   /** Captures the step and compiles its pipelines; `batch` is one of those that `run` takes. */
   async prepare(batch: Inputs): Promise<void> {
-    const schedule = scheduleOf(new Float32Array(this.optimizer.scheduleSize));
-    const whole = this.accumulate === 1;
-    const inputs = whole ? { ...batch, schedule } : withShares(batch, lossShares(this.model, [batch])[0]);
+    const inputs = this.example(batch);
     await this.captured(inputs).prepare(inputs);
-    if (!whole) await this.updating().prepare({ schedule });
+    const schedule = scheduleOf(new Float32Array(this.optimizer.scheduleSize));
+    if (this.accumulate > 1) await this.updating().prepare({ schedule });
+  }
+
+  /** Captures the step and compiles nothing: enough for `list` and `stats`. `batch` is one of those that `run` takes. */
+  capture(batch: Inputs): void {
+    const inputs = this.example(batch);
+    this.captured(inputs).capture(inputs);
+  }
+
+  private example(batch: Inputs): Inputs {
+    const schedule = scheduleOf(new Float32Array(this.optimizer.scheduleSize));
+    return this.accumulate === 1 ? { ...batch, schedule } : withShares(batch, lossShares(this.model, [batch])[0]);
   }
 
   /** Operations of the captured step, or of the part that runs for each batch. Throws before the first run. */

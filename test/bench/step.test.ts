@@ -61,7 +61,7 @@ describe('insula inspect', () => {
     const result = await runCommand(inspect, { step: true, adapter: 'null', ...sizes, out });
     const { json, lines } = result as Awaited<ReturnType<typeof inspectStep>>;
     expect(JSON.parse(await readFile(out, 'utf8'))).toEqual(JSON.parse(JSON.stringify(json)));
-    expect(lines.slice(-json.operations.length)[0]).toMatch(/^ +1 +clear/);
+    expect(lines.slice(-json.operations.length)[0]).toMatch(/^ +1 +forward +clear/);
     expect(lines.find((line) => /^ +matmul product/.test(line))).toMatch(/^ +matmul product +\d+ +[\d.]+ +[\d.]+$/);
     const dispatches = json.operations.filter(({ grid }) => grid);
     expect(dispatches.length).toBe(json.statistics.dispatches);

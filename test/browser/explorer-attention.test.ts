@@ -155,6 +155,7 @@ describe.skipIf(!chromiumPath)(`the workbench of attention, in Chromium${chromiu
     await page.getByRole('button', { name: 'target reads language: insulated' }).waitFor();
     await page.getByLabel('Gradient to keys').fill('0.25');
     await page.getByLabel('Tokens of action').fill('40');
+    await expect.poll(address, PATIENCE).toMatch(/40\D/);
     const state = await address();
     await show('attention', state);
     await page.getByRole('button', { name: 'target reads language: full ×0.25/0' }).waitFor();

@@ -4,7 +4,9 @@ import { describe, expect, test } from 'vitest';
 import {
   captureStep,
   type Device,
+  emptyTensor,
   InputError,
+  loadedKernels,
   openDevice,
   parseKernel,
   persistentTensor,
@@ -43,6 +45,57 @@ const broken = parseKernel(
 );
 
 type Settings = Partial<Parameters<Device['dispatch']>[0]>;
+
+describe('kernels in place of others', () => {
+  const changed = (from: string, to: string) => parseKernel('copies', copies.source.replace(from, to));
+  const copy = (device: Device, x: Tensor) =>
+    device.step(() => {
+      const y = emptyTensor(device, [4], 'f32', 'copies');
+      const bindings = { x, y };
+      device.dispatch({ kernel: copies, entry: 'forward', bindings, uniform: { groups: 1 }, workgroups: [1] });
+      return y;
+    });
+
+  test('run while a function does, and after it, or after its failure, the others run again', async () => {
+    const device = await testDevice('normal');
+    using x = tensor(device, [1, 2, 3, 4], [4]);
+    const twice = changed('x[id.x]', '2 * x[id.x]');
+    const read = async () => [...(await copy(device, x).read())];
+    expect(await read()).toEqual([1, 2, 3, 4]);
+    expect(await device.withKernels([twice], read)).toEqual([2, 4, 6, 8]);
+    expect(() =>
+      device.withKernels([twice], () => {
+        throw new Error('failed');
+      }),
+    ).toThrow('failed');
+    expect(await read()).toEqual([1, 2, 3, 4]);
+    await expect(device.withKernels([changed('x[id.x]', 'z')], read)).rejects.toThrow("unresolved value 'z'");
+    expect(await read()).toEqual([1, 2, 3, 4]);
+  });
+
+  test('the compiler says which line it refuses, as the file stands or as it has been specialised', async () => {
+    const device = await testDevice('normal');
+    using x = tensor(device, [1, 2, 3, 4], [4]);
+    const source = 'const SIZE: u32 = 1u; // @param\n'.concat(copies.source).replaceAll('size(1)', 'size(SIZE)');
+    const kernel = parseKernel('sized copies', source);
+    device.step(() => {
+      const bindings = { x, y: emptyTensor(device, [4], 'f32', 'copies') };
+      const rest = { parameters: { SIZE: 2 }, uniform: { groups: 1 }, workgroups: [1] as const };
+      device.dispatch({ kernel, entry: 'forward', bindings, ...rest });
+    });
+    const errors = async (own: string) =>
+      (await device.pipelines.compilerErrors(parseKernel('sized copies', own))).map(({ lineNum }) => lineNum);
+    expect(await errors(source)).toEqual([]);
+    expect(await errors(source.replace('x[id.x]', 'z'))).toEqual([7]);
+    expect(await errors(source.replace('x[id.x]', 'x[id.x / (SIZE - 2u)]'))).toEqual([7]);
+    await expect(errors(source.replace('// @param', ''))).rejects.toThrow("'SIZE' is not a parameter");
+    await device.finish();
+  });
+
+  test('every kernel that was loaded is there by its name', () => {
+    expect(loadedKernels.get('rms-norm')?.entryPoints).toEqual(['forward', 'backward']);
+  });
+});
 
 describe('dispatch', () => {
   const run = (device: Device, x: Tensor, settings: Settings) =>

@@ -361,21 +361,21 @@ describeOnDevices('captured steps', (open) => {
         'elementwise scale',
         [
           { name: 'a', access: 'read', bytes, tensor: 'x', offset: 0 },
-          { name: 'y', access: 'read_write', bytes, tensor: 'scale', arena: 0, offset: 0 },
+          { name: 'y', access: 'read_write', bytes, tensor: 'scale', arena: 0, allocation: 0, offset: 0 },
         ],
       ],
       [
         'elementwise add',
         [
-          { name: 'a', access: 'read', bytes, tensor: 'scale', arena: 0, offset: 0 },
+          { name: 'a', access: 'read', bytes, tensor: 'scale', arena: 0, allocation: 0, offset: 0 },
           { name: 'b', access: 'read', bytes, tensor: 'tensor', offset: 0 },
-          { name: 'y', access: 'read_write', bytes, tensor: 'add', arena: 1, offset: 0 },
+          { name: 'y', access: 'read_write', bytes, tensor: 'add', arena: 1, allocation: 1, offset: 0 },
         ],
       ],
       [
         'elementwise scale',
         [
-          { name: 'a', access: 'read', bytes, tensor: 'add', arena: 1, offset: 0 },
+          { name: 'a', access: 'read', bytes, tensor: 'add', arena: 1, allocation: 1, offset: 0 },
           { name: 'y', access: 'read_write', bytes, tensor: 'scale', offset: 0 },
         ],
       ],

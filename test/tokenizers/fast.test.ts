@@ -34,6 +34,29 @@ describe('FastTokenizer', () => {
     expect([fitted.scale, fitted.minimum, fitted.maximum, fitted.codec.symbols]).toEqual([10, -16, 6, 23]);
   });
 
+  it('explains its ids', () => {
+    const data = chunks(12);
+    const tokenizer = FastTokenizer.fit(data, { vocabularySize: 60 });
+    for (const own of data) {
+      const { coefficients, quantised, symbols, merges, ids, lengths } = tokenizer.explain(own);
+      expect(coefficients).toEqual(dct(own.data, own.horizon, own.dimension));
+      expect(quantised).toEqual(tokenizer.coefficients(own));
+      expect(Array.from(symbols)).toEqual(Array.from(quantised, (value) => value - tokenizer.minimum));
+      expect(ids).toEqual(tokenizer.encode(own));
+      expect(merges.length).toBe(symbols.length - ids.length);
+      const spans = Array.from(symbols, (id, at) => ({ id, at }));
+      for (const { left, right, id, at } of merges) {
+        const index = spans.findIndex((span) => span.at === at);
+        expect(spans.splice(index, 2, { id, at }).map((span) => span.id)).toEqual([left, right]);
+      }
+      expect(spans.map(({ id }) => id)).toEqual(Array.from(ids));
+      const ends = spans.map((_, i) => spans[i + 1]?.at ?? symbols.length);
+      expect(lengths).toEqual(spans.map(({ at }, i) => ends[i] - at));
+    }
+    const published = FastTokenizer.fit(data, { format: 'published' });
+    expect(() => published.explain(data[0])).toThrow('join characters');
+  });
+
   it('loses the rounding of the coefficients and nothing else', () => {
     const anyChunk = fc
       .record({

@@ -1,5 +1,208 @@
-import type { Adapter } from '../device.ts';
+import { useMemo, useRef } from 'preact/hooks';
+import {
+  type ActionTokenizer,
+  BinActionTokenizer,
+  type FastTokenizer,
+  StringActionTokenizer,
+} from '../../../tokenizers/index.ts';
+import { digits } from '../../measure/table.ts';
+import { reportRows } from '../../tokenize/report.ts';
+import { useLinked } from '../link.ts';
+import { Choice, Figure, Problem, Slider } from '../parts.tsx';
+import { Table } from '../table.tsx';
+import { chunkOf, presets, shape, valuesOf } from './chunks.ts';
+import { FastSteps } from './fast-steps.tsx';
+import { BinTokens, StringTokens } from './plain-tokens.tsx';
+import { ChunkPlot } from './plot.tsx';
+import { idsOf, spansAfter } from './spelling.ts';
+import { errorOf, FITTED_CHUNKS, fitted, idsWithout, initial, kinds, schema, type TokensState } from './state.ts';
 
-export function TokensSection({ adapter }: { adapter: Adapter }) {
-  return <p>{adapter.device.description}</p>;
+/** The last value that `make` gave. Where it throws, the value before stays, and `problem` is the reason. */
+function useKept<T>(make: () => T, on: readonly unknown[]): { value: T | null; problem: string | null } {
+  const kept = useRef<T | null>(null);
+  return useMemo(() => {
+    try {
+      kept.current = make();
+      return { value: kept.current, problem: null };
+    } catch (error) {
+      return { value: kept.current, problem: (error as Error).message };
+    }
+  }, on);
+}
+
+export function TokensSection() {
+  const { state, change, problem } = useLinked('tokens', schema, initial);
+  const { scale, vocabulary, bins, decimals } = state;
+  const fast = useKept(() => {
+    const begin = performance.now();
+    const tokenizer = fitted({ scale, vocabulary });
+    return { tokenizer, milliseconds: performance.now() - begin };
+  }, [scale, vocabulary]);
+  const refit = (part: Partial<TokensState>) => change({ ...part, token: null, merged: null, ids: null });
+  return (
+    <>
+      {problem && <Problem text={problem} />}
+      <div class="controls">
+        {(Object.keys(presets) as (keyof typeof presets)[]).map((name) => (
+          <button key={name} type="button" onClick={() => refit({ chunk: valuesOf(presets[name]) })}>
+            {name}
+          </button>
+        ))}
+      </div>
+      <div class="tokens-settings">
+        <Slider
+          label="FAST scale"
+          value={scale}
+          min={1}
+          max={40}
+          text={`${scale} steps a unit`}
+          onChange={(scale) => refit({ scale })}
+        />
+        <Slider
+          label="FAST vocabulary"
+          value={vocabulary}
+          min={64}
+          max={1024}
+          step={32}
+          text={`at most ${vocabulary} ids`}
+          onChange={(vocabulary) => refit({ vocabulary })}
+        />
+        <Slider label="Bins" value={bins} min={2} max={256} onChange={(bins) => refit({ bins })} />
+        <Slider label="Decimals" value={decimals} min={1} max={4} onChange={(decimals) => refit({ decimals })} />
+      </div>
+      <p class="small" aria-live="polite">
+        {fast.value &&
+          `FAST was fitted to ${FITTED_CHUNKS} smooth chunks of ${shape.horizon} x ${shape.dimension} in ${fast.value.milliseconds.toFixed(0)} ms: ${fast.value.tokenizer.codec.symbols} coefficients and ${fast.value.tokenizer.vocabularySize - fast.value.tokenizer.codec.symbols} merges.`}
+      </p>
+      {fast.problem && <Problem text={fast.problem} />}
+      {fast.value && (
+        <Tokenized
+          tokenizers={{
+            bins: new BinActionTokenizer({ bins }),
+            FAST: fast.value.tokenizer,
+            string: new StringActionTokenizer({ decimals }),
+          }}
+          {...{ state, change, refit }}
+        />
+      )}
+    </>
+  );
+}
+
+interface Tokenizers {
+  readonly bins: BinActionTokenizer;
+  readonly FAST: FastTokenizer;
+  readonly string: StringActionTokenizer;
+}
+
+/** What a policy would make of ids that a model said wrongly. */
+function repairs(tokenizer: FastTokenizer, text: string): string {
+  const { unknownAt, cut, padded } = tokenizer.decodeRelaxed(idsOf(text), shape);
+  const ends = unknownAt >= 0 ? `end at position ${unknownAt}, ` : '';
+  return ` decodeRelaxed would ${ends}drop ${cut} coefficients and set ${padded} to zero.`;
+}
+
+function beside(compression: number): string {
+  if (compression === 1) return 'as many';
+  return compression > 1 ? `${digits(compression)} × fewer` : `${digits(1 / compression)} × more`;
+}
+
+function Tokenized(props: {
+  tokenizers: Tokenizers;
+  state: TokensState;
+  change(part: Partial<TokensState>): void;
+  refit(part: Partial<TokensState>): void;
+}) {
+  const { tokenizers, state, change, refit } = props;
+  const { kind, ids } = state;
+  const chunk = chunkOf(state.chunk);
+  const rows = reportRows(Object.entries<ActionTokenizer>({ ...tokenizers }), [chunk], 1);
+  const tokenizer = tokenizers[kind];
+  const own = tokenizer.encode(chunk);
+  const text = ids ?? own.join(' ');
+  const decoded = useKept(() => {
+    const read = idsOf(text);
+    const values = tokenizer.decode(read, shape);
+    return { values, error: errorOf(tokenizer, Int32Array.from(read), chunk) };
+  }, [tokenizer, text]);
+
+  const fast = tokenizers.FAST;
+  const explanation = fast.explain(chunk);
+  const spans = spansAfter(explanation, state.merged ?? explanation.merges.length);
+  const selected = spans.find(
+    ({ at, length }) => state.token !== null && at <= state.token && state.token < at + length,
+  );
+  const without = selected && idsWithout(fast, chunk, selected);
+  return (
+    <>
+      <div class="row">
+        <Figure
+          title="The chunk"
+          unit="normalised actions, -1 to 1"
+          see="Draw in the plot, or use the arrow keys there. The broad pale lines are what the tokens bring back."
+        >
+          <ChunkPlot
+            values={state.chunk}
+            chosen={state.dimension}
+            decoded={{ name: kind, values: decoded.value?.values ?? tokenizer.decode(own, shape) }}
+            without={without ? fast.decode(without, shape) : null}
+            onChoose={(dimension) => change({ dimension })}
+            onDraw={(chunk) => refit({ chunk: [...chunk] })}
+          />
+        </Figure>
+        <Figure
+          title="What the tokens cost, and what they lose"
+          unit="errors in normalised units"
+          see="FAST says a smooth chunk in few tokens, and one rough value costs it many; the others need the same number for every chunk."
+        >
+          <Table
+            head={['tokenizer', 'tokens', 'beside bins', 'largest error', 'root mean square']}
+            rows={rows.map(({ name, tokensPerChunk, compression, error }) => [
+              name,
+              tokensPerChunk.mean,
+              beside(compression),
+              digits(error.largest),
+              digits(error.rootMeanSquare),
+            ])}
+          />
+          <div class="controls">
+            <Choice label="Ids of" value={kind} options={kinds} onChange={(kind) => change({ kind, ids: null })} />
+            <button type="button" disabled={ids === null} onClick={() => change({ ids: null })}>
+              Back to the ids of the chunk
+            </button>
+          </div>
+          <textarea
+            rows={4}
+            spellcheck={false}
+            aria-label={`Ids of ${kind}`}
+            value={text}
+            onInput={({ currentTarget }) => change({ ids: currentTarget.value })}
+          />
+          <div class="tokens-verdict" aria-live="polite">
+            {decoded.problem ? (
+              <Problem
+                text={`${decoded.problem}. The plot keeps the last ids that could be read.${kind === 'FAST' ? repairs(fast, text) : ''}`}
+              />
+            ) : (
+              <p class="small">
+                {ids === null
+                  ? 'Change an id, and the plot shows the chunk that the ids then mean.'
+                  : `These ids mean a chunk with a largest error of ${digits(decoded.value!.error.largest)}.`}
+              </p>
+            )}
+          </div>
+        </Figure>
+      </div>
+      <div class="tokens-steps">
+        <FastSteps
+          {...{ explanation, spans, selected, minimum: fast.minimum, symbols: fast.codec.symbols }}
+          errors={selected && without && [rows[1].error.largest, errorOf(fast, without, chunk).largest]}
+          onToken={(token) => change({ token })}
+          onMerged={(merged) => change({ merged })}
+        />
+        <BinTokens tokenizer={tokenizers.bins} chunk={chunk} />
+        <StringTokens tokenizer={tokenizers.string} chunk={chunk} />
+      </div>
+    </>
+  );
 }
