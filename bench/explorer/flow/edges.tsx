@@ -35,7 +35,8 @@ export function Edges(props: {
     const edge = edgeName(query, key);
     return {
       text: factor === 0 ? 'cut' : factor === 1 ? 'open' : factor.toFixed(2),
-      shade: 0.5 * factor,
+      shade: factor,
+      marked: edge === chosen,
       hatched: factor === 0,
       title: `${query} reads ${key}: ${Math.round(100 * factor)} % of the gradient passes${edge in factors ? ', by your change' : ''}. ${factor === 0 ? 'Open it' : 'Cut it'}`,
       onClick: () => set(edge, factor === 0 ? 1 : 0),

@@ -4,8 +4,6 @@ import type { LiveGradients } from './live-run.ts';
 
 /** Orders of magnitude below the largest norm of a loss that still have a colour. */
 const DECADES = 4;
-/** At full strength the text still has a contrast of more than 4 to 1 on its cell. */
-const STRONGEST = 0.55;
 
 /** Gradient norms by loss and part of the model, and cosines between losses. */
 export function GradientMap({ gradients }: { gradients: LiveGradients | null }) {
@@ -31,7 +29,7 @@ export function GradientMap({ gradients }: { gradients: LiveGradients | null }) 
       const title = `${column} loss to ${row}: exactly 0${reason ? `: ${reason}` : ''}`;
       return { text: causes ? causes.map((cause) => zeroCauses[cause].mark).join('') : '0', hatched: true, title };
     }
-    const shade = Math.max(0.03, STRONGEST * (1 + Math.log10(norm / largest(column)) / DECADES));
+    const shade = Math.max(0.03, 1 + Math.log10(norm / largest(column)) / DECADES);
     return { text: norm.toPrecision(2), shade, title: `${column} loss to ${row}: norm ${norm.toPrecision(4)}` };
   };
   const causes = new Set(Object.values(losses).flatMap((cells) => cells.flatMap((own) => own.causes ?? [])));
@@ -58,7 +56,7 @@ function cosineCell(cosine: number | null, of: string): Cell {
   if (cosine === null) return { text: '–', hatched: true, title: `${of}: one of the gradients is exactly 0` };
   return {
     text: cosine.toFixed(2).replace('-', '−'),
-    shade: STRONGEST * cosine,
+    shade: cosine,
     title: `${of}: cosine ${cosine.toFixed(4)}`,
   };
 }
