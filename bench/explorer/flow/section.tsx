@@ -44,11 +44,15 @@ type State = v.InferOutput<typeof schema>;
 
 const initial: State = {
   sides: [{ system: 'knowledge-insulation-robot-only', edges: {} }],
-  ...{ preset: 'tiny', seed: 0, batch: 4, demonstrations: 16, every: 20, acts: true, scene: 0 },
+  ...{ preset: 'tiny', seed: 0, batch: 16, demonstrations: 16, every: 20, acts: true, scene: 0 },
 };
 
 export function FlowSection({ adapter }: { adapter: Adapter }) {
-  const { state, change, problem } = useLinked('flow', schema, initial);
+  const { state, change, problem } = useLinked('flow', schema, {
+    ...initial,
+    // A step stays bearable without a GPU.
+    ...(adapter.device.software && { batch: 4 }),
+  });
   const world = useMemo(() => new World(), []);
   useEffect(() => () => world.end(), []);
   const [attempt, setAttempt] = useState(0);
