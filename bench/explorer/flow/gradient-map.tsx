@@ -12,7 +12,7 @@ export function GradientMap({ gradients }: { gradients: LiveGradients | null }) 
   if (!gradients)
     return (
       <Figure title="Gradient that reaches each layer" see={see}>
-        <p class="flow-later">It is measured as training goes on, or by the button below.</p>
+        <p class="flow-later">It is measured as training goes on, or by the button above.</p>
       </Figure>
     );
   const { parts, losses, pairs, step } = gradients;
