@@ -262,7 +262,9 @@ export function Lines(props: {
         {series.map(({ name, colour, dashed, points }) => (
           <polyline
             key={name}
-            points={points.map((point) => place(point).join(',')).join(' ')}
+            // A line to itself: a single point is drawn as a dot.
+            points={[...points, ...points.slice(-1)].map((point) => place(point).join(',')).join(' ')}
+            stroke-linecap="round"
             fill="none"
             stroke={`var(--${colour})`}
             stroke-width="1.75"

@@ -54,6 +54,8 @@ export interface GradientFlow {
 export interface GradientFlowOptions {
   /** Finds the cause of each gradient of exactly 0, by at most seven further passes; true by default. */
   readonly reasons?: boolean;
+  /** The gradients of all losses, if they are there already. */
+  readonly gradients?: Readonly<Record<string, GradientOf>>;
 }
 
 /**
@@ -63,10 +65,10 @@ export interface GradientFlowOptions {
 export async function gradientFlow(
   model: Model,
   inputs: Inputs,
-  { reasons = true }: GradientFlowOptions = {},
+  { reasons = true, gradients: given }: GradientFlowOptions = {},
 ): Promise<GradientFlow> {
   const parts = partsOf(model.architecture);
-  const gradients = await lossGradients(model, inputs);
+  const gradients = given ?? (await lossGradients(model, inputs));
   const cells = Object.entries(gradients).map(([loss, own]): [string, FlowCell[]] => [
     loss,
     parts.map((part) => cellOf(part, own)),

@@ -36,6 +36,13 @@ export interface Interference {
   readonly settings: readonly EdgeSetting[];
 }
 
+export interface InterferenceOptions {
+  /** Factors on the edges, beside the model as it is. */
+  readonly factors?: readonly number[];
+  /** The gradients of all losses of the model as it is, if they are there already. */
+  readonly gradients?: Readonly<Record<string, GradientOf>>;
+}
+
 /**
  * Cosines and ratios of the losses' gradients on the `trainingInputs` of a batch, before the losses' weights. Values and an optimizer's
  * state stay as they are; gradients are overwritten.
@@ -43,14 +50,14 @@ export interface Interference {
 export async function interference(
   model: Model,
   inputs: Inputs,
-  { factors = [1, 0.3, 0] }: { readonly factors?: readonly number[] } = {},
+  { factors = [1, 0.3, 0], gradients: given }: InterferenceOptions = {},
 ): Promise<Interference> {
   const { device, configuration, parameters, objectives } = model;
   const parts = partsOf(model.architecture);
   const names = objectives.map(({ name }) => name);
   const pairs = names.flatMap((a, i) => names.slice(i + 1).map((b): [string, string] => [a, b]));
   const measured = async (own: Model) => {
-    const gradients = await lossGradients(own, inputs);
+    const gradients = own === model && given ? given : await lossGradients(own, inputs);
     return pairs.map(([a, b]) => parts.map((part) => cellOf(part, gradients[a], gradients[b])));
   };
   const settings: EdgeSetting[] = [];
