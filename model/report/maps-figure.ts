@@ -1,5 +1,5 @@
 /** The page of attention maps: shares of blocks, maps over the camera's picture, and words in the strength in which they are looked at. */
-import { stepsInSequence } from '../architecture/configuration.ts';
+import { isMemory, stepsInSequence } from '../architecture/configuration.ts';
 import {
   type AttentionMaps,
   mappedBlock,
@@ -64,13 +64,14 @@ export function shareFinding(shown: ShownMaps): Finding {
   const { maps, layers, queries, head, real, sequence, model } = shown;
   const instruction = real?.batch.observations[sequence * stepsInSequence(model.configuration)].instruction;
   const reason = noPictureMaps(model.configuration);
+  const memory = model.configuration.blocks.some((block) => isMemory(model.configuration, block));
   const shares = layers.map((layer) => sharesOf(mapsAt(maps, layer, head)));
   const columns = [...new Set(shares.flatMap((own) => queries.flatMap((query) => Object.keys(own[query] ?? {}))))];
   return {
     id: 'shares',
     title: 'Where each block looks',
     label: 'Shares of attention: rows are query blocks by layer, columns key blocks',
-    about: `The share of the attention of each query block that falls on each key block, as ${headWords(shown)} and over the rows of the query block: a layer's shares have the sum 100 %.`,
+    about: `The share of the attention of each query block that falls on each key block, as ${headWords(shown)} and over the rows of the query block: a layer's shares have the sum 100 %${memory ? ', and those of memory, which is read by cross-attention, one of their own' : ''}.`,
     colours: 'Hatched: the table cuts it.',
     columns,
     rows: queries.flatMap((query) =>
