@@ -1,10 +1,11 @@
 /** `insula evaluate`: a trained policy measured over many observations. */
-import { recordedDataset } from '../bench/tabletop/demonstrations.ts';
+
 import { type RecordedStep, type Recording, recordingOf } from '../bench/tabletop/episode-recorder.ts';
 import { evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { Film } from '../bench/tabletop/film.ts';
 import { type LanguageRow, languageTable } from '../bench/tabletop/language.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
+import { recordedDataset } from '../bench/tabletop/recorded-dataset.ts';
 import type { SceneSettings } from '../bench/tabletop/scene.ts';
 import type { WorldObservation } from '../bench/tabletop/world.ts';
 import { InputError } from '../engine/index.ts';
@@ -82,7 +83,8 @@ export const evaluate = command({
     const checkpoint = await expectNamed(values.checkpoint);
     if (await isSeeing(checkpoint)) {
       const json = await evaluateQuestions({ ...values, checkpoint }, progress);
-      return { json, lines: [...seeingLines(json), `measured on ${json.adapter}`] };
+      const more = `what each layer knows about a picture: insula inspect --probe --from ${checkpoint}`;
+      return { json, lines: [...seeingLines(json), more, `measured on ${json.adapter}`] };
     }
     const json = await evaluatePolicy(values, progress);
     return { json, lines: evaluateLines(json) };

@@ -1,7 +1,8 @@
 /** `insula explore`: the page that shows kernels, attention, gradient flow, a step and action tokens, and has them changed. */
 import { join } from 'node:path';
-import { buildExplorer } from '../bench/explorer/host/build.ts';
+import { addPhysics, buildExplorer } from '../bench/explorer/host/build.ts';
 import { serveExplorer } from '../bench/explorer/host/serve.ts';
+import { MUJOCO } from '../bench/tabletop/world.ts';
 import { InputError } from '../engine/files/errors.ts';
 import { command } from './command.ts';
 import { WORK_FOLDER } from './device.ts';
@@ -22,7 +23,11 @@ export const explore = command({
   async run({ port = PORT, build }, { progress }) {
     if (build !== undefined) {
       await buildExplorer(build);
-      return { json: { folder: build }, lines: [`${build}: the explorer, to be served by any web server`] };
+      const physics = await addPhysics(build);
+      const lines = [`${build}: the explorer, to be served by any web server`];
+      if (!physics)
+        lines.push(`it has no physics, with which it makes demonstrations: npm install ${MUJOCO}, then build it again`);
+      return { json: { folder: build, physics }, lines };
     }
     if (port > 65_535) throw new InputError(`explore: --port ${port}: expected an integer from 0 to 65535`);
     const { url } = await serveExplorer(join(WORK_FOLDER, 'explorer'), port);

@@ -64,7 +64,7 @@ const short: Readonly<Record<string, RegExp>> = {
   devices: /features: /,
   'systems pi0-small': /dispatches/,
   'act --checkpoint tiny --ask "point to the red cube"': /<loc\d{4}><loc\d{4}>/,
-  'evaluate --checkpoint tiny --variation pairs --scenes 5': /pairs/,
+  'inspect --gradients --gates 1': /cut by the table/,
 };
 
 test.each(Object.entries(short))('insula %s', async (command, output) => {

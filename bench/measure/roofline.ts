@@ -7,7 +7,7 @@ import { type Spread, spread } from './statistics.ts';
 import { digits } from './table.ts';
 import { type Timer, Work } from './work.ts';
 
-interface Probe {
+export interface Probe {
   readonly name: string;
   readonly unit: 'GFLOP/s' | 'GB/s' | 'microseconds';
   readonly median: number;

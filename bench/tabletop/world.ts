@@ -31,12 +31,15 @@ export interface WorldObservation {
   readonly instruction: string;
 }
 
+/** The package of the physics. */
+export const MUJOCO = '@mujoco/mujoco';
+
 let shared: Promise<MainModule> | undefined;
 
 /** MuJoCo's WebAssembly module, loaded once for all worlds of a thread. */
 function loadMujoco(): Promise<MainModule> {
-  shared ??= optionalPackages('@mujoco/mujoco', 'the built-in tabletop world', () => import('@mujoco/mujoco')).then(
-    (module) => module.default(),
+  shared ??= optionalPackages(MUJOCO, 'the built-in tabletop world', () => import('@mujoco/mujoco')).then((module) =>
+    module.default(),
   );
   return shared;
 }

@@ -54,6 +54,8 @@ export interface GradientFlow {
 export interface GradientFlowOptions {
   /** Finds the cause of each gradient of exactly 0, by at most seven further passes; true by default. */
   readonly reasons?: boolean;
+  /** The gradients of all losses, if they are there already. */
+  readonly gradients?: Readonly<Record<string, GradientOf>>;
 }
 
 /**
@@ -63,10 +65,10 @@ export interface GradientFlowOptions {
 export async function gradientFlow(
   model: Model,
   inputs: Inputs,
-  { reasons = true }: GradientFlowOptions = {},
+  { reasons = true, gradients: given }: GradientFlowOptions = {},
 ): Promise<GradientFlow> {
   const parts = partsOf(model.architecture);
-  const gradients = await lossGradients(model, inputs);
+  const gradients = given ?? (await lossGradients(model, inputs));
   const cells = Object.entries(gradients).map(([loss, own]): [string, FlowCell[]] => [
     loss,
     parts.map((part) => cellOf(part, own)),
@@ -138,7 +140,7 @@ function subsetsOf<T>(all: readonly T[]): T[][] {
 
 /**
  * The model with one factor of the gradient on the edges that insulation is about: those that its table stops or scales, and those between
- * experts.
+ * experts. In interleaved history, edges to earlier control steps are no part of the table and stay open.
  */
 export function withFactors(configuration: ModelConfiguration, factor: number): ModelConfiguration {
   const expertOf = (name: string) => configuration.blocks.find((block) => block.name === name)!.weights;

@@ -1,4 +1,5 @@
 /** The start of a run from a vision-language model: which parameters it takes from the file, and which begin anew. */
+import { type ByteSource, memorySource } from '../../engine/files/bytes.ts';
 import { InputError } from '../../engine/files/errors.ts';
 import { type Device, elementCount } from '../../engine/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
@@ -8,9 +9,10 @@ import { pretrainedNames, pretrainedUrl } from '../pretrained/index.ts';
 import { type Preset, presets } from './presets.ts';
 import { openVisionLanguageModel, type VisionLanguageFile } from './vision-language-file.ts';
 
-/** Opens a shipped vision-language model by its name, or any by its path (node only). */
+/** Opens a shipped vision-language model by its name, in a browser from where the page's files lie, or any by its path (node only). */
 export async function openStart(from: string): Promise<VisionLanguageFile> {
   const url = pretrainedUrl(from);
+  if (url && url.protocol !== 'file:') return openVisionLanguageModel(await fetched(url, from));
   const [{ fileURLToPath }, { existsSync }] = await Promise.all([import('node:url'), import('node:fs')]);
   const path = url ? fileURLToPath(url) : from;
   if (!existsSync(path))
@@ -18,6 +20,12 @@ export async function openStart(from: string): Promise<VisionLanguageFile> {
       `${from}: there is no such file${url ? ': model/pretrained is incomplete' : ''}; the vision-language models that come with Insula are ${pretrainedNames.join(' and ')}`,
     );
   return openVisionLanguageModel(path);
+}
+
+async function fetched(url: URL, name: string): Promise<ByteSource> {
+  const response = await fetch(url);
+  if (!response.ok) throw new InputError(`${name}: ${url} answered ${response.status}`);
+  return memorySource(await response.arrayBuffer(), name);
 }
 
 interface Started {

@@ -72,7 +72,7 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
         </p>
         {shown && (
           <>
-            <div class={waits ? 'grid busy' : 'grid'} style={{ '--column': '34rem', marginBottom: '1.5rem' }}>
+            <div class={`row attention-work ${waits ? 'busy' : ''}`} style={{ marginBottom: '1.5rem' }}>
               <Counted compared={shown.compared} />
               <Measured adapter={adapter} given={shown.given} />
             </div>

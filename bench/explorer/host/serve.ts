@@ -6,7 +6,7 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sirv from 'sirv';
 import { InputError } from '../../../engine/files/errors.ts';
-import { buildExplorer } from './build.ts';
+import { buildExplorer, installedPhysics, PHYSICS } from './build.ts';
 
 const packaged = fileURLToPath(new URL('../page', import.meta.url));
 
@@ -25,7 +25,14 @@ export async function serveExplorer(folder: string, port: number): Promise<Serve
   const own = existsSync(packaged);
   if (!own) await buildExplorer(resolve(folder));
   const files = sirv(own ? packaged : resolve(folder), { dev: true });
-  const server = createServer((request, response) => files(request, response));
+  const installed = installedPhysics();
+  const physics = installed === null ? files : sirv(installed, { dev: true });
+  const server = createServer((request, response) => {
+    const path = request.url?.replace(`/${PHYSICS}/`, '/');
+    const isPhysics = path !== request.url;
+    if (isPhysics) request.url = path;
+    (isPhysics ? physics : files)(request, response);
+  });
   await new Promise<void>((done, fail) => {
     server.once('error', ({ code, message }: NodeJS.ErrnoException) =>
       fail(
