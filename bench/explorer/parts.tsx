@@ -88,7 +88,7 @@ export function Slider(props: {
 
 export function Check(props: { label: string; checked: boolean; onChange(checked: boolean): void }) {
   return (
-    <label class="check">
+    <label>
       <input
         type="checkbox"
         checked={props.checked}

@@ -100,33 +100,32 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
 }
 
 function Start({ state, change }: { state: State; change(part: Partial<State>): void }) {
-  const { note, ...own } = useMemo(
-    () => (systems.some(({ name }) => name === state.system) ? systemTable(state.system) : { note: '' }),
-    [state.system],
-  );
-  const edited = JSON.stringify(own) !== JSON.stringify({ blocks: state.blocks, cells: state.cells });
-  const choose = (system: string) => {
-    if (system === OWN) return change({ system: '' });
-    const { note: _, ...chosen } = systemTable(system);
-    change({ system, ...chosen, selected: [chosen.blocks.length - 1, 0] });
+  const { system, blocks, cells } = state;
+  const known = systems.some(({ name }) => name === system);
+  const { note, ...own } = useMemo(() => (known ? systemTable(system) : { note: '' }), [system]);
+  const edited = JSON.stringify(own) !== JSON.stringify({ blocks, cells });
+  const choose = (name: string) => {
+    if (name === OWN) return change({ system: '' });
+    const { blocks, cells } = systemTable(name);
+    change({ system: name, blocks, cells, selected: [blocks.length - 1, 0] });
   };
-  const known = note !== '';
+  const unchanged = 'Losses are those of its last layer; before it, every block carries one.';
   return (
     <>
       <div class="controls">
         <Choice
           label="Start from"
-          value={known ? state.system : OWN}
+          value={known ? system : OWN}
           options={[OWN, ...systems.map(({ name }) => name)]}
           onChange={choose}
         />
-        <button type="button" disabled={!known || !edited} onClick={() => choose(state.system)}>
+        <button type="button" disabled={!known || !edited} onClick={() => choose(system)}>
           Back to it
         </button>
       </div>
       <p class="see">
         {known
-          ? `${note}${edited ? ' Changed here.' : ' Losses are those of its last layer; before it, every block carries one.'}`
+          ? `${note} ${edited ? 'Changed here.' : unchanged}`
           : 'Blocks are tokens in order; a loss says whose rows have one.'}
       </p>
     </>
