@@ -93,14 +93,12 @@ export class BinActionTokenizer implements ActionTokenizer {
     const expected = shape.horizon * shape.dimension;
     if (ids.length !== expected)
       throw new Error(
-        `BinActionTokenizer.decode: ${ids.length} ids, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}`,
+        `${ids.length} ids, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}`,
       );
     return Float32Array.from(ids, (id, index) => {
       const value = this.values[id];
       if (value === undefined)
-        throw new Error(
-          `BinActionTokenizer.decode: id ${id} at position ${index} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
-        );
+        throw new Error(`id ${id} at position ${index} is unknown; ids are 0 to ${this.vocabularySize - 1}`);
       return value;
     });
   }

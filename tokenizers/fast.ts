@@ -210,11 +210,11 @@ export class FastTokenizer implements ActionTokenizer {
       const id = ids[unreadableAt];
       const known = Number.isInteger(id) && id >= 0 && id < this.vocabularySize;
       const what = known ? 'spells no whole coefficient there' : `is unknown; ids are 0 to ${this.vocabularySize - 1}`;
-      throw new Error(`FastTokenizer.decode: id ${id} at position ${unreadableAt} ${what}`);
+      throw new Error(`id ${id} at position ${unreadableAt} ${what}`);
     }
     if (length !== expected)
       throw new Error(
-        `FastTokenizer.decode: ${ids.length} ids spell ${length} coefficients, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}; decode relaxed to cut or pad them`,
+        `${ids.length} ids spell ${length} coefficients, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}; decode relaxed to cut or pad them`,
       );
     return this.reconstruct(symbols, shape);
   }

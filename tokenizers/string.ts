@@ -81,22 +81,19 @@ export class StringActionTokenizer implements ActionTokenizer {
     const { horizon, dimension } = shape;
     checkShape(shape, 'StringActionTokenizer');
     const steps = text.split(this.settings.betweenSteps);
-    if (steps.length !== horizon)
-      throw new Error(`StringActionTokenizer: the text has ${steps.length} steps, the horizon is ${horizon}`);
+    if (steps.length !== horizon) throw new Error(`the text has ${steps.length} steps, the horizon is ${horizon}`);
     const values = new Float32Array(horizon * dimension);
     steps.forEach((words, step) => {
       const numbers = words.split(this.settings.betweenDimensions);
       if (numbers.length !== dimension)
-        throw new Error(
-          `StringActionTokenizer: step ${step} has ${numbers.length} numbers, the dimension is ${dimension}`,
-        );
+        throw new Error(`step ${step} has ${numbers.length} numbers, the dimension is ${dimension}`);
       numbers.forEach((number, d) => {
         const [pattern, form] = this.isGripper(d)
           ? [/^[01]$/, '0 or 1']
           : [this.number, `[+-]d.${'d'.repeat(this.settings.decimals)}`];
         if (!pattern.test(number))
           throw new Error(
-            `StringActionTokenizer: step ${step}, dimension ${d}: ${JSON.stringify(number.slice(0, 40))} is not of the form ${form}`,
+            `step ${step}, dimension ${d}: ${JSON.stringify(number.slice(0, 40))} is not of the form ${form}`,
           );
         values[step * dimension + d] = this.read(Number(number), d);
       });
@@ -140,7 +137,7 @@ export class StringActionTokenizer implements ActionTokenizer {
     const text = this.text(ids);
     if (text.length < ids.length)
       throw new Error(
-        `StringActionTokenizer: id ${ids[text.length]} at position ${text.length} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
+        `id ${ids[text.length]} at position ${text.length} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
       );
     return this.parse(text, shape);
   }

@@ -12,6 +12,7 @@ export function App() {
   const hash = useHash();
   const named = placeOf(hash).section;
   const section = sections.find(({ id }) => id === named) ?? sections[0];
+  const adapter = opening.kind === 'open' ? opening.adapter : undefined;
   const main = useRef<HTMLElement>(null);
   const visited = useRef(new Set<string>()).current.add(section.id);
   useEffect(() => {
@@ -38,33 +39,30 @@ export function App() {
         <h1>{section.title}</h1>
         <p class="under">{section.question}</p>
         <p class="adapter" aria-live="polite">
-          {opening.kind === 'open'
-            ? `Computed on ${opening.adapter.device.description || 'an adapter without a name'}`
-            : '\u00a0'}
+          {adapter ? `Computed on ${adapter.device.description || 'an adapter without a name'}` : '\u00a0'}
         </p>
-        {opening.kind === 'opening' && <p>The adapter is being opened …</p>}
-        {opening.kind === 'failed' && <Problem text={opening.reason} again={openAgain} />}
+        {opening.kind === 'opening' && !section.needsNoAdapter && <p>The adapter is being opened …</p>}
+        {opening.kind === 'failed' && !section.needsNoAdapter && <Problem text={opening.reason} again={openAgain} />}
         {named !== '' && named !== section.id && (
           <Problem text={`There is no section '${named}': this is the first.`} />
         )}
-        {opening.kind === 'open' &&
-          sections.flatMap(({ id, load }) =>
-            // A section that was left stays as it is: what was trained or typed there is there again.
-            visited.has(id)
-              ? [
-                  <div key={id} hidden={id !== section.id}>
-                    <Loaded load={load} adapter={opening.adapter} />
-                  </div>,
-                ]
-              : [],
-          )}
+        {sections.flatMap(({ id, load, needsNoAdapter }) =>
+          // A section that was left stays as it is: what was trained or typed there is there again.
+          visited.has(id) && (adapter || needsNoAdapter)
+            ? [
+                <div key={id} hidden={id !== section.id}>
+                  <Loaded {...{ load, adapter }} />
+                </div>,
+              ]
+            : [],
+        )}
       </main>
     </>
   );
 }
 
-/** A section; its modules are loaded when it is first shown. */
-function Loaded({ load, adapter }: { load: () => Promise<ComponentType<{ adapter: Adapter }>>; adapter: Adapter }) {
+/** A section, and the adapter if it needs one; its modules are loaded when it is first shown. */
+function Loaded({ load, adapter }: { load: () => Promise<ComponentType<{ adapter: Adapter }>>; adapter?: Adapter }) {
   const [loaded, setLoaded] = useState<{ Section: ComponentType<{ adapter: Adapter }> } | { failed: string } | null>(
     null,
   );
@@ -75,7 +73,7 @@ function Loaded({ load, adapter }: { load: () => Promise<ComponentType<{ adapter
     );
   }, [load]);
   if (!loaded) return <p>This section is being loaded …</p>;
-  return 'failed' in loaded ? <Problem text={loaded.failed} /> : <loaded.Section adapter={adapter} />;
+  return 'failed' in loaded ? <Problem text={loaded.failed} /> : <loaded.Section adapter={adapter!} />;
 }
 
 function Theme() {

@@ -71,6 +71,7 @@ export function Slider(props: {
   max: number;
   step?: number;
   text?: string;
+  disabled?: boolean;
   onChange(value: number): void;
 }) {
   const { label, value, text = String(value), onChange, ...range } = props;

@@ -6,6 +6,8 @@ interface Section {
   readonly title: string;
   /** The question that the section answers. */
   readonly question: string;
+  /** It shows without WebGPU, too. */
+  readonly needsNoAdapter?: true;
   load(): Promise<ComponentType<{ adapter: Adapter }>>;
 }
 
@@ -39,6 +41,7 @@ export const sections: readonly Section[] = [
     id: 'tokens',
     title: 'Actions as tokens',
     question: 'How does a chunk of actions become tokens, and what is lost on the way?',
+    needsNoAdapter: true,
     load: () => import('./tokens/section.tsx').then(({ TokensSection }) => TokensSection),
   },
 ];

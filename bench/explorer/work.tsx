@@ -6,7 +6,7 @@ import { Problem } from './parts.tsx';
 
 /**
  * One piece of work at a time, a newer one in place of those that wait. `busy` while it runs; `problem` is the last failure in one
- * sentence, until the next success. Work ends with its section.
+ * sentence, until the next success. Work ends with its section, or by `stop`.
  */
 export function useWork(adapter: Adapter) {
   const [busy, setBusy] = useState(false);
@@ -27,7 +27,7 @@ export function useWork(adapter: Adapter) {
       if (running.current === own) setBusy(false);
     }
   };
-  return { run, busy, problem };
+  return { run, stop: () => running.current?.abort(), busy, problem };
 }
 
 /** What came of work, the settings that it was done for, and the seconds that it took. */

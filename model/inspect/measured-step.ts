@@ -1,5 +1,5 @@
 /** Training steps on random batches, for `insula bench step` and `insula inspect --step`. */
-import type { Device, ReadyPipeline } from '../../engine/index.ts';
+import type { Device, OnPipeline, ReadyPipeline } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import { type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import type { Inputs } from '../architecture/inputs.ts';
@@ -96,6 +96,7 @@ export class MeasuredStep implements Disposable {
     readonly configuration: ModelConfiguration,
     readonly batch: number,
     settings: StepSettings = {},
+    onPipeline?: OnPipeline,
   ) {
     this.accumulate = settings.accumulate ?? 1;
     const steps = this.accumulate * batch * windowOf(configuration);
@@ -104,7 +105,10 @@ export class MeasuredStep implements Disposable {
     this.model.initialise(SEED);
     this.parameters = [...this.model.parameters].reduce((sum, { size }) => sum + size, 0);
     this.optimizer = new AdamW(this.model.parameters, { weightDecay: 1e-4, maximumNorm: 1 });
-    this.step = new TrainingStep(this.model, this.optimizer, settings, (pipeline) => this.compiled.push(pipeline));
+    this.step = new TrainingStep(this.model, this.optimizer, settings, (pipeline, ...counts) => {
+      this.compiled.push(pipeline);
+      onPipeline?.(pipeline, ...counts);
+    });
     this.batches = Array.from({ length: BATCHES }, (_, i) =>
       trainingInputs(this.model.architecture, randomBatch(configuration, batch, SEED, i)),
     );

@@ -107,9 +107,28 @@ describe.skipIf(!chromiumPath)(`gradient flow, live, in Chromium${chromiumMissin
       await press('Measure now, and explain zeros');
       await page.getByText('T: cut by the table').last().waitFor();
       await expect.poll(() => cellOf(cut, 'backbone layer 0', 'flow'), PATIENCE).toBe('T');
+      await stepTo(3);
+      expect(await cellOf(await secondMap(3), 'backbone layer 0', 'flow')).toBe('T');
       await expect.poll(() => page.getByText(/^In the end: /).count(), PATIENCE).toBe(2);
     },
   );
+
+  test('training goes on after a visit to another section', PATIENCE, async () => {
+    const { page } = explorer;
+    await explorer.show('flow', link({}));
+    await press('Measure now, and explain zeros');
+    await matrix('Gradients after step 0').waitFor();
+    await page.locator('.flow-curves').getByText('Nothing is trained yet.').waitFor();
+    await press('Train');
+    const losses = page.locator('.flow-losses');
+    await losses.getByText('after step').waitFor();
+    await page.getByRole('link', { name: 'Actions as tokens' }).click();
+    await page.getByLabel('Tokens of FAST', { exact: true }).waitFor();
+    await page.getByRole('link', { name: 'Gradient flow' }).click();
+    const [, step] = /step (\d+):/.exec(await losses.innerText())!;
+    await losses.getByText(new RegExp(`after step (${Number(step) + 1}|${Number(step) + 2}):`)).waitFor();
+    await press('Pause');
+  });
 
   test('a damaged link and missing physics are told in one sentence', PATIENCE, async () => {
     const { page, show } = explorer;

@@ -116,7 +116,13 @@ inExplorer("the explorer's page of a step", (explorer) => {
     if ((await measure.count()) === 0) skip('the adapter of Chromium has no timestamps');
     await measure.click();
     await page.getByText(/^Measured: the mean/).waitFor();
-    await page.locator('.glance dd').filter({ hasText: / ms$/ }).waitFor();
+    await page
+      .locator('.glance dd')
+      .filter({ hasText: / (ms|µs)$/ })
+      .waitFor();
+    await page.getByRole('button', { name: 'Measure the times here again' }).click();
+    await page.getByRole('button', { name: 'Stop' }).click();
+    await measure.waitFor();
   });
 
   test('a damaged link is told', PATIENCE, async () => {

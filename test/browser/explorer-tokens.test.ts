@@ -19,7 +19,7 @@ test('the string after all merges is the ids, after none the symbols', () => {
 });
 
 inExplorer("the explorer's page of action tokens", (explorer) => {
-  const idsShown = (kind: string) => explorer.page.getByLabel(`Ids of ${kind}`, { exact: true }).inputValue();
+  const tokensShown = (kind: string) => explorer.page.getByLabel(`Tokens of ${kind}`, { exact: true }).inputValue();
   /** The state in the page's address, once it is another than before. */
   const stateShown = async (before = ''): Promise<TokensState> => {
     await explorer.page.waitForFunction((old) => location.hash.includes('/') && location.hash !== old, before);
@@ -47,9 +47,9 @@ inExplorer("the explorer's page of action tokens", (explorer) => {
       };
       for (const [kind, tokenizer] of Object.entries(tokenizers)) {
         const ids = tokenizer.encode(chunk);
-        await page.getByRole('combobox', { name: 'Ids of' }).selectOption(kind);
-        await page.getByLabel(`Ids of ${kind}`, { exact: true }).waitFor();
-        expect(await idsShown(kind)).toBe(ids.join(' '));
+        await page.getByRole('combobox', { name: /^(Ids|Characters) of/ }).selectOption(kind);
+        await page.getByLabel(`Tokens of ${kind}`, { exact: true }).waitFor();
+        expect(await tokensShown(kind)).toBe(kind === 'string' ? tokenizers.string.format(chunk) : ids.join(' '));
         const { largest, rootMeanSquare } = errorOf(tokenizer, ids, chunk);
         const rows = await rowsOf(page.getByRole('figure', { name: /^What the tokens cost/ }));
         const row = rows.find(([name]) => name === kind)!;
@@ -78,10 +78,10 @@ inExplorer("the explorer's page of action tokens", (explorer) => {
     const raised = await stateShown(before);
     expect(raised.chunk[shape.dimension]).toBeCloseTo(Math.min(1, column[1] + 0.05), 6);
     const ids = fitted(initial).encode(chunkOf(raised.chunk)).join(' ');
-    expect(await idsShown('FAST')).toBe(ids);
+    expect(await tokensShown('FAST')).toBe(ids);
     await show('tokens', stateOf(raised));
     await plot.waitFor();
-    expect(await idsShown('FAST')).toBe(ids);
+    expect(await tokensShown('FAST')).toBe(ids);
   });
 
   test('a token says its coefficients, and the error without it', PATIENCE, async () => {
@@ -110,16 +110,18 @@ inExplorer("the explorer's page of action tokens", (explorer) => {
       const { page, show } = explorer;
       await show('tokens');
       const lines = () => page.locator('polyline').evaluateAll((all) => all.map((own) => own.getAttribute('points')));
-      const field = page.getByLabel('Ids of FAST', { exact: true });
+      const field = page.getByLabel('Tokens of FAST', { exact: true });
       await field.waitFor();
       const good = await lines();
       await field.fill('103 9999');
+      await page.getByText('id 9999 at position 1 is unknown; ids are 0 to 255. The plot keeps').waitFor();
+      await field.fill('103 abc');
       await page
-        .getByText('FastTokenizer.decode: id 9999 at position 1 is unknown; ids are 0 to 255. The plot keeps')
+        .getByText(/^'abc' is not a whole number\. The plot keeps the last tokens that could be read\./)
         .waitFor();
       expect(await lines()).toEqual(good);
-      await page.getByRole('button', { name: 'Back to the ids of the chunk' }).click();
-      await page.getByText('Change an id').waitFor();
+      await page.getByRole('button', { name: 'Back to the tokens of the chunk' }).click();
+      await page.getByText('Change a token').waitFor();
       await page.getByLabel(/^FAST scale/).fill('40');
       await page.getByText('lower the scale or allow a larger vocabulary').waitFor();
       expect(await lines()).toEqual(good);

@@ -75,9 +75,7 @@ describe('insula tokenize', () => {
       expect(Math.abs(value - chunk.flat()[i])).toBeLessThan(0.02);
     });
     const cut = { tokenizer: at('string.json'), ids: ids.slice(0, 30).join(), ...shape };
-    await expect(runCommand(decode, cut)).rejects.toThrow(
-      '--ids: chunk 0: StringActionTokenizer: step 1 has 2 numbers',
-    );
+    await expect(runCommand(decode, cut)).rejects.toThrow('--ids: chunk 0: step 1 has 2 numbers');
     const relaxed = await runCommand(decode, { ...cut, relaxed: true });
     expect(relaxed.json.chunks[0]).toMatchObject({ parsed: 4, exact: false });
   });
@@ -196,9 +194,7 @@ describe('insula tokenize', () => {
     );
     await expect(runCommand(decode, { tokenizer })).rejects.toThrow("give --ids '1 2 3' or --input FILE");
     await expect(runCommand(decode, { tokenizer, ids: '1 x' })).rejects.toThrow('--ids: position 1: null is not an id');
-    await expect(runCommand(decode, { tokenizer, ids: '1' })).rejects.toThrow(
-      '--ids: chunk 0: FastTokenizer.decode: 1 ids spell',
-    );
+    await expect(runCommand(decode, { tokenizer, ids: '1' })).rejects.toThrow('--ids: chunk 0: 1 ids spell');
     await expect(runCommand(report, { ...data(), horizon: 40 })).resolves.toBeDefined();
 
     const file = JSON.parse(await readFile(tokenizer, 'utf8'));

@@ -31,7 +31,7 @@ export function Edges(props: {
   };
   const cell = (query: string, key: string): Cell | null => {
     const factor = factorOf(query, key);
-    if (factor === null) return null;
+    if (factor === null) return { text: 'no edge', title: `${query} does not read ${key}` };
     const edge = edgeName(query, key);
     return {
       text: factor === 0 ? 'cut' : factor === 1 ? 'open' : factor.toFixed(2),
@@ -48,7 +48,7 @@ export function Edges(props: {
   return (
     <Figure
       title="Who reads whom, and whether gradient passes back"
-      see="Rows read columns. A click cuts an edge, or opens it; the forward pass stays as it is. Empty: no attention at all."
+      see="Rows read columns. A click cuts the gradient of an edge (cut), or lets it pass (open); the forward pass stays as it is. No edge: no attention at all."
     >
       <Matrix label="Attention edges" rows={names} columns={names} cell={cell} />
       <p class="small">
@@ -61,7 +61,8 @@ export function Edges(props: {
         <Slider
           label={chosen === null ? 'Gradient through an edge (choose one above)' : `Gradient from ${query} into ${key}`}
           text={factor === null ? '–' : `${Math.round(100 * factor)} %`}
-          value={factor ?? 1}
+          value={factor ?? 0}
+          disabled={factor === null}
           {...{ min: 0, max: 1, step: 0.05 }}
           onChange={(own) => chosen !== null && set(chosen, own)}
         />

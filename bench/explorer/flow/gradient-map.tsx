@@ -1,4 +1,4 @@
-import { zeroCauses } from '../../../model/inspect/gradient-flow.ts';
+import { type ZeroCause, zeroCauses } from '../../../model/inspect/gradient-flow.ts';
 import { type Cell, Figure, Legend, Matrix } from '../parts.tsx';
 import type { LiveGradients } from './live-run.ts';
 
@@ -8,7 +8,7 @@ const DECADES = 4;
 /** Gradient norms by loss and part of the model, and cosines between losses. */
 export function GradientMap({ gradients }: { gradients: LiveGradients | null }) {
   const see =
-    'Rows are layers, from the picture to the losses. A loss that an edge keeps from the backbone has hatched cells there: every element of that gradient is exactly 0.';
+    'Rows are layers, from the picture to the losses. Hatched: every element of that gradient is exactly 0. A cut edge is one cause of that; “explain zeros”, above, finds the cause of each.';
   if (!gradients)
     return (
       <Figure title="Gradient that reaches each layer" see={see}>
@@ -27,12 +27,13 @@ export function GradientMap({ gradients }: { gradients: LiveGradients | null }) 
     const reason = causes?.map((cause) => zeroCauses[cause].words).join(', and ');
     if (isZero) {
       const title = `${column} loss to ${row}: exactly 0${reason ? `: ${reason}` : ''}`;
-      return { text: causes ? causes.map((cause) => zeroCauses[cause].mark).join('') : '0', hatched: true, title };
+      return { text: causes ? marksOf(causes) : '0', hatched: true, title };
     }
     const shade = Math.max(0.03, 1 + Math.log10(norm / largest(column)) / DECADES);
     return { text: norm.toPrecision(2), shade, title: `${column} loss to ${row}: norm ${norm.toPrecision(4)}` };
   };
-  const causes = new Set(Object.values(losses).flatMap((cells) => cells.flatMap((own) => own.causes ?? [])));
+  const found = Object.values(losses).flatMap((cells) => cells.flatMap(({ causes }) => (causes ? [causes] : [])));
+  const together = new Set(found.filter(({ length }) => length > 1).map(marksOf));
   return (
     <Figure title={`Gradient that reaches each layer, after step ${step}`} unit="L2 norm, cosine" see={see}>
       <Matrix
@@ -45,17 +46,22 @@ export function GradientMap({ gradients }: { gradients: LiveGradients | null }) 
           { text: 'larger norm, or the losses agree', fill: 'var(--line1)' },
           { text: 'the losses pull against each other', fill: 'var(--line2)' },
           { text: '0 in every element', hatched: true },
-          ...[...causes].map((cause) => ({ text: `${zeroCauses[cause].mark}: ${zeroCauses[cause].words}` })),
+          ...[...new Set(found.flat())].map((cause) => ({
+            text: `${zeroCauses[cause].mark}: ${zeroCauses[cause].words}`,
+          })),
+          ...[...together].map((marks) => ({ text: `${marks}: ${marks.length > 3 ? 'all' : 'both'} have to go` })),
         ]}
       />
     </Figure>
   );
 }
 
+const marksOf = (causes: readonly ZeroCause[]) => causes.map((cause) => zeroCauses[cause].mark).join('+');
+
 function cosineCell(cosine: number | null, of: string): Cell {
   if (cosine === null) return { text: '–', hatched: true, title: `${of}: one of the gradients is exactly 0` };
   return {
-    text: cosine.toFixed(2).replace('-', '−'),
+    text: (Math.round(100 * cosine) / 100 + 0).toFixed(2).replace('-', '−'),
     shade: cosine,
     title: `${of}: cosine ${cosine.toFixed(4)}`,
   };

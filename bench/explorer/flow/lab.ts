@@ -5,6 +5,7 @@ import { tabletopPolicy } from '../../tabletop/policy.ts';
 import { recordedDataset, toEpisode } from '../../tabletop/recorded-dataset.ts';
 import { RATE, type WorldObservation } from '../../tabletop/world.ts';
 import type { Adapter } from '../device.ts';
+import { placeOf } from '../link.ts';
 import { type EdgeFactors, type LiveAttention, type LiveGradients, LiveRun, type LiveSettings } from './live-run.ts';
 import type { World } from './world.ts';
 import type { Acted, ActedStep } from './world-worker.ts';
@@ -52,8 +53,8 @@ export class Lab {
   problem: string | null = null;
   /** Demonstrations that are trained on. */
   demonstrations = 0;
-  /** Seconds of the last step of all sides. */
-  seconds = 0;
+  /** Seconds of each step of all sides. */
+  readonly seconds: number[] = [];
   private ended = false;
   private preparing: Promise<void> | null = null;
   /** The demonstrations so far, while more are made. */
@@ -84,7 +85,7 @@ export class Lab {
     if (this.running) return;
     this.running = true;
     await this.tell(async () => {
-      for (let left = steps; left > 0 && this.running; left--) {
+      for (let left = steps; left > 0 && (await this.goesOn()); left--) {
         await this.useEdges();
         await this.step();
       }
@@ -146,10 +147,17 @@ export class Lab {
     this.adapter.turn(dispose).catch(() => {}); // the adapter may be lost, and its memory with it
   }
 
+  /** Whether to train on. Training rests while another section is shown, which has the adapter then. */
+  private async goesOn(): Promise<boolean> {
+    while (this.running && placeOf(location.hash).section !== 'flow')
+      await new Promise((done) => addEventListener('hashchange', done, { once: true }));
+    return this.running;
+  }
+
   private async step(): Promise<void> {
     const start = performance.now();
     for (const { run } of this.sides) await this.turn(() => run!.step());
-    this.seconds = (performance.now() - start) / 1000;
+    this.seconds.push((performance.now() - start) / 1000);
     this.changed();
     await this.grow();
     const { every, acts } = this.watching;

@@ -8,7 +8,7 @@ import { trainingInputs } from '../../../model/architecture/training-pass.ts';
 import type { Dataset, Episode } from '../../../model/data/dataset.ts';
 import { type EpisodePart, type Example, wholeEpisodes } from '../../../model/data/index.ts';
 import { attentionMaps, picturesOf, tokenTexts } from '../../../model/inspect/attention-maps.ts';
-import { gradientFlow } from '../../../model/inspect/gradient-flow.ts';
+import { type FlowCell, type GradientFlow, gradientFlow } from '../../../model/inspect/gradient-flow.ts';
 import { interference } from '../../../model/inspect/interference.ts';
 import { lossGradients } from '../../../model/inspect/loss-gradients.ts';
 import { Policy } from '../../../model/policy/policy.ts';
@@ -69,6 +69,8 @@ export class LiveRun implements Disposable {
   private readonly parts: EpisodePart[];
   private sampler: ExampleSampler<Example>;
   private current: { readonly model: Model; readonly step: TrainingStep };
+  /** What was measured last with these edges. */
+  private measured: GradientFlow['losses'] | null = null;
 
   private constructor(
     private readonly prepared: PreparedRun,
@@ -127,6 +129,7 @@ export class LiveRun implements Disposable {
   /** Trains on with these edges: the step is captured anew on the same weights and the same state of the optimizer. */
   async useEdges(factors: EdgeFactors): Promise<void> {
     const configuration = withEdges(this.own.configuration, factors);
+    this.measured = null;
     this.current.step.dispose();
     this.current = this.with(new Model(this.own.device, configuration, this.own.parameters));
     await this.prepare();
@@ -152,13 +155,28 @@ export class LiveRun implements Disposable {
     return losses;
   }
 
-  /** Gradient norms by loss and part, and cosines between losses, on the batch of the next step; with `reasons` those of every zero. */
+  /**
+   * Gradient norms by loss and part, and cosines between losses, on the batch of the next step; with `reasons` those of every zero. Without
+   * them, a zero that is still one keeps the reason that was found for it.
+   */
   async gradients(reasons = false) {
     const { inputs } = await this.nextBatch();
     const gradients = await lossGradients(this.model, inputs);
     const { pairs, settings } = await interference(this.model, inputs, { factors: [], gradients });
     const flow = await gradientFlow(this.model, inputs, { reasons, gradients });
-    return { step: this.done, ...flow, pairs: pairs.map((names, i) => ({ names, cells: settings[0].pairs[i] })) };
+    const before = this.measured;
+    const reasoned = (loss: string, own: FlowCell, i: number): FlowCell =>
+      own.isZero && own.causes === null ? { ...own, causes: before?.[loss][i].causes ?? null } : own;
+    const losses = Object.fromEntries(
+      Object.entries(flow.losses).map(([loss, cells]) => [loss, cells.map((own, i) => reasoned(loss, own, i))]),
+    );
+    this.measured = losses;
+    return {
+      step: this.done,
+      ...flow,
+      losses,
+      pairs: pairs.map((names, i) => ({ names, cells: settings[0].pairs[i] })),
+    };
   }
 
   /** Where the rows look in the first example of the next step: the maps, the picture that the model gets, and its words. */

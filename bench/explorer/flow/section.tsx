@@ -1,5 +1,9 @@
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import * as v from 'valibot';
+import { differencesFromParent } from '../../../model/inspect/system-tables.ts';
+import { systemNamed } from '../../../model/systems/index.ts';
+import { DEFAULT_SYSTEM } from '../../../model/training/recommended.ts';
+import { spread } from '../../measure/statistics.ts';
 import type { Adapter } from '../device.ts';
 import { useLinked } from '../link.ts';
 import { Choice, Figure, Lines, Problem, Slider } from '../parts.tsx';
@@ -67,7 +71,7 @@ export function FlowSection({ adapter }: { adapter: Adapter }) {
       <p>
         A small policy learns here, in this page, from demonstrations of a simulated robot that are made here, too. It
         is the training of <code>insula train</code>. Cut, open or scale an edge of its attention, and watch which
-        weights each loss reaches from the next step on.
+        weights each loss reaches from the next step on. Training rests while you look at another section.
       </p>
       <div class="controls">
         {sides.map((own, index) => (
@@ -90,6 +94,11 @@ export function FlowSection({ adapter }: { adapter: Adapter }) {
           {sides.length > 1 ? 'Train one alone' : 'Train another beside it'}
         </button>
       </div>
+      {[...new Set(systemsChosen)].map((name) => (
+        <p key={name} class="small">
+          {aboutSystem(name)}
+        </p>
+      ))}
       <div class="controls">
         <Choice
           label="Size"
@@ -197,7 +206,7 @@ function thinned<Own>(steps: readonly Own[]): (readonly [number, Own])[] {
 function Losses({ lab, two }: { lab: Lab; two: boolean }) {
   const objectives = lab.sides.flatMap(({ run }) => run?.model.objectives ?? []);
   const meanings = new Map(objectives.map(({ name, meaning }) => [name, meaning]));
-  if (meanings.size === 0)
+  if (lab.done === 0)
     return (
       <Figure title="Losses of each training step" see="A line for each loss falls as the policy learns.">
         <p class="flow-later flow-curves">Nothing is trained yet.</p>
@@ -238,5 +247,22 @@ function Losses({ lab, two }: { lab: Lab; two: boolean }) {
   );
 }
 
-const statusOf = ({ done, seconds, demonstrations }: Lab) =>
-  `Step ${done}; the last took ${seconds.toPrecision(2)} s (${(1 / seconds).toPrecision(2)} steps a second); ${demonstrations} demonstrations.`;
+function statusOf({ done, seconds, demonstrations }: Lab): string {
+  const { median } = spread(seconds.slice(1).slice(-20));
+  const pace =
+    done === 1
+      ? `it took ${seconds[0].toPrecision(2)} s, since kernels that run for the first time are compiled`
+      : `the last ones took ${median.toPrecision(2)} s each (${(1 / median).toPrecision(2)} steps a second)`;
+  return `Step ${done}: ${pace}; ${demonstrations} demonstrations.`;
+}
+
+/** A system in words: its own, and how it differs from its parent. */
+function aboutSystem(name: string): string {
+  const system = systemNamed(name);
+  const differences = differencesFromParent(system).map(({ words }) => words);
+  return [
+    `${name}: ${system.description}.`,
+    ...(differences.length > 0 ? [`Differences from ${system.parent}: ${differences.join('; ')}.`] : []),
+    ...(name === DEFAULT_SYSTEM ? ['It is what insula train trains by default in the built-in world.'] : []),
+  ].join(' ');
+}

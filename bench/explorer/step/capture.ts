@@ -1,7 +1,7 @@
 /** A training step captured for its list, and the time of each of its operations. */
 import * as v from 'valibot';
 import { count } from '../../../engine/files/json-schema.ts';
-import type { Device } from '../../../engine/index.ts';
+import type { Device, OnPipeline } from '../../../engine/index.ts';
 import { MeasuredStep, measuredConfiguration } from '../../../model/inspect/measured-step.ts';
 import { arenaTensors } from '../../../model/inspect/step-reading.ts';
 import { PACKED_QUESTIONS, systems } from '../../../model/systems/index.ts';
@@ -19,9 +19,10 @@ export const choiceSchema = v.object({
 });
 export type StepChoice = v.InferOutput<typeof choiceSchema>;
 
-function make(device: Device, { system, preset, batch, depth, recompute }: StepChoice): MeasuredStep {
+function make(device: Device, choice: StepChoice, onPipeline?: OnPipeline): MeasuredStep {
+  const { system, preset, batch, depth, recompute } = choice;
   const configuration = measuredConfiguration(system, { preset, depth });
-  return new MeasuredStep(device, system, configuration, batch, { recompute });
+  return new MeasuredStep(device, system, configuration, batch, { recompute }, onPipeline);
 }
 
 const sum = (numbers: readonly number[]) => numbers.reduce((total, own) => total + own, 0);
@@ -46,12 +47,20 @@ export function listedStep(device: Device, choice: StepChoice) {
 export const RUNS = 8;
 
 /**
- * GPU seconds of each operation, the mean of several runs; copies and clears are not timed and count 0.
+ * GPU seconds of each operation, the mean of several runs; copies and clears are not timed and count 0. `tell` gets the progress in words.
  *
- * @throws the reason of an aborted `signal`, between two runs
+ * @throws the reason of an aborted `signal`, between two kernels that are compiled or two runs
  */
-export async function measuredTimes(device: Device, choice: StepChoice, signal: AbortSignal): Promise<number[]> {
-  using measured = make(device, choice);
+export async function measuredTimes(
+  device: Device,
+  choice: StepChoice,
+  signal: AbortSignal,
+  tell: (progress: string) => void = () => {},
+): Promise<number[]> {
+  using measured = make(device, choice, (_, done, total) => {
+    signal.throwIfAborted();
+    tell(`kernel ${done} of ${total} is compiled`);
+  });
   await measured.run();
   await device.finish();
   const operations = measured.step.list();
@@ -59,6 +68,7 @@ export async function measuredTimes(device: Device, choice: StepChoice, signal: 
   const dispatches = operations.flatMap(({ grid }, i) => (grid ? [i] : []));
   for (let run = 0; run < RUNS; run++) {
     signal.throwIfAborted();
+    tell(`run ${run + 1} of ${RUNS}`);
     const times = await device.profile(() => measured.run());
     times.forEach(({ nanoseconds }, i) => {
       sums[dispatches[i]] += nanoseconds / 1e9 / RUNS;

@@ -58,9 +58,10 @@ export function StepPicture(props: {
       tensors: tensors.map((own) => (operations[own.first].phase === phase ? rectangle(own) : '')).join(''),
       begin: operations.findIndex((operation) => operation.phase === phase),
     }));
-    return { y, bases, edges, rectangle, paths };
+    const thin = arenaBytes.flatMap((bytes, i) => (y(0) - y(bytes) > 12 ? [] : [i]));
+    return { y, bases, edges, rectangle, paths, thin };
   }, [step, times, axis]);
-  const { y, bases, edges, rectangle, paths } = drawn;
+  const { y, bases, edges, rectangle, paths, thin } = drawn;
   const shown = Math.min(hovered ?? selected, count - 1);
   const outlined = (access: 'read' | 'read_write') => {
     const own = operations[shown].bindings.filter((binding) => binding.access === access);
@@ -132,7 +133,7 @@ export function StepPicture(props: {
             {bases.map((base, arena) => (
               <g key={base}>
                 <line x1={LEFT} x2={WIDTH - RIGHT} y1={y(base)} y2={y(base)} stroke="var(--rule)" />
-                {y(base) - y(base + arenaBytes[arena]) > 12 && (
+                {!thin.includes(arena) && (
                   <text x={LEFT - 6} y={y(base) - 3} text-anchor="end">
                     arena {arena}
                   </text>
@@ -165,6 +166,9 @@ export function StepPicture(props: {
           ...phases.filter(({ phase }) => operations.some((own) => own.phase === phase)),
           { text: 'outlined: what the selected operation reads' },
           { text: 'filled: what it writes' },
+          ...thin.map((arena) => ({
+            text: `too thin for its name: arena ${arena}, ${digits(arenaBytes[arena] / 1e6)} MB`,
+          })),
           { text: `dashed line: ${digits(lowerBoundBytes / 1e6)} MB, the lower bound of any plan` },
         ]}
       />

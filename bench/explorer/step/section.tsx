@@ -37,6 +37,7 @@ export function StepSection({ adapter }: { adapter: Adapter }) {
   const { state, change, problem } = useLinked('step', schema, initial);
   const { axis, selected, ...choice } = state;
   const [shown, setShown] = useState<Shown | null>(null);
+  const [progress, setProgress] = useState('');
   const work = useWork(adapter);
   const timed = adapter.device.features.has('timestamp-query');
   const key = JSON.stringify(choice);
@@ -48,7 +49,8 @@ export function StepSection({ adapter }: { adapter: Adapter }) {
       signal.throwIfAborted();
       setShown({ step, other, measured: null });
       if (!measure) return;
-      const measured = await measuredTimes(device, choice, signal);
+      setProgress('');
+      const measured = await measuredTimes(device, choice, signal, setProgress);
       signal.throwIfAborted();
       setShown({ step, other, measured });
     });
@@ -73,6 +75,11 @@ export function StepSection({ adapter }: { adapter: Adapter }) {
         />
       </div>
       {work.problem && <Problem text={work.problem} />}
+      <p class="small" style={{ minHeight: '1.5em' }} aria-live="polite">
+        {shown &&
+          !current &&
+          `Pale: still ${shown.step.choice.system} as it was set before. The new step is being captured …`}
+      </p>
       <div class={current ? 'stack step-shown' : 'stack step-shown busy'} style={{ minHeight: '60rem' }}>
         {shown ? (
           <ShownStep
@@ -81,11 +88,16 @@ export function StepSection({ adapter }: { adapter: Adapter }) {
             onSelect={(selected) => change({ selected })}
           >
             {!timed && 'This adapter has no timestamps. '}
-            {timed && !shown.measured && (
-              <button type="button" disabled={work.busy} onClick={() => capture(true)}>
-                {work.busy && current ? 'The kernels are compiled, and the step runs …' : 'Measure the times here'}
+            {timed && (
+              <button
+                type="button"
+                disabled={work.busy && !current}
+                onClick={() => (work.busy ? work.stop() : capture(true))}
+              >
+                {work.busy && current ? 'Stop' : `Measure the times here${shown.measured ? ' again' : ''}`}
               </button>
-            )}
+            )}{' '}
+            {work.busy && current && progress}
           </ShownStep>
         ) : (
           <p>The step is being captured …</p>
@@ -94,6 +106,8 @@ export function StepSection({ adapter }: { adapter: Adapter }) {
     </>
   );
 }
+
+const duration = (seconds: number) => (seconds < 1e-3 ? `${digits(1e6 * seconds)} µs` : `${digits(1e3 * seconds)} ms`);
 
 interface ShownProps extends Shown {
   readonly axis: State['axis'];
@@ -115,10 +129,10 @@ function ShownStep({ step, other, measured, axis, selected, onSelect, children }
   const bound = statistics.lowerBoundBytes;
   const glance = [
     [digits(step.flops / 1e6), 'MFLOP in a step'],
-    [String(operations.length), `operations, ${statistics.dispatches} of them dispatches of kernels`],
+    [String(operations.length), `operations, ${statistics.dispatches} dispatches`],
     [`${digits(arenaBytes / 1e6)} MB`, `in ${statistics.arenaBytes.length} arenas`],
     [`${digits(arenaBytes / bound)} ×`, `the lower bound of ${digits(bound / 1e6)} MB`],
-    [measured ? `${digits(1000 * total)} ms` : '–', 'GPU time, profiled'],
+    [measured ? duration(total) : '–', 'GPU time, profiled'],
     [digits(step.parameters / 1e3), 'thousand parameters'],
   ];
   const recomputed = step.choice.recompute ? [other, step] : [step, other];
@@ -128,8 +142,8 @@ function ShownStep({ step, other, measured, axis, selected, onSelect, children }
       <dl class="glance">
         {glance.map(([number, text]) => (
           <div key={text}>
-            <dd>{number}</dd>
             <dt>{text}</dt>
+            <dd>{number}</dd>
           </div>
         ))}
       </dl>
@@ -148,7 +162,7 @@ function ShownStep({ step, other, measured, axis, selected, onSelect, children }
       </Figure>
       <OperationDetails
         {...{ step, selected, onSelect }}
-        time={`${measured ? `${digits(1e6 * times[selected])} µs, ` : ''}${share(times[selected])} of the step, ${kind}`}
+        time={`${measured ? `${duration(times[selected])}, ` : ''}${share(times[selected])} of the step, ${kind}`}
       />
       <Figure
         title="What recompute changes"

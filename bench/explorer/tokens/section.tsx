@@ -13,7 +13,7 @@ import { chunkOf, presets, shape, valuesOf } from './chunks.ts';
 import { FastSteps } from './fast-steps.tsx';
 import { BinTokens, StringTokens } from './plain-tokens.tsx';
 import { ChunkPlot } from './plot.tsx';
-import { idsOf, spansAfter } from './spelling.ts';
+import { idsOf, idsOfCharacters, spansAfter } from './spelling.ts';
 import { errorOf, FITTED_CHUNKS, fitted, idsWithout, initial, kinds, schema, type TokensState } from './state.ts';
 
 /** The last value that `make` gave. Where it throws, the value before stays, and `problem` is the reason. */
@@ -80,10 +80,10 @@ export function TokensSection() {
 }
 
 /** What a policy would make of ids that a model said wrongly. */
-function repairs(tokenizer: FastTokenizer, text: string): string {
-  const { unknownAt, cut, padded } = tokenizer.decodeRelaxed(idsOf(text), shape);
+function repairs(tokenizer: FastTokenizer, ids: readonly number[]): string {
+  const { unknownAt, cut, padded } = tokenizer.decodeRelaxed(ids, shape);
   const ends = unknownAt >= 0 ? `end at position ${unknownAt}, ` : '';
-  return ` decodeRelaxed would ${ends}drop ${cut} coefficients and set ${padded} to zero.`;
+  return ` Relaxed decoding would ${ends}drop ${cut} coefficients and set ${padded} to zero.`;
 }
 
 function beside(compression: number): string {
@@ -108,11 +108,15 @@ function Tokenized(props: {
   const rows = reportRows(Object.entries<ActionTokenizer>(tokenizers), [chunk], 1);
   const tokenizer: ActionTokenizer = tokenizers[kind];
   const own = tokenizer.encode(chunk);
-  const text = ids ?? own.join(' ');
+  const text = ids ?? (kind === 'string' ? tokenizers.string.format(chunk) : own.join(' '));
+  const read = useKept(
+    () => (kind === 'string' ? idsOfCharacters(text, tokenizers.string.characters) : idsOf(text)),
+    [kind, text],
+  );
   const decoded = useKept(() => {
-    const read = idsOf(text);
-    const values = tokenizer.decode(read, shape);
-    return { values, error: errorOf(tokenizer, Int32Array.from(read), chunk) };
+    if (read.problem !== null) throw new Error(read.problem);
+    const values = tokenizer.decode(read.value!, shape);
+    return { values, error: errorOf(tokenizer, Int32Array.from(read.value!), chunk) };
   }, [tokenizer, text]);
 
   const explanation = fast.explain(chunk);
@@ -140,11 +144,11 @@ function Tokenized(props: {
         </Figure>
         <Figure
           title="What the tokens cost, and what they lose"
-          unit="errors in normalised units"
+          unit="largest and root mean square error, in normalised units"
           see="FAST needs few tokens for a chunk like those that it was fitted to, in which arms reach and a gripper opens or closes at once; any other roughness costs it many. The others need as many for every chunk."
         >
           <Table
-            head={['tokenizer', 'tokens', 'beside bins', 'largest error', 'root mean square']}
+            head={['tokenizer', 'tokens', 'beside bins', 'largest', 'RMS']}
             rows={rows.map(({ name, tokensPerChunk, compression, error }) => [
               name,
               tokensPerChunk.mean,
@@ -154,28 +158,33 @@ function Tokenized(props: {
             ])}
           />
           <div class="controls">
-            <Choice label="Ids of" value={kind} options={kinds} onChange={(kind) => change({ kind, ids: null })} />
+            <Choice
+              label={kind === 'string' ? 'Characters of' : 'Ids of'}
+              value={kind}
+              options={kinds}
+              onChange={(kind) => change({ kind, ids: null })}
+            />
             <button type="button" disabled={ids === null} onClick={() => change({ ids: null })}>
-              Back to the ids of the chunk
+              Back to the tokens of the chunk
             </button>
           </div>
           <textarea
             rows={4}
             spellcheck={false}
-            aria-label={`Ids of ${kind}`}
+            aria-label={`Tokens of ${kind}`}
             value={text}
             onInput={({ currentTarget }) => change({ ids: currentTarget.value })}
           />
           <div style={{ minHeight: '8.5rem' }} aria-live="polite">
             {decoded.problem ? (
               <Problem
-                text={`${decoded.problem}. The plot keeps the last ids that could be read.${kind === 'FAST' ? repairs(fast, text) : ''}`}
+                text={`${decoded.problem}. The plot keeps the last tokens that could be read.${kind === 'FAST' && !read.problem ? repairs(fast, read.value!) : ''}`}
               />
             ) : (
               <p class="small">
                 {ids === null
-                  ? 'Change an id, and the plot shows the chunk that the ids then mean.'
-                  : `These ids mean a chunk with a largest error of ${digits(decoded.value!.error.largest)}.`}
+                  ? 'Change a token, and the plot shows the chunk that the tokens then mean.'
+                  : `These tokens mean a chunk with a largest error of ${digits(decoded.value!.error.largest)}.`}
               </p>
             )}
           </div>

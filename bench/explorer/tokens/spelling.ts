@@ -38,8 +38,19 @@ export function shortened(numbers: readonly number[]): string {
   return runs.map(([number, times]) => (times > 1 ? `${number} ×${times}` : number)).join(' ');
 }
 
-/** The ids of a text: numbers with anything else between them as it stands, for the tokenizer to judge. */
+/** The ids that a text lists. @throws Error in one sentence about the first word that is none */
 export function idsOf(text: string): number[] {
   const words = text.split(/[\s,]+/).filter((word) => word !== '');
+  const wrong = words.find((word) => !/^-?\d+$/.test(word));
+  if (wrong !== undefined) throw new Error(`'${wrong}' is not a whole number`);
   return words.map(Number);
+}
+
+/** The ids of the characters of a text. @throws Error in one sentence about the first that has none */
+export function idsOfCharacters(text: string, characters: string): number[] {
+  return [...text].map((character, at) => {
+    const id = characters.indexOf(character);
+    if (id < 0) throw new Error(`'${character}' at position ${at} is none of the characters '${characters}'`);
+    return id;
+  });
 }
