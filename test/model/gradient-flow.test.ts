@@ -184,7 +184,8 @@ describe('an attention table of one’s own', () => {
     expect(edgeDifferences(configuration.edges, edges)).toEqual([
       'image, language, target no longer attend to image, language',
       'action attends to image: full, keys x 0.1, values x 1 (was insulated)',
-      'action no longer attends to language, action',
+      'action no longer attends to language',
+      'action no longer attends to action',
     ]);
     expect(edgeDifferences(edges, edges)).toEqual([]);
   });
