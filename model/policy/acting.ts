@@ -8,7 +8,10 @@ import {
   actingObjective,
   type Objective,
   type OnLatency,
+  type OnLogits,
   type PreviousChunks,
+  type TokenSampling,
+  type TokenWriter,
   targetsBefore,
 } from '../architecture/objectives/index.ts';
 import { openSession } from '../architecture/session.ts';
@@ -42,22 +45,19 @@ interface ActingOptions extends SamplingOptions {
   readonly objective?: Objective | null;
   /** Standard normal, [batch, horizon, actionDimension]; determines the chunks of a flow. */
   readonly noise?: Float32Array;
-  /** The next id of a sample's target from its logits [vocabulary], or null if it has ended. Default: argmax, without an end. */
-  readonly choose?: (sample: number, logits: Float32Array, target: string) => number | null;
+  /** Writes the targets; default: any ids, without an end. */
+  readonly writer?: TokenWriter;
+  readonly sampling?: TokenSampling;
+  readonly onLogits?: OnLogits;
   /** The numbers, by their source, that the decoded targets give to other blocks. */
   readonly numbersOf?: () => ObservationBatch['numbers'];
 }
 
-/** The id of the largest logit, among the allowed ids or all. */
-export function argmax(logits: Float32Array, allowed: Iterable<number> = logits.keys()): number {
-  let best = -1;
-  for (const id of allowed) if (best < 0 || logits[id] > logits[best]) best = id;
-  return best;
-}
+const anyIds: TokenWriter = { allowed: () => 'all', write: () => true };
 
 /**
- * Normalised chunks [batch, horizon, actionDimension]; null where `choose` gets the tokens of an objective that decodes. The targets
- * that the actions read are decoded first, by the same `choose`.
+ * Normalised chunks [batch, horizon, actionDimension]; null where `writer` gets the tokens of an objective that decodes. The targets
+ * that the actions read are decoded first, by the same `writer`.
  *
  * @throws InputError if the objective cannot act
  */
@@ -66,8 +66,8 @@ export async function act(
   given: ObservationBatch,
   options: ActingOptions = {},
 ): Promise<Float32Array | null> {
-  const { objective = actingObjective(model.objectives), noise, choose, numbersOf } = options;
-  const { steps = 10, onLatency, onState, previous } = options;
+  const { objective = actingObjective(model.objectives), noise, numbersOf } = options;
+  const { steps = 10, onLatency, onState, previous, writer = anyIds, sampling, onLogits } = options;
   const { device, architecture, parameters, configuration } = model;
   if (!objective?.acts) throw new InputError(refusal(objective ? [objective] : model.objectives));
   if (previous && !objective.continues)
@@ -75,7 +75,7 @@ export async function act(
       `real-time chunking is for systems that act by a flow, and the ${objective.name} loss is none`,
     );
   const acting = (observation: ObservationBatch, before = ''): Acting => ({
-    ...{ device, observation, steps, onState, previous },
+    ...{ device, observation, steps, onState, previous, writer, sampling, onLogits },
     open: (blocks) =>
       openSession(model, observation, {
         ...blocks,
@@ -87,7 +87,6 @@ export async function act(
       expectInputs({ noise: floats(noise, shape) });
       return noise;
     },
-    choose: choose ?? ((_, logits) => argmax(logits)),
     tokenHead: architecture.tokenHead(parameters),
     embedIds: (ids) => architecture.blockInputs.embedIds(parameters, ids),
   });

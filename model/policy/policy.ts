@@ -3,7 +3,7 @@ import { lastSteps, windowOf } from '../architecture/configuration.ts';
 import type { Model } from '../architecture/model.ts';
 import type { PreviousChunks } from '../architecture/objectives/index.ts';
 import { SUBTASK } from '../systems/index.ts';
-import { type ActOptions, act, argmax } from './acting.ts';
+import { type ActOptions, act } from './acting.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
 import { PolicySession } from './session.ts';
 import { inOriginalPicture, type Said, type SubtaskTokens } from './subtask.ts';
@@ -62,10 +62,11 @@ export class Policy {
           previous,
           last.map((own) => observations[own]),
         ),
-      choose: (own, logits, target) =>
-        target === SUBTASK
-          ? sayNext(encoding.subtask!, said[own], logits)
-          : writer(own).write((allowed) => argmax(logits, allowed)),
+      writer: {
+        allowed: (own, target) => (target === SUBTASK ? encoding.subtask!.allowed(said[own]) : writer(own).allowed()),
+        write: (own, id, target) =>
+          target === SUBTASK ? say(encoding.subtask!, said[own], id) : writer(own).write(id),
+      },
       numbersOf: () => encoding.numbers(said, observations, model.configuration),
     });
     if (encoding.subtask) onSaid?.(said.map((ids, own) => this.said(ids, observations[own])));
@@ -112,14 +113,18 @@ export class Policy {
       throw new InputError('this policy predicts no tokens but those of its subtask, so it cannot answer questions');
     await act(model, encoding.observe(observations, model.configuration), {
       objective,
-      choose: (sample, logits, target) => {
-        const own = written[sample];
-        if (subtask && isSubtask(sample)) return target === SUBTASK ? sayNext(subtask, own, logits) : null;
-        if (target !== answering) return null;
-        const id = argmax(logits, textIds);
-        if (id === encoding.endOfSequence) return null;
-        own.push(id);
-        return isSubtask(sample) && encoding.decodeText(own).includes(';') ? null : id;
+      writer: {
+        allowed(sample, target) {
+          if (subtask && isSubtask(sample)) return target === SUBTASK ? subtask.allowed(written[sample]) : null;
+          return target === answering ? textIds : null;
+        },
+        write(sample, id) {
+          const own = written[sample];
+          if (subtask && isSubtask(sample)) return say(subtask, own, id);
+          if (id === encoding.endOfSequence) return false;
+          own.push(id);
+          return !(isSubtask(sample) && encoding.decodeText(own).includes(';'));
+        },
       },
     });
     return written.map((ids, sample) => {
@@ -129,11 +134,9 @@ export class Policy {
   }
 }
 
-/** The most likely next token of a subtask, which is added to those that were said; null at its end. */
-function sayNext(subtask: SubtaskTokens, said: number[], logits: Float32Array): number | null {
-  const allowed = subtask.allowed(said);
-  const id = allowed.length > 0 ? argmax(logits, allowed) : null;
-  if (id === null || subtask.isEnd(id)) return null;
+/** Adds the next token of a subtask to those that were said; false for its end. */
+function say(subtask: SubtaskTokens, said: number[], id: number): boolean {
+  if (subtask.isEnd(id)) return false;
   said.push(id);
-  return id;
+  return true;
 }
