@@ -14,7 +14,10 @@ export function allowedBits(rows: readonly AllowedIds[], vocabulary: number): Ui
   const words = Math.ceil(vocabulary / 32);
   const bits = new Uint32Array(rows.length * words);
   rows.forEach((ids, row) => {
-    if (ids === 'all') bits.fill(NO_TOKEN, row * words, (row + 1) * words);
+    // Often many rows allow the same list, of all text.
+    const alike = rows.indexOf(ids);
+    if (alike < row) bits.copyWithin(row * words, alike * words, (alike + 1) * words);
+    else if (ids === 'all') bits.fill(NO_TOKEN, row * words, (row + 1) * words);
     else
       for (const id of ids ?? []) {
         if (!(id >= 0 && id < vocabulary)) throw new Error(`allowedBits: id ${id}; the vocabulary has ${vocabulary}`);

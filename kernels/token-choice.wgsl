@@ -28,7 +28,7 @@ struct Best { logit: f32, id: u32 }
 
 var<workgroup> bests: array<Best, THREADS>;
 var<workgroup> sums: array<f32, THREADS>;
-var<workgroup> run: vec2f;                                                   // the run that holds the drawn id: its number, and the sum before
+var<workgroup> run: vec2f;                                                   // of the drawn id: its run, and the rest of the bound
 
 fn rowOf(grid: Grid) -> u32 { return grid.workgroup.y * grid.count.x + grid.workgroup.x; }
 

@@ -1,5 +1,6 @@
 /** One call of a model that acts: by the objective that acts, over a cache of keys and values. */
 import { InputError } from '../../engine/files/errors.ts';
+import { randomStream, streams } from '../../engine/index.ts';
 import { sourceOf } from '../architecture/configuration.ts';
 import { expectInputs, floats, type ObservationBatch } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
@@ -30,10 +31,12 @@ export interface SamplingOptions {
 
 /** How a policy acts; `previous` chunks are in the units of each robot. */
 export interface ActOptions extends SamplingOptions {
-  /** Chooses the noise; the same seed and observation give the same chunk. */
+  /** Chooses noise and tokens that are drawn; the same seed and observation give the same chunk. */
   seed?: number;
-  /** Index of the sample: the same seed gives different noise for different indices. */
+  /** Index of the sample: the same seed draws differently for different indices. */
   sample?: number;
+  /** Above 0: tokens are drawn by the softmax of their logits divided by it. Default: the likeliest are taken. */
+  temperature?: number;
   /** Called with the subtask that the policy says about each observation before it acts; its places are in the original picture. */
   onSaid?: (said: readonly Said[]) => void;
   /** Called, if the policy decodes action tokens, with whether they completed the chunk of each observation. */
@@ -51,6 +54,25 @@ interface ActingOptions extends SamplingOptions {
   readonly onLogits?: OnLogits;
   /** The numbers, by their source, that the decoded targets give to other blocks. */
   readonly numbersOf?: () => ObservationBatch['numbers'];
+}
+
+/** More than an observation's tokens in a call. */
+const MOST_TOKENS = 2 ** 16;
+
+/** How the tokens of `batch` observations are drawn; undefined without a temperature. */
+export function tokenSampling(
+  { seed = 0, sample = 0, temperature }: Pick<ActOptions, 'seed' | 'sample' | 'temperature'>,
+  batch: number,
+): TokenSampling | undefined {
+  if (temperature === undefined) return undefined;
+  const random = randomStream(seed, sample, streams.tokens);
+  let token = 0;
+  const draws = () => {
+    const numbers = Float32Array.from({ length: batch }, (_, row) => random.uniform(row * MOST_TOKENS + token));
+    token += 1;
+    return numbers;
+  };
+  return { temperature, draws };
 }
 
 const anyIds: TokenWriter = { allowed: () => 'all', write: () => true };

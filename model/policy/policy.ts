@@ -3,7 +3,7 @@ import { lastSteps, windowOf } from '../architecture/configuration.ts';
 import type { Model } from '../architecture/model.ts';
 import type { PreviousChunks } from '../architecture/objectives/index.ts';
 import { SUBTASK } from '../systems/index.ts';
-import { type ActOptions, act } from './acting.ts';
+import { type ActOptions, act, tokenSampling } from './acting.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
 import { PolicySession } from './session.ts';
 import { inOriginalPicture, type Said, type SubtaskTokens } from './subtask.ts';
@@ -37,14 +37,14 @@ export class Policy {
 
   /**
    * Normalised chunks [horizon * actionDimension], one for each observation; of a policy with history one for each window of control
-   * steps, which lie one window after another, each oldest first: the chunk of its last step. Action tokens are decoded greedily under
-   * the tokenizer's grammar, behind the subtask if the policy says one; the rest of an incomplete chunk is zero.
+   * steps, which lie one window after another, each oldest first: the chunk of its last step. Action tokens are decoded under the
+   * tokenizer's grammar, behind the subtask if the policy says one; the rest of an incomplete chunk is zero.
    */
   async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const { model, encoding } = this;
     const { horizon, actionDimension } = model.configuration;
     const size = horizon * actionDimension;
-    const { seed = 0, sample = 0, onSaid, onDecoded, previous, ...sampling } = options;
+    const { seed = 0, sample = 0, temperature, onSaid, onDecoded, previous, ...others } = options;
     const last = lastSteps(model.configuration, observations.length);
     const noise = new Float32Array(observations.length * size);
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
@@ -54,8 +54,9 @@ export class Policy {
     const writer = (own: number) => (writers[own] ??= encoding.chunkWriter(shape, observations[own].robot));
     const said = observations.map((): number[] => []);
     const actions = await act(model, encoding.observe(observations, model.configuration), {
-      ...sampling,
+      ...others,
       noise,
+      sampling: tokenSampling({ seed, sample, temperature }, observations.length),
       previous:
         previous &&
         this.normalised(
@@ -93,12 +94,15 @@ export class Policy {
   }
 
   /**
-   * Greedily decoded answers or subtasks, as each observation requests; locations are `<locNNNN>`. A text without an
+   * Decoded answers or subtasks, as each observation requests; locations are `<locNNNN>`. A text without an
    * end is truncated to the model's target block.
    *
    * @throws InputError if the model was trained without questions, or predicts no tokens
    */
-  async generateText(observations: readonly RawObservation[]): Promise<string[]> {
+  async generateText(
+    observations: readonly RawObservation[],
+    options: Pick<ActOptions, 'seed' | 'sample' | 'temperature'> = {},
+  ): Promise<string[]> {
     const { encoding, model } = this;
     if (!encoding.settings.locations)
       throw new InputError('this policy was trained without questions, so it cannot answer any');
@@ -113,6 +117,7 @@ export class Policy {
       throw new InputError('this policy predicts no tokens but those of its subtask, so it cannot answer questions');
     await act(model, encoding.observe(observations, model.configuration), {
       objective,
+      sampling: tokenSampling(options, observations.length),
       writer: {
         allowed(sample, target) {
           if (subtask && isSubtask(sample)) return target === SUBTASK ? subtask.allowed(written[sample]) : null;

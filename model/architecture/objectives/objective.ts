@@ -87,6 +87,7 @@ export interface TokenWriter {
 export interface TokenSampling {
   /** Above 0: the logits are divided by it. */
   readonly temperature: number;
+  /** Uniform numbers [batch] in [0, 1) for the next token. */
   draws(): Float32Array;
 }
 
@@ -101,7 +102,7 @@ export interface Acting {
   /** Standard normal numbers of a chunk for each observation. */
   noise(): Float32Array;
   readonly writer: TokenWriter;
-  /** The choice of ids: at random, by numbers [batch] in [0, 1) for each token; default: the likeliest. */
+  /** Ids are drawn at random; default: the likeliest are taken. */
   readonly sampling?: TokenSampling;
   /** Called with the logits [batch, vocabulary] of each token before it is written; only where somebody looks at them. */
   readonly onLogits?: OnLogits;
