@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { type Device, tensor } from '../../engine/index.ts';
 import { type AllowedIds, allowedBits, chooseTokens, NO_TOKEN } from '../../kernels/index.ts';
 import { chooseToken } from '../../kernels/reference/index.ts';
-import { describeOnDevices } from '../support/devices.ts';
+import { describeOnAllDevices } from '../support/devices.ts';
 import { integers, normals } from '../support/numbers.ts';
 
 interface Drawing {
@@ -23,7 +23,7 @@ async function chosen(device: Device, logits: Float32Array, rows: readonly Allow
   return [...(await choice.read('u32'))];
 }
 
-describeOnDevices('the choice of tokens', (device) => {
+describeOnAllDevices('the choice of tokens', (device) => {
   test.each([7, 50, 1031, 257_152])(
     'is the likeliest allowed id, of several the lowest: vocabulary %i',
     async (size) => {
