@@ -7,6 +7,8 @@ import { Architecture, Model } from '../architecture/model.ts';
 import { actingObjective } from '../architecture/objectives/index.ts';
 import { trainingInputs } from '../architecture/training-pass.ts';
 import { act } from '../policy/acting.ts';
+import { PACKED_QUESTIONS } from '../systems/index.ts';
+import { expectBatch } from './largest-batch.ts';
 import { randomBatch } from './random-batch.ts';
 import type { RunSettings } from './run-settings.ts';
 import { Trainer } from './trainer.ts';
@@ -41,13 +43,14 @@ const LARGE = 20e6;
 /**
  * The memory that a training run on `device` takes there; nothing is allocated.
  *
- * @throws InputError if a parameter is larger than the device holds, Error if the batch is too large for one of its bindings
+ * @throws InputError if a parameter or the batch is larger than the bindings of the device
  */
 export async function memoryPlan(
   device: Device,
   configuration: ModelConfiguration,
   settings: RunSettings,
 ): Promise<MemoryPlan> {
+  expectBatch(configuration, settings.batch, device);
   using planning = planningDevice(device);
   useVariants(planning, chosenVariants(device));
   const { memory } = planning;
@@ -173,25 +176,32 @@ export async function memoryComplaint(
 ): Promise<string | null> {
   if (total <= bytes) return null;
   const what = `this run takes ${sizeText(total)}, more than the ${sizeText(bytes)} of ${source}`;
-  for (const candidate of candidates(settings)) {
-    const plan = await memoryPlan(device, configuration, { ...settings, ...candidate });
-    if (plan.total <= bytes) return `${what}: ${optionsOf(candidate)} would take ${sizeText(plan.total)}`;
+  const planned = (candidate: Candidate) => memoryPlan(device, configuration, { ...settings, ...candidate });
+  const all = candidates(settings);
+  const least = all.pop();
+  if (!least) return `${what}: choose a smaller model`;
+  let fitting = { candidate: least, plan: await planned(least) };
+  if (fitting.plan.total > bytes) return `${what}; ${optionsOf(least)} would be too much too: choose a smaller model`;
+  for (const candidate of all) {
+    const plan = await planned(candidate);
+    if (plan.total > bytes) continue;
+    fitting = { candidate, plan };
+    break;
   }
-  return `${what}; a batch of one example with --recompute and --moments 8bit does not fit either: choose a smaller model`;
+  return `${what}: ${optionsOf(fitting.candidate)} would take ${sizeText(fitting.plan.total)}`;
 }
 
 type Candidate = Partial<Pick<RunSettings, 'batch' | 'accumulate' | 'recompute' | 'moments'>>;
 
-/** Settings that take less, those first that change least; a smaller batch is made up for by accumulation. */
-function candidates({ batch, accumulate, recompute, moments }: RunSettings): Candidate[] {
+/** Settings that take less, those first that change least; a smaller batch is made up for by accumulation, which pretraining lacks. */
+function candidates({ system, batch, accumulate, recompute, moments }: RunSettings): Candidate[] {
+  const trains = system !== PACKED_QUESTIONS;
   const savings: Candidate[] = [{}];
-  if (!recompute) savings.push({ recompute: true });
-  if (moments !== '8bit') savings.push(...savings.map((own) => ({ ...own, moments: '8bit' as const })));
+  if (trains && !recompute) savings.push({ recompute: true });
+  if (trains && moments !== '8bit') savings.push(...savings.map((own) => ({ ...own, moments: '8bit' as const })));
   const batches: Candidate[] = [{}];
-  for (let own = batch; own > 1; ) {
-    own = Math.floor(own / 2);
-    batches.push({ batch: own, accumulate: Math.ceil((batch * accumulate) / own) });
-  }
+  for (let own = Math.floor(batch / 2); own >= 1; own = Math.floor(own / 2))
+    batches.push({ batch: own, ...(trains && { accumulate: Math.ceil((batch * accumulate) / own) }) });
   return batches.flatMap((own) => savings.map((saving) => ({ ...saving, ...own }))).slice(1);
 }
 

@@ -1,5 +1,5 @@
 /** A training run on an adapter: model, steps, checkpoints, measurements. Progress goes to the listener. */
-import { type Device, InputError } from '../../engine/index.ts';
+import type { Device } from '../../engine/index.ts';
 import { chosenVariants, useVariants } from '../../kernels/index.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { evaluationSamples, type Split } from '../data/index.ts';
@@ -8,7 +8,7 @@ import { BatchMaker } from './batches.ts';
 import type { CheckpointSettings } from './checkpoint.ts';
 import { type AnsweredQuestion, answerQuestions, exampleSampler } from './co-training.ts';
 import type { ClosedLoopRates, RunHistory } from './history.ts';
-import { largestBatch } from './largest-batch.ts';
+import { expectBatch } from './largest-batch.ts';
 import { expectMemory } from './memory-plan.ts';
 import { type OpenLoop, openLoopOf } from './open-loop.ts';
 import type { PreparedRun } from './prepare-run.ts';
@@ -89,10 +89,7 @@ export async function expectToFit(
   { settings, configuration, listener }: Pick<PreparedRun, 'settings' | 'configuration' | 'listener'>,
   { memory }: Pick<RecordOptions, 'memory'>,
 ): Promise<void> {
-  const { batch } = settings;
-  const most = largestBatch(configuration, device.limits.maxStorageBufferBindingSize);
-  if (batch > most)
-    throw new InputError(`batch ${batch}: this adapter takes at most ${most} examples of this model at a time`);
+  expectBatch(configuration, settings.batch, device);
   await expectMemory(device, configuration, settings, (line) => listener.note(line), memory);
 }
 

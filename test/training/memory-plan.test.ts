@@ -93,7 +93,9 @@ describe('a memory plan', () => {
       /^this run takes \d\.\d MB, more than the \d\.\d MB of --memory: --recompute would take \d\.\d MB$/,
     );
     await expect(run(total / 2)).rejects.toThrow(/: .*--batch \d --accumulate \d would take \d\.\d MB$/);
-    await expect(run(total / 100)).rejects.toThrow(/ does not fit either: choose a smaller model$/);
+    await expect(run(total / 100)).rejects.toThrow(
+      /; --recompute --moments 8bit --batch 1 --accumulate 16 would be too much too: choose a smaller model$/,
+    );
     expect(device.memory.bytes, 'refused before anything is allocated').toBe(before);
     (await run(total)).policy.model.dispose();
     expect(used / total).toBeCloseTo(1, 1);
