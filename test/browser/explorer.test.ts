@@ -18,6 +18,18 @@ inExplorer("the explorer's frame", (explorer) => {
     }
   });
 
+  test('a section that was left is as it was, and so is its address', PATIENCE, async () => {
+    const { page, show } = explorer;
+    await show('tokens');
+    await page.getByRole('button', { name: 'noise' }).click();
+    await page.waitForFunction(() => location.hash.startsWith('#tokens/'));
+    const address = page.url();
+    await page.getByRole('link', { name: 'Kernels', exact: true }).click();
+    await page.getByRole('heading', { level: 1, name: 'Kernels' }).waitFor();
+    await page.getByRole('link', { name: 'Actions as tokens' }).click();
+    await page.waitForURL(address);
+  });
+
   test('a section that is not there is told in one sentence', PATIENCE, async () => {
     const { page, show } = explorer;
     await show('kernel');
