@@ -1,4 +1,4 @@
-import { backward, type Device, type OnPipeline } from '../../engine/index.ts';
+import { backward, type Device, type OnPipeline, type StepStatistics } from '../../engine/index.ts';
 import { AdamW, GradientNorms } from '../../kernels/index.ts';
 import { type Inputs, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
@@ -124,6 +124,11 @@ export class Trainer<Example> implements Disposable {
     return result;
   }
 
+  /** Memory and dispatches of the captured training step. Throws before `prepareStep`. */
+  stats(): StepStatistics {
+    return this.trainingStep.stats();
+  }
+
   dispose(): void {
     this.trainingStep.dispose();
     this.optimizer.dispose();
@@ -136,7 +141,7 @@ export class Trainer<Example> implements Disposable {
   }
 
   private pass(inputs: Inputs): TrainingPass {
-    return trainingPass(this.model, tensorsOf(this.device, inputs));
+    return trainingPass(this.model, tensorsOf(this.device, inputs), { recompute: this.settings.recompute });
   }
 
   private async inputs(step: number, part: number): Promise<Inputs> {
