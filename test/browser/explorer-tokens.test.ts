@@ -47,7 +47,7 @@ inExplorer("the explorer's page of action tokens", (explorer) => {
       };
       for (const [kind, tokenizer] of Object.entries(tokenizers)) {
         const ids = tokenizer.encode(chunk);
-        await page.getByRole('combobox', { name: /^(Ids|Characters) of/ }).selectOption(kind);
+        await page.getByRole('combobox', { name: 'Tokens of' }).selectOption(kind);
         await page.getByLabel(`Tokens of ${kind}`, { exact: true }).waitFor();
         expect(await tokensShown(kind)).toBe(kind === 'string' ? tokenizers.string.format(chunk) : ids.join(' '));
         const { largest, rootMeanSquare } = errorOf(tokenizer, ids, chunk);

@@ -171,12 +171,8 @@ export class LiveRun implements Disposable {
       Object.entries(flow.losses).map(([loss, cells]) => [loss, cells.map((own, i) => reasoned(loss, own, i))]),
     );
     this.measured = losses;
-    return {
-      step: this.done,
-      ...flow,
-      losses,
-      pairs: pairs.map((names, i) => ({ names, cells: settings[0].pairs[i] })),
-    };
+    const cosines = pairs.map((names, i) => ({ names, cells: settings[0].pairs[i] }));
+    return { step: this.done, ...flow, losses, pairs: cosines };
   }
 
   /** Where the rows look in the first example of the next step: the maps, the picture that the model gets, and its words. */

@@ -76,9 +76,7 @@ export function StepSection({ adapter }: { adapter: Adapter }) {
       </div>
       {work.problem && <Problem text={work.problem} />}
       <p class="small" style={{ minHeight: '1.5em' }} aria-live="polite">
-        {shown &&
-          !current &&
-          `Pale: still ${shown.step.choice.system} as it was set before. The new step is being captured …`}
+        {shown && !current && `Pale: still ${shown.step.choice.system} as set before. The new step is being captured …`}
       </p>
       <div class={current ? 'stack step-shown' : 'stack step-shown busy'} style={{ minHeight: '60rem' }}>
         {shown ? (

@@ -158,12 +158,7 @@ function Tokenized(props: {
             ])}
           />
           <div class="controls">
-            <Choice
-              label={kind === 'string' ? 'Characters of' : 'Ids of'}
-              value={kind}
-              options={kinds}
-              onChange={(kind) => change({ kind, ids: null })}
-            />
+            <Choice label="Tokens of" value={kind} options={kinds} onChange={(kind) => change({ kind, ids: null })} />
             <button type="button" disabled={ids === null} onClick={() => change({ ids: null })}>
               Back to the tokens of the chunk
             </button>
