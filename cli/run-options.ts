@@ -1,4 +1,5 @@
 /** The settings of a training run as options of the same names. */
+import { precisions } from '../model/architecture/precision.ts';
 import { nearSystems, systems } from '../model/systems/index.ts';
 import { type Preset, presetNamed, presets } from '../model/training/presets.ts';
 import { DEFAULT_SYSTEM, recipeSettings, recommendedSettings } from '../model/training/recommended.ts';
@@ -52,6 +53,10 @@ export const runOptions = {
   steps: number(`training steps; ${presetValues(({ steps }) => steps)} by default`),
   batch: number(`examples in a batch; ${presetValues(({ batch }) => batch)} by default`, 1),
   ...memoryOptions,
+  precision: choice(
+    'number format of the weights: f32 (default), or bf16 for matrices, with stochastic rounding; gradients are f32',
+    precisions,
+  ),
   moments: choice("format of AdamW's moments: f32 (default), or with stochastic rounding bf16 or 8bit", [
     'f32',
     'bf16',

@@ -25,6 +25,7 @@ export const streams = {
   augmentation: 9,
   places: 10,
   delay: 11,
+  parameterRounding: 12,
 } as const;
 
 const MULTIPLIER_0 = 0xd2511f53;

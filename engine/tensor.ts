@@ -62,6 +62,11 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     return elementCount(this.shape);
   }
 
+  /** Elements of the buffer before the first: the same for a parameter and its gradient, whose bytes differ. */
+  get firstElement(): number {
+    return this.offset / bytesPerElement[this.dtype];
+  }
+
   /**
    * The numbers that the host wrote, where it did: masks are read there too, to plan work. u32 tensors keep them, and f32 ones that
    * `tensor` made. Throws while a step is captured, unless they are the same in every run of it: see `hostTensor`.

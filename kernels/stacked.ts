@@ -1,5 +1,5 @@
 /** Matrices with the same columns, one below the other, as one matrix: one product instead of several. */
-import { emptyTensor, type GradientSum, gradientSum, Tensor, viewTensor } from '../engine/index.ts';
+import { bytesPerElement, emptyTensor, type GradientSum, gradientSum, Tensor, viewTensor } from '../engine/index.ts';
 import { reshape } from './reshape.ts';
 import { concatenateTokens } from './tokens.ts';
 
@@ -38,8 +38,9 @@ export function stackedGradients(
   if (wants.includes(false)) {
     const gradient = emptyTensor(whole.device, whole.shape, 'f32', op);
     write({ gradient, accumulate: false });
-    const { offset } = parts[0];
-    return parts.map((part, i) => (wants[i] ? viewTensor(gradient, part.shape, part.offset - offset, op) : null));
+    const { firstElement } = parts[0];
+    const bytesBefore = (part: Tensor) => bytesPerElement.f32 * (part.firstElement - firstElement);
+    return parts.map((part, i) => (wants[i] ? viewTensor(gradient, part.shape, bytesBefore(part), op) : null));
   }
   const sums = parts.map((part) => gradientSum(part, op));
   // Several parts are parameters, whose gradients are always added to.
