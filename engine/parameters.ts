@@ -84,6 +84,15 @@ export class ParameterSet implements Disposable {
     return this.byName.values();
   }
 
+  /** Bytes of all values, and of the gradients of those that are not frozen. */
+  get bytes(): { values: number; gradients: number } {
+    const sum = (bytesOf: (arena: Arena) => number) => this.arenas.reduce((total, arena) => total + bytesOf(arena), 0);
+    return {
+      values: sum(({ values }) => values.byteLength),
+      gradients: sum(({ rate, elements }) => (rate === null ? 0 : elements * bytesPerElement.f32)),
+    };
+  }
+
   /** Forgets all gradients: one clear for each arena that is not frozen. */
   zeroGradients(): void {
     for (const { rate, gradients, tensors } of this.arenas) {

@@ -195,6 +195,12 @@ export class AdamW implements Disposable {
     if (average) this.parameters.device.step(() => average.exchange());
   }
 
+  /** Bytes of the moments, and of the averages of the weights. */
+  get bytes(): { moments: number; averages: number } {
+    const moments = this.arenas.reduce((sum, own) => sum + own.moments.bytes, 0);
+    return { moments, averages: this.average?.bytes ?? 0 };
+  }
+
   /** L2 norms of the gradients at the last step, before clipping. */
   norms(): Promise<NormsOfGroups> {
     return this.gradientNorms.read();
