@@ -4,8 +4,8 @@ import { InputError } from './files/errors.ts';
 import { ALIGNMENT, ARENA_BYTES, type BufferRange, roundUp } from './memory.ts';
 import {
   bytesPerElement,
-  type DataType,
   elementCount,
+  type FloatType,
   formatShape,
   type Shape,
   Tensor,
@@ -24,8 +24,6 @@ export interface ParameterSpecification {
   /** Storage of the values; default f32. Gradients are f32. */
   readonly dtype?: FloatType;
 }
-
-type FloatType = Exclude<DataType, 'u32'>;
 
 /** One run of parameters of one group, rate and storage, contiguous in one buffer; what lies between them is zero. */
 export interface Arena {

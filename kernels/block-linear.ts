@@ -2,8 +2,8 @@
 import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { epilogueOf } from './epilogue.ts';
-import { expectLike, expectShape, recordOne, sharedDevice } from './operand.ts';
-import { encodeProduct, expectBias, expectStorage, type Matrix, weightGradient, withWholeGroups } from './product.ts';
+import { expectFactor, expectLike, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { encodeProduct, expectStorage, type Matrix, weightGradient, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 import { stacked, stackedGradients } from './stacked.ts';
 import { concatenateTokens, sliceTokens } from './tokens.ts';
@@ -68,7 +68,7 @@ export function blockLinear(
       const name = matrices.length === 1 ? `weights[${i}]` : `weights[${i}][${part}]`;
       expectLike(op, name, matrix, matrices[0].dtype, [rowsOf[part], x.shape[2]]);
     });
-    expectBias(op, `biases[${i}]`, bias, matrices[0], outputs);
+    expectFactor(op, `biases[${i}]`, bias, matrices[0], outputs);
     return { x, matrices, bias, share: shares[i] };
   });
   sharedDevice(op, ...terms.flatMap(({ x, matrices, bias }) => [x, ...matrices, ...(bias ? [bias] : [])]));

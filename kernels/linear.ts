@@ -1,8 +1,16 @@
 import { emptyTensor, gradientSum, roundUp, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { type Activation, epilogueOf, throughActivation } from './epilogue.ts';
-import { expectLike, expectShape, recordOne, rowsAndWidth, sharedDevice, withLastAxis } from './operand.ts';
-import { applyEpilogue, encodeProduct, expectBias, expectStorage, weightGradient, withWholeGroups } from './product.ts';
+import {
+  expectFactor,
+  expectLike,
+  expectShape,
+  recordOne,
+  rowsAndWidth,
+  sharedDevice,
+  withLastAxis,
+} from './operand.ts';
+import { applyEpilogue, encodeProduct, expectStorage, weightGradient, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 
 export interface LinearOptions {
@@ -26,7 +34,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
   expectShape('linear', 'weight', weight, [null, width]);
   const [outputs] = weight.shape;
   const { activation, residual, dtype = storage } = options;
-  expectBias('linear', 'bias', bias, weight, outputs);
+  expectFactor('linear', 'bias', bias, weight, outputs);
   expectLike('linear', 'residual', residual, dtype, withLastAxis(x.shape, outputs));
   sharedDevice('linear', x, weight, ...[bias, residual].filter((tensor) => tensor != null));
   const lists = [[x], [weight], [bias], [residual]] as const;

@@ -1,8 +1,8 @@
 import { elementCount, emptyTensor, formatShape, gradientSum, roundUp, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { epilogueOf } from './epilogue.ts';
-import { recordOne, sharedDevice } from './operand.ts';
-import { encodeProduct, expectBias, expectStorage, type Matrix, withWholeGroups } from './product.ts';
+import { expectFactor, recordOne, sharedDevice } from './operand.ts';
+import { encodeProduct, expectStorage, type Matrix, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 
 export interface MatmulOptions {
@@ -39,7 +39,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       `matmul: b has shape ${formatShape(b.shape)}; expected ${alternatives}[${[...leading, ...wanted].join(', ')}] for a ${formatShape(a.shape)}${transposeA ? ' transposed' : ''}`,
     );
   }
-  expectBias('matmul', 'bias', bias, b, n);
+  expectFactor('matmul', 'bias', bias, b, n);
   sharedDevice('matmul', ...operands);
 
   const dtype = options.dtype ?? storage;

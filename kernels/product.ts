@@ -15,7 +15,7 @@ import {
 import { cast, type FloatType } from './cast.ts';
 import { accumulating, type Epilogue } from './epilogue.ts';
 import { type MatmulVariant, matmulKernel, matmulLaunch, matmulSize, splitsOf } from './matmul-variants.ts';
-import { expectDtype, expectShape, storage } from './operand.ts';
+import { expectDtype, storage } from './operand.ts';
 import { pad } from './pad.ts';
 
 /** Row r of a matrix is stored row floor(r / length) * stride + offset + r % length. */
@@ -49,19 +49,6 @@ export interface Product {
 export function expectStorage(op: string, argument: string, tensor: Tensor): FloatType {
   expectDtype(op, argument, tensor, 'f32', 'f16', 'bf16');
   return tensor.dtype as FloatType;
-}
-
-/** Throws unless `bias`, where it is there, is [columns] in f32 or in the storage of the weight. */
-export function expectBias(
-  op: string,
-  argument: string,
-  bias: Tensor | null | undefined,
-  weight: Tensor,
-  columns: number,
-): void {
-  if (!bias) return;
-  expectDtype(op, argument, bias, ...new Set([weight.dtype, 'f32' as const]));
-  expectShape(op, argument, bias, [columns]);
 }
 
 type Operands = readonly (Tensor | null | undefined)[];

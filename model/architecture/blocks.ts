@@ -36,7 +36,7 @@ export class BlockInputs {
     const { experts, vocabulary, vision, blocks } = configuration;
     const family = backboneOf(configuration);
     const { width } = experts[BACKBONE];
-    this.vision = vision && visionOf(vision, family, width);
+    this.vision = vision && visionOf(vision, family, width, configuration.precision);
     this.tokens = new Table(BACKBONE, family.names.embedding, [vocabulary, width], 'embedding');
     this.own = Object.fromEntries(
       blocks.flatMap((block) => {
@@ -98,6 +98,7 @@ export class BlockInputs {
         features = seen.features;
         rows = seen.tokens;
       } else rows = given[block.name] ?? this.rowsOf(values, inputs, block);
+      rows = cast(rows, this.configuration.precision ?? 'f32');
       if (block.memory) memory[block.name] = rows;
       else parts[block.weights] = [...(parts[block.weights] ?? []), rows];
     }

@@ -149,7 +149,7 @@ export interface ModelConfiguration {
   /** An example is a window of control steps; without it, one. */
   readonly history?: HistorySettings;
   readonly rules?: readonly ParameterRule[];
-  /** Number format of the weights; default f32. */
+  /** Number format of weights and activations; default f32. See precision.ts. */
   readonly precision?: Precision;
 }
 

@@ -1,4 +1,7 @@
-/** The number format of a model's weights. */
+/**
+ * The number format of a model's weights, and of the activations of its transformers: with bf16 weights, the rows that enter a tower or an
+ * expert are rounded to bf16, and what it makes of them is bf16 up to its last norm. Heads, losses and gradients are f32.
+ */
 import { elementCount } from '../../engine/index.ts';
 import type { ModelParameter } from './layers.ts';
 
