@@ -110,7 +110,7 @@ export class BlockInputs {
   embedIds(values: ParameterSet, ids: Tensor): Tensor {
     const { width } = this.configuration.experts[BACKBONE];
     const scale = backboneOf(this.configuration).embeddingScale(width);
-    return embedding(ids, this.tokens.rows(values), { scale, dtype: 'f32' });
+    return embedding(ids, this.tokens.rows(values), { scale, dtype: this.configuration.precision ?? 'f32' });
   }
 
   private rowsOf(values: ParameterSet, inputs: InputTensors, { name, input, length, weights }: BlockSettings): Tensor {
