@@ -28,7 +28,7 @@ export const memoryOptions = {
   ),
   recompute: flag('gradient checkpointing: backward runs every layer again, which takes less memory and more time'),
   precision: choice(
-    'number format of the weights: f32 (default), or bf16 for matrices, with stochastic rounding; gradients are f32',
+    'number format of matrices and activations: f32 (default), or bf16 with stochastic rounding',
     precisions,
   ),
   moments: choice("format of AdamW's moments: f32 (default), or with stochastic rounding bf16 or 8bit", [
