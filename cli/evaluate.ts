@@ -83,7 +83,8 @@ export const evaluate = command({
     const checkpoint = await expectNamed(values.checkpoint);
     if (await isSeeing(checkpoint)) {
       const json = await evaluateQuestions({ ...values, checkpoint }, progress);
-      return { json, lines: [...seeingLines(json), `measured on ${json.adapter}`] };
+      const more = `what each layer knows about a picture: insula inspect --probe --from ${checkpoint}`;
+      return { json, lines: [...seeingLines(json), more, `measured on ${json.adapter}`] };
     }
     const json = await evaluatePolicy(values, progress);
     return { json, lines: evaluateLines(json) };

@@ -1,34 +1,37 @@
-/** `insula inspect --attention` as lines, JSON and a page. */
+/** `insula inspect --attention`. */
 import { aligned } from '../bench/measure/table.ts';
 import { InputError, quote } from '../engine/index.ts';
 import { stepsInSequence, windowOf } from '../model/architecture/configuration.ts';
-import { attentionMaps, mapsAt, noPictureMaps, sharesOf } from '../model/inspect/attention-maps.ts';
-import { mapSections, type ShownMaps, wordsSeen } from '../model/report/maps-figure.ts';
+import { attentionMaps, mapsAt, sharesOf } from '../model/inspect/attention-maps.ts';
+import { mapSections, type ShownMaps, shareFinding, wordsSeen } from '../model/report/maps-figure.ts';
 import { formatPercent } from '../model/report/markup.ts';
-import type { Inspected } from './inspect-subject.ts';
+import type { Inspected, SubjectValues } from './inspect-subject.ts';
 import type { Measurement } from './measurement.ts';
-import { number, text } from './options.ts';
+import { number, text, type ValuesOf } from './options.ts';
 
 /** Words that a line names at most. */
 const WORDS = 4;
 const needs = 'attention';
 
+const options = {
+  example: number('the example whose maps are shown, from 0; 0 by default', 0, { needs }),
+  layer: number('the only layer that is shown, from 0; all by default', 0, { needs }),
+  head: number('the only head that is shown, from 0; all by default, as their mean in lines', 0, { needs }),
+  query: text('the only block whose queries are shown; by default all but those of images', { needs }),
+  row: number("the only row of --query that counts, from 0; by default the mean over the block's rows", 0, {
+    needs: 'query',
+  }),
+};
+
 export const attention = {
   help: 'where the rows of each block look: maps by layer and head over the camera image and the words of one example',
-  options: {
-    example: number('the example whose maps are shown, from 0; 0 by default', 0, { needs }),
-    layer: number('the only layer that is shown, from 0; all by default', 0, { needs }),
-    head: number('the only head that is shown, from 0; all by default, as their mean in lines', 0, { needs }),
-    query: text('the only block whose queries are shown; by default all but those of images', { needs }),
-    row: number("the only row of --query that counts, from 0; by default the mean over the block's rows", 0, {
-      needs: 'query',
-    }),
-  },
-  async measure(inspected, values) {
+  options,
+  async measure(inspected: Inspected, values: SubjectValues & ValuesOf<typeof options>) {
     const shown = await shownMaps(inspected, values);
     return {
-      json: jsonOf(shown, (values.example as number | undefined) ?? 0),
-      lines: mapLines(shown),
+      json: jsonOf(shown, values.example ?? 0),
+      findings: [shareFinding(shown)],
+      lines: wordLines(shown),
       sections: () => mapSections(shown),
     };
   },
@@ -36,16 +39,9 @@ export const attention = {
 
 async function shownMaps(
   { model, inputs, batch, real }: Inspected,
-  values: Readonly<Record<string, unknown>>,
+  { example = 0, layer, head, query, row }: ValuesOf<typeof options>,
 ): Promise<ShownMaps> {
   const { configuration } = model;
-  const {
-    example = 0,
-    layer,
-    head,
-    query,
-    row,
-  } = values as Partial<Record<'example' | 'layer' | 'head' | 'row', number> & Record<'query', string>>;
   const { depth, blocks } = configuration;
   const [window, steps] = [windowOf(configuration), stepsInSequence(configuration)];
   const examples = batch.batch / window;
@@ -74,32 +70,16 @@ async function shownMaps(
   };
 }
 
-/** A row for each query block and layer: the share of each key block, and the most looked-at words. */
-function mapLines(shown: ShownMaps): string[] {
-  const { maps, layers, queries, head, model } = shown;
-  const shares = layers.map((layer) => sharesOf(mapsAt(maps, layer, head)));
-  const keys = [...new Set(shares.flatMap((own) => queries.flatMap((query) => Object.keys(own[query] ?? {}))))];
-  const words = (layer: number, query: string) =>
-    wordsSeen(shown, layer, query)
-      .toSorted((a, b) => b.share - a.share)
-      .slice(0, WORDS)
-      .map(({ text, share }) => `${quote(text)} ${formatPercent(share, 1)}`)
-      .join(', ');
-  const rows = queries.flatMap((query) =>
-    layers.map((layer, i) => [
-      ...[query, String(layer)],
-      ...keys.map((key) => (shares[i][query]?.[key] === undefined ? '' : formatPercent(shares[i][query][key], 1))),
-    ]),
+/** The most looked-at words by query block and layer. */
+function wordLines(shown: ShownMaps): string[] {
+  const rows = shown.queries.flatMap((query) =>
+    shown.layers.map((layer) => {
+      const most = wordsSeen(shown, layer, query).toSorted((a, b) => b.share - a.share);
+      const words = most.slice(0, WORDS).map(({ text, share }) => `${quote(text)} ${formatPercent(share, 1)}`);
+      return [query, `layer ${layer}`, words.join(', ')];
+    }),
   );
-  const looked = queries.flatMap((query) => layers.map((layer) => words(layer, query)));
-  const [first, ...others] = aligned([['queries of', 'layer', ...keys], ...rows], 1);
-  const reason = noPictureMaps(model.configuration);
-  return [
-    `the share of attention on each key block (${head === null ? 'mean over heads' : `head ${head}`}), and the most looked-at words`,
-    `${first}  words`,
-    ...others.map((line, i) => `${line}  ${looked[i]}`),
-    ...(reason ? [`no map lies over the picture: ${reason}`] : []),
-  ];
+  return ['the most looked-at words:', ...aligned(rows, 3), ''];
 }
 
 function jsonOf(shown: ShownMaps, example: number) {

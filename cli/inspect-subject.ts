@@ -87,6 +87,9 @@ export interface Inspected extends Subject {
   readonly examples: string;
 }
 
+/** Work on a subject while it is open. */
+type Work<T> = (inspected: Inspected) => Promise<T>;
+
 /** The model with the table of a file. @throws InputError if the file has none that the model can have */
 export async function withTableFile(
   configuration: ModelConfiguration,
@@ -100,7 +103,7 @@ export async function withSubject<T>(
   values: SubjectValues,
   needsReal: boolean,
   progress: Progress,
-  work: (inspected: Inspected) => Promise<T>,
+  work: Work<T>,
 ): Promise<T> {
   const isReal = expectObservations(values, needsReal);
   if (values.checkpoint !== undefined && pretrainedUrl(values.checkpoint) !== null)
@@ -127,14 +130,8 @@ function expectObservations(values: SubjectValues, needsReal: boolean): boolean 
   return isReal;
 }
 
-async function opened<T>(values: SubjectValues, progress: Progress, work: (device: Device) => Promise<T>): Promise<T> {
-  const { device } = await openTunedDevice(values, (line) => progress.note(line));
-  try {
-    return await work(device);
-  } finally {
-    device.close();
-  }
-}
+const openedDevice = async (values: SubjectValues, progress: Progress): Promise<Device> =>
+  (await openTunedDevice(values, (line) => progress.note(line))).device;
 
 /** The same values with the edges of the table. */
 const modelWith = async ({ device, configuration, parameters }: Model, table: string | undefined): Promise<Model> =>
@@ -144,35 +141,35 @@ const randomWords = (examples: number, seed: number) => `${counted(examples, 'ra
 const realWords = ({ real }: Subject, data: string) =>
   `${counted(real!.samples.length, 'control step')} of held-out episodes of ${data}`;
 
-function ofPolicy<T>(values: SubjectValues, progress: Progress, work: (inspected: Inspected) => Promise<T>) {
+function ofPolicy<T>(values: SubjectValues, progress: Progress, work: Work<T>): Promise<T> {
   const { batch = EXAMPLES, seed = 0, table } = values;
   return withPolicy(values, progress, { settings: () => {} }, async ({ policy, dataset, settings: { run } }) => {
     const own = new Policy(await modelWith(policy.model, table), policy.encoding);
     const subject = await realSubject(own, run, prepareData(dataset, run.seed).split, batch, seed);
-    const words = { title: `${values.checkpoint}, a ${run.system}`, examples: realWords(subject, dataset.name) };
-    return work({ ...subject, ...words, system: run.system });
+    const title = `${values.checkpoint}, a ${run.system}`;
+    return work({ ...subject, title, examples: realWords(subject, dataset.name), system: run.system });
   });
 }
 
-async function ofCheckpoint<T>(values: SubjectValues, progress: Progress, work: (inspected: Inspected) => Promise<T>) {
+async function ofCheckpoint<T>(values: SubjectValues, progress: Progress, work: Work<T>): Promise<T> {
   const { batch = EXAMPLES, seed = 0, table } = values;
   const checkpoint = await openPolicy(await expectNamed(values.checkpoint));
   try {
-    return await opened(values, progress, async (device) => {
-      using model = await checkpoint.loadModel(device);
-      const { system } = checkpoint.settings.run;
-      const words = { title: `${values.checkpoint}, a ${system}`, examples: randomWords(batch, seed) };
-      return await work({ ...randomSubject(await modelWith(model, table), batch, seed), ...words, system });
-    });
+    using device = await openedDevice(values, progress);
+    using model = await checkpoint.loadModel(device);
+    const { system } = checkpoint.settings.run;
+    const subject = randomSubject(await modelWith(model, table), batch, seed);
+    const title = `${values.checkpoint}, a ${system}`;
+    return await work({ ...subject, title, examples: randomWords(batch, seed), system });
   } finally {
     await checkpoint.close();
   }
 }
 
 /** A run of training before its first step, on its data. */
-async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: (inspected: Inspected) => Promise<T>) {
-  const { system, preset, from: start, data, dataset: names, rate, robot, task, variation, batch = EXAMPLES } = values;
-  const { seed = 0, gates } = values;
+async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: Work<T>): Promise<T> {
+  const { system, preset, from: start, gates, data, dataset: names, rate, robot, task, variation } = values;
+  const { batch = EXAMPLES, seed = 0, table } = values;
   const named = { system, preset, from: start, gates, data, dataset: names, rate, robot, task, variation, seed };
   const given = givenSettings(Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined)));
   // Questions beside the demonstrations are no part of the batch.
@@ -183,30 +180,27 @@ async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: (
     const { demonstrations: episodes, vision } = wanted.preset;
     const dataset = await chooseData(wanted, { episodes, seed, frameSize: vision.image }, progress);
     const { settings } = withoutLacking(wanted, given, dataset);
-    const prepared = await prepareRun({ settings, dataset, from, listener: progress });
-    const configuration = await withTableFile(prepared.configuration, values.table);
-    return await opened(values, progress, async (device) => {
-      using model = await begunModel(device, configuration, seed, from);
-      const policy = new Policy(model, prepared.encoding);
-      const subject = await realSubject(policy, settings, prepared.split, batch, seed);
-      const title = `${settings.system}, preset ${settings.preset.name}, before training, from ${settings.from ?? 'random weights'}`;
-      return await work({ ...subject, title, examples: realWords(subject, dataset.name), system: settings.system });
-    });
+    const { configuration, encoding, split } = await prepareRun({ settings, dataset, from, listener: progress });
+    const changed = await withTableFile(configuration, table);
+    using device = await openedDevice(values, progress);
+    using model = await begunModel(device, changed, seed, from);
+    const subject = await realSubject(new Policy(model, encoding), settings, split, batch, seed);
+    const title = `${settings.system}, preset ${settings.preset.name}, before training, from ${settings.from ?? 'random weights'}`;
+    return await work({ ...subject, title, examples: realWords(subject, dataset.name), system: settings.system });
   } finally {
     await from?.close();
   }
 }
 
-async function ofFreshSystem<T>(values: SubjectValues, progress: Progress, work: (inspected: Inspected) => Promise<T>) {
+async function ofFreshSystem<T>(values: SubjectValues, progress: Progress, work: Work<T>): Promise<T> {
   const { system = 'knowledge-insulation', preset = 'tiny', batch = EXAMPLES, seed = 0, table } = values;
   expectUsedSizes('inspect', [system], values);
   const fresh = withGates(measuredConfiguration(system, values), system, values.gates);
   const configuration = await withTableFile(fresh, table);
-  return opened(values, progress, async (device) => {
-    using model = await begunModel(device, configuration, seed);
-    const title = `${system}, preset ${preset}, initial weights of seed ${seed}`;
-    return await work({ ...randomSubject(model, batch, seed), title, examples: randomWords(batch, seed), system });
-  });
+  using device = await openedDevice(values, progress);
+  using model = await begunModel(device, configuration, seed);
+  const title = `${system}, preset ${preset}, initial weights of seed ${seed}`;
+  return await work({ ...randomSubject(model, batch, seed), title, examples: randomWords(batch, seed), system });
 }
 
 function withGates(configuration: ModelConfiguration, system: string, gates: number | undefined): ModelConfiguration {

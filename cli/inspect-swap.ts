@@ -1,4 +1,4 @@
-/** `insula inspect --swap` as lines, JSON and a page. */
+/** `insula inspect --swap`. */
 import { aligned, digits } from '../bench/measure/table.ts';
 import { counted } from '../engine/files/errors.ts';
 import { InputError } from '../engine/index.ts';
@@ -18,9 +18,9 @@ const [STEPS, SHOWN] = [32, 6];
 export const swap = {
   help: `how far losses and predicted actions move when each of --batch control steps (${STEPS} by default) gets the pictures, or the words, of another`,
   needsReal: true,
-  async measure({ model, real }, values, { signal }) {
+  async measure({ model, real }, { batch = STEPS }, { signal }) {
     const { policy, settings, split } = real!;
-    const samples = evaluationSamples(split.heldOut, (values.batch as number | undefined) ?? STEPS);
+    const samples = evaluationSamples(split.heldOut, batch);
     const losses = await swappedLosses(policy, settings, samples, signal);
     if (!losses.pictures && !losses.words)
       throw new InputError(
@@ -32,7 +32,7 @@ export const swap = {
     return {
       examples: `${counted(samples.length, 'control step')} of held-out episodes`,
       json: { losses, moves: moved && { ...meanMoves(moved), byExample: moved.map(({ moves }) => moves) } },
-      lines: [...swappedLines(losses, objectives), ...(moved ? moveLines(moved) : [])],
+      lines: [...swappedLines(losses, objectives), ...(moved ? moveLines(moved) : []), ''],
       sections: async () => {
         const shown = (moved ?? []).slice(0, SHOWN).map(async (own) => ({
           ...own,

@@ -10,7 +10,7 @@ import { probe } from './inspect-probe.ts';
 import { inspectStep } from './inspect-step.ts';
 import { type SubjectValues, subjectOptions, withSubject } from './inspect-subject.ts';
 import { swap } from './inspect-swap.ts';
-import type { Measurement } from './measurement.ts';
+import { linesOf, type Measurement, sectionsOf } from './measurement.ts';
 import { flag } from './options.ts';
 import type { Progress } from './progress.ts';
 
@@ -54,12 +54,11 @@ function measured(
   return withSubject(values, needsReal, progress, async (inspected) => {
     const { title, system, model } = inspected;
     const result = await measure(inspected, values, { progress, signal });
-    const { json: own, lines, sections, examples = inspected.examples } = result;
+    const { examples = inspected.examples } = result;
+    const where = `measured on ${model.device.description}`;
     if (values.page !== undefined)
-      await writeFileSafely(values.page, [
-        inspectPage(title, [examples, `measured on ${model.device.description}`], await sections()),
-      ]);
-    const json = { ...provenance(model.device), system, title, examples, ...own };
-    return { json, lines: [`${title}; ${examples}`, '', ...lines, '', `measured on ${model.device.description}`] };
+      await writeFileSafely(values.page, [inspectPage(title, [examples, where], await sectionsOf(result))]);
+    const json = { ...provenance(model.device), system, title, examples, ...result.json };
+    return { json, lines: [`${title}; ${examples}`, '', ...linesOf(result), where] };
   });
 }

@@ -90,16 +90,16 @@ async function measure(
       const answers = wrong.map(async ({ question: { kind, prompt, answer: right, image }, answer }) => {
         return { about: kind, image: await image(), places: [], prompt, right, answer };
       });
-      const scores = { sets: {}, marks: null, probe: null, answers: scoresByKind(encoding, answered) };
+      const scores = { sets: {}, marks: null, answers: scoresByKind(encoding, answered) };
       return { scores, answers: await Promise.all(answers) };
     }
     const names = Object.keys(variations) as Variation[];
     progress.note(`measuring ${scenes} held-out scenes of each of ${names.length} sets; fewer --scenes take less time`);
     const measured = await measureSets(policy, { variations: names, scenes, seed: run.seed, ...options });
     const marks: Record<string, MarkScores> = {};
-    for (const set of measured.sets.filter(({ variation }) => marked.includes(variation)))
+    for (const set of measured.filter(({ variation }) => marked.includes(variation)))
       marks[set.variation] = await measureMarks({ model: trained, encoding }, run, set, signal);
-    return { scores: seeingOf(measured, marks), answers: shownAnswers(measured.sets) };
+    return { scores: seeingOf(measured, marks), answers: shownAnswers(measured) };
   } finally {
     await file.close();
   }

@@ -1,6 +1,5 @@
 /** The sight of a vision-language model: its scores as JSON, as lines and as tables, and `insula evaluate` of its file. */
 import { aligned } from '../bench/measure/table.ts';
-import type { ProbeScores } from '../bench/tabletop/probe.ts';
 import type { Variation } from '../bench/tabletop/scene.ts';
 import { answeredByPlaces, GROSS, type PointingScore, type SeeingScores } from '../bench/tabletop/seeing.ts';
 import { knowsWorld, type MarkScores, type MeasuredSets, measureSets } from '../bench/tabletop/seeing-sets.ts';
@@ -25,7 +24,6 @@ export interface Seeing {
   readonly sets: Readonly<Record<string, SeeingScores>>;
   /** By set; null for a finished model, which has no marks. */
   readonly marks: Marks | null;
-  readonly probe: ProbeScores | null;
   /** By kind of question, for a model of own questions. */
   readonly answers: Readonly<Record<string, AnswerScore>> | null;
 }
@@ -37,9 +35,9 @@ export interface SeeingResult extends Seeing {
   readonly adapter: string;
 }
 
-export const seeingOf = ({ sets, probe }: MeasuredSets, marks: Marks | null): Seeing => ({
+export const seeingOf = (sets: MeasuredSets, marks: Marks | null): Seeing => ({
   sets: Object.fromEntries(sets.map(({ variation, scores }) => [variation, scores])),
-  ...{ marks, probe, answers: null },
+  ...{ marks, answers: null },
 });
 
 /** Measures the file of a vision-language model on sets of held-out scenes. */
@@ -74,7 +72,7 @@ export const percent = (share: number | null) => (share === null ? '' : formatPe
 const counted = (share: number | null, count: number) => (share === null ? '' : `${percent(share)} of ${count}`);
 
 /** The scores as tables, which are lines of the command line and a page's tables alike. */
-export function scoreTables({ sets, marks, probe, answers }: Seeing): ScoreTable[] {
+export function scoreTables({ sets, marks, answers }: Seeing): ScoreTable[] {
   const tables: ScoreTable[] = [];
   const names = Object.keys(sets);
   if (names.length > 0) {
@@ -115,16 +113,6 @@ export function scoreTables({ sets, marks, probe, answers }: Seeing): ScoreTable
         counted(free.share, free.pictures),
       ]),
     });
-  if (probe)
-    tables.push({
-      title: `Linear probe of the tower, fitted to ${probe.objects.fit} objects`,
-      head: ['class', 'rich', 'held-out pairs'],
-      rows: (['shape', 'colour'] as const).map((what) => [
-        what,
-        counted(probe[what].rich, probe.objects.rich),
-        counted(probe[what].pairs, probe.objects.pairs),
-      ]),
-    });
   if (answers)
     tables.push({
       title: 'Held-out questions',
@@ -146,7 +134,7 @@ export const seeingLines = (seeing: Seeing): string[] =>
   ]);
 
 /** The scores by name, which the file of a model keeps. */
-export function namedScores({ sets, marks, probe, answers }: Seeing): Record<string, number | null> {
+export function namedScores({ sets, marks, answers }: Seeing): Record<string, number | null> {
   const named: [string, number | null][] = [];
   for (const [set, { pointing, others, kinds }] of Object.entries(sets)) {
     for (const [sort, { near, median }] of Object.entries(pointing))
@@ -156,8 +144,6 @@ export function namedScores({ sets, marks, probe, answers }: Seeing): Record<str
   }
   for (const [set, { all, free }] of Object.entries(marks ?? {}))
     named.push([`${set}/marks`, all.share], [`${set}/marks, gripper free`, free.share]);
-  for (const what of probe ? (['shape', 'colour'] as const) : [])
-    named.push([`probe/${what} on rich`, probe![what].rich], [`probe/${what} on pairs`, probe![what].pairs]);
   for (const [kind, own] of Object.entries(answers ?? {}))
     named.push([`${kind} answers`, own.answers], [`${kind} tokens`, own.tokens]);
   return Object.fromEntries(named);

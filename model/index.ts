@@ -47,8 +47,8 @@
  * device.close();
  * ```
  *
- * `systemTables` and `derivedAttention` show who attends to whom, by the settings and by experiment; `gradientFlow` and `interference` measure
- * what the losses send to which weights, and `withTable` changes who attends to whom.
+ * `systemTables` shows who attends to whom, and `withTable` changes it; `attentionMaps` measures how much, and `gradientFlow` and
+ * `interference` what the losses send to which weights.
  * `trainingPass` is the forward pass alone, `configurationOf` makes the configuration of a named system, and `prepareRun` and `runTraining`
  * are `insula train`. `preparePretraining` and `runPretraining` are `insula pretrain`, and `openStart('tiny')` opens a shipped model.
  */
@@ -64,7 +64,6 @@ export type * from './data/dataset.ts';
 export * from './data/index.ts';
 export { withTable } from './inspect/attention-file.ts';
 export * from './inspect/attention-maps.ts';
-export * from './inspect/derived-tables.ts';
 export * from './inspect/gradient-flow.ts';
 export * from './inspect/interference.ts';
 export * from './inspect/layer-probes.ts';

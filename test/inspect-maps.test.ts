@@ -2,19 +2,20 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { probeWorld } from '../bench/tabletop/layer-probe.ts';
+import { probeWorld } from '../bench/tabletop/probe.ts';
 import { attention } from '../cli/inspect-attention.ts';
 import { probe } from '../cli/inspect-probe.ts';
 import type { Inspected } from '../cli/inspect-subject.ts';
 import { swap } from '../cli/inspect-swap.ts';
+import { linesOf, sectionsOf } from '../cli/measurement.ts';
 import { Progress } from '../cli/progress.ts';
 import { Model } from '../model/architecture/model.ts';
 import { probeLayers } from '../model/inspect/layer-probes.ts';
 import { randomSubject, realSubject } from '../model/inspect/subject.ts';
 import { Encoding } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
-import { inspectPage } from '../model/report/inspect-page.ts';
-import { probeSection } from '../model/report/probe-section.ts';
+import { findingSection, inspectPage } from '../model/report/inspect-page.ts';
+import { probeFinding } from '../model/report/probe-section.ts';
 import { configurationOf, systemNamed } from '../model/systems/index.ts';
 import type { RunResult } from '../model/training/run.ts';
 import { openStart } from '../model/training/start.ts';
@@ -40,24 +41,27 @@ afterAll(async () => {
 });
 
 test('attention as lines, JSON and a page: shares, words, and the picture under the maps', async () => {
-  const { lines, json, sections } = await attention.measure(inspected, { example: 1 });
-  expect(lines[1]).toMatch(/^ *queries of +layer +image +language .* words$/);
-  const row = lines.find((line) => /^ *action +0 /.test(line))!;
-  expect(row).toMatch(/%.*"[^"]+" \d+\.\d %/);
+  const result = await attention.measure(inspected, { example: 1 });
+  const { json } = result;
+  const lines = linesOf(result);
+  expect(lines[1]).toMatch(/^ +image +language /);
+  const [shares, looked] = lines.filter((line) => /^ *action +layer 0 /.test(line));
+  expect(shares).toMatch(/layer 0 .*%$/);
+  expect(looked).toMatch(/"[^"]+" \d+\.\d %/);
   const { heads, depth } = inspected.model.configuration;
   const own = json.attention.find(({ query, layer }) => query === 'action' && layer === depth - 1)!;
   expect(own.heads).toHaveLength(heads);
   expect(own.words.map(({ text }) => text).join('')).toContain('red cube');
   const seen = own.heads[0].keys.image.reduce((sum, value) => sum + value, 0);
   expect(seen).toBeGreaterThan(0);
-  const page = inspectPage('title', [], sections());
+  const page = inspectPage('title', [], await sectionsOf(result));
   expect(page.match(/<image /g)).toHaveLength(json.attention.length / depth);
   expect(page.match(/<use /g)).toHaveLength(json.attention.length * heads);
   expect(page).not.toMatch(/NaN|undefined|<script/);
 
   const one = await attention.measure(inspected, { layer: 1, head: 0, query: 'action', row: 2 });
   expect(one.json.attention.map(({ heads }) => heads.length)).toEqual([1]);
-  expect(inspectPage('title', [], one.sections())).toContain('What row 2 of action looks at');
+  expect(inspectPage('title', [], await sectionsOf(one))).toContain('What row 2 of action looks at');
 });
 
 test('attention to what is not there is refused; without a camera there are words alone', async () => {
@@ -73,9 +77,9 @@ test('attention to what is not there is refused; without a camera there are word
     configurationOf(systemNamed('knowledge-insulation'), { ...tinySizes, vision: null }),
   );
   model.initialise(0);
-  const { lines, sections } = await attention.measure({ ...randomSubject(model, 1, 0), ...words }, {});
-  expect(lines.at(-1)).toBe('no map lies over the picture: this model sees no pictures');
-  const page = inspectPage('title', [], sections());
+  const blind = await attention.measure({ ...randomSubject(model, 1, 0), ...words }, {});
+  expect(linesOf(blind)).toContain('No map lies over the picture: this model sees no pictures.');
+  const page = inspectPage('title', [], await sectionsOf(blind));
   expect([page.includes('<image'), page.includes('<h3>Words</h3>')]).toEqual([false, true]);
 });
 
@@ -91,7 +95,7 @@ test('swaps as lines, JSON and a page: multiples of losses, and distances of chu
     context,
   );
   expect(lines[0]).toMatch(/^with another example's pictures: token loss \d\.\d+ ×, flow loss/);
-  expect(lines.at(-1)).toMatch(/between demonstrated chunks of both +\d/);
+  expect(lines.at(-2)).toMatch(/between demonstrated chunks of both +\d/);
   expect(json.moves!.pictures).toBeGreaterThan(0);
   expect(json.moves!.byExample).toHaveLength(4);
   const page = inspectPage('title', [], await sections());
@@ -139,7 +143,9 @@ test('a probe reads what the picture shows, and finds where it is', async () => 
     { fit: 24, heldOut: 12 },
     { fit: 96, heldOut: 48 },
   ]);
-  expect(inspectPage('title', [], [probeSection(probes)])).toContain('fitted to 96 things in 24 scenes');
+  expect(inspectPage('title', [], [findingSection(probeFinding(probes))])).toContain(
+    'fitted to 96 things in 24 scenes',
+  );
 });
 
 test('in the shipped model, which thing is named reaches the rows of the picture by attention alone', async () => {
@@ -153,4 +159,7 @@ test('in the shipped model, which thing is named reaches the rows of the picture
   expect(named.layers.at(-1)).toBeGreaterThan(0.85);
   expect(place.layers[0].pixels).toBeGreaterThan(0.8 * place.baseline);
   expect(place.layers.at(-1)!.pixels).toBeLessThan(0.5 * place.baseline);
+  const pairs = await probeWorld(policy, { scenes: 9, seed: 0, variation: 'pairs' });
+  expect(pairs.classes.map(({ question }) => question)).toEqual(['colour', 'shape']);
+  expect(pairs.things.heldOut).toBe(pairs.scenes.heldOut);
 });

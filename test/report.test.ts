@@ -90,7 +90,8 @@ describe('the page', () => {
   test('requests nothing and runs no script', () => {
     expect(page).not.toMatch(/https?:|<script|<link|<iframe|@import|\son\w+=/i);
     for (const [, source] of page.matchAll(/\ssrc="([^"]*)"/g)) expect(source).toMatch(/^data:image\/png;base64,/);
-    for (const [, target] of page.matchAll(/url\(([^)]*)\)/g)) expect(target).toMatch(/^#stop-(key|value)$/);
+    for (const [, target] of page.matchAll(/url\(([^)]*)\)/g))
+      expect(target).toMatch(/^#(stop-(key|value)|gradients-zero)$/);
     expect(page).toContain(`content="default-src 'none'; img-src data:; style-src 'unsafe-inline'"`);
   });
 
@@ -169,7 +170,7 @@ describe('the page', () => {
       const figure = shown.slice(shown.indexOf(`aria-label="${name[0].toUpperCase()}${name.slice(1)} loss over`));
       expect(figure.slice(0, figure.indexOf('</svg>'))).toContain(colour);
     }
-    expect(words).toMatch(/parameter group contrast loss depth loss .* seventh loss all 1 2 3 4 5 6 7/);
+    expect(words).toMatch(/step 4 all contrast loss contrast loss on all at step 4: norm 1 1 depth loss .* norm 7 7 /);
     for (const theme of ['light', 'dark'])
       expect(shown).toMatch(new RegExp(`--line6:#\\w{6};[^}]*color-scheme:${theme}`));
   });
@@ -223,8 +224,10 @@ describe('the page', () => {
 describe('gradients', () => {
   test('an exact zero stands apart from the smallest norm, with its reason', async () => {
     const words = text(await renderReport(demoReport()));
-    expect(words).toMatch(/backbone [\d.]+ 0, cut by the stop-gradient/);
-    expect(words).toMatch(/action head 0, no token reads the actions [\d.]+/);
+    expect(words).toMatch(/flow loss on backbone at step [\d,]+: 0, cut by the stop-gradient 0 /);
+    expect(words).toMatch(/token loss on backbone at step [\d,]+: norm [\d.]+ /);
+    expect(words).toContain('The flow loss sends backbone a gradient of exactly 0: cut by the stop-gradient.');
+    expect(words).toContain('The token loss sends action head a gradient of exactly 0: no token reads the actions.');
     expect(words).not.toContain('should be 0');
   });
 
@@ -232,7 +235,9 @@ describe('gradients', () => {
     const data = demoReport();
     data.gradients!.norms.find(({ group, loss }) => group === 'backbone' && loss === 'flow')!.norm = 3.1e-9;
     const page = await renderReport(data);
-    expect(page).toContain('<span class="alarm">3.10 × 10⁻⁹ at most, should be 0 (cut by the stop-gradient)</span>');
+    expect(page).toContain(
+      '<p class="alarm">The flow loss sends backbone a gradient of up to 3.10 × 10⁻⁹, which should be 0: cut by the stop-gradient.</p>',
+    );
   });
 });
 

@@ -55,14 +55,13 @@ const conclude = (signal = new AbortController().signal) =>
 
 test('a finished run is measured on every set; file, scores and page say the same', async () => {
   const { model, scores, report } = await conclude();
-  const { sets, marks, probe, answers } = scores!;
+  const { sets, marks, answers } = scores!;
   expect(Object.keys(sets)).toEqual(
     'simple rich pairs words distractors table background light camera masked'.split(' '),
   );
   expect(answers).toBeNull();
   expect(Object.keys(marks!)).toEqual(['simple', 'rich']);
   expect(marks!.rich.all.pictures).toBeGreaterThan(0);
-  expect(probe!.objects.pairs).toBeGreaterThan(0);
   expect(JSON.parse(await readFile(at('scores.json'), 'utf8'))).toEqual(scores);
 
   const file = await openVisionLanguageModel(model);
@@ -72,7 +71,6 @@ test('a finished run is measured on every set; file, scores and page say the sam
     'rich/free within 4 px': sets.rich.pointing.free.near,
     'camera/other tokens': sets.camera.others.tokens,
     'rich/marks': marks!.rich.all.share,
-    'probe/colour on pairs': probe!.colour.pairs,
   });
 
   const page = await readFile(report!, 'utf8');
@@ -81,13 +79,13 @@ test('a finished run is measured on every set; file, scores and page say the sam
   expect(page.match(/<figcaption>\w+: the worst of/g)).toHaveLength(6);
   expect(page).toContain('insula pretrain --steps 2');
   expect(page).toContain('<dd>table and floor in one grey</dd>');
-  for (const title of ['Token loss', 'Mark loss', 'Linear probe']) expect(page).toContain(title);
+  for (const title of ['Token loss', 'Mark loss']) expect(page).toContain(title);
 
   // Anyone can measure the file again.
   const { json, lines } = await runCommand(evaluate, { checkpoint: model, variation: 'camera', scenes: 1 });
   const seen = json as SeeingResult;
   expect(seen.sets).toEqual({ camera: sets.camera });
-  expect([seen.probe, seen.marks, seen.scenes]).toEqual([null, null, 1]);
+  expect([seen.marks, seen.scenes]).toEqual([null, 1]);
   expect(lines[0]).toBe('Places within 4 pixels, and tokens of other questions:');
   expect(lines.some((line) => /^ {2}camera /.test(line))).toBe(true);
 });

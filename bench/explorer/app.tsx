@@ -13,6 +13,7 @@ export function App() {
   const named = placeOf(hash).section;
   const section = sections.find(({ id }) => id === named) ?? sections[0];
   const main = useRef<HTMLElement>(null);
+  const visited = useRef(new Set<string>()).current.add(section.id);
   useEffect(() => {
     document.title = `${section.title} · Insula explorer`;
     scrollTo(0, 0);
@@ -46,7 +47,17 @@ export function App() {
         {named !== '' && named !== section.id && (
           <Problem text={`There is no section '${named}': this is the first.`} />
         )}
-        {opening.kind === 'open' && <Loaded key={section.id} load={section.load} adapter={opening.adapter} />}
+        {opening.kind === 'open' &&
+          sections.flatMap(({ id, load }) =>
+            // A section that was left stays as it is: what was trained or typed there is there again.
+            visited.has(id)
+              ? [
+                  <div key={id} hidden={id !== section.id}>
+                    <Loaded load={load} adapter={opening.adapter} />
+                  </div>,
+                ]
+              : [],
+          )}
       </main>
     </>
   );

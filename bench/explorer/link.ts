@@ -33,9 +33,12 @@ function decode(text: string): unknown {
   return JSON.parse(decodeURIComponent(text.replaceAll("'", '%22')));
 }
 
+/** What was last set in each section while the page is open. */
+const kept = new Map<string, unknown>();
+
 /**
- * What a section shows, kept in the address behind its name. An address that does not hold such a state gives the initial one, and
- * `problem` says so.
+ * What a section shows, kept in the address behind its name. An address with the name alone gives what was last set there, or the initial
+ * state. One that does not hold such a state gives the initial one, and `problem` says so.
  */
 export function useLinked<Schema extends v.GenericSchema>(
   section: string,
@@ -44,10 +47,14 @@ export function useLinked<Schema extends v.GenericSchema>(
 ): { state: v.InferOutput<Schema>; change(part: Partial<v.InferOutput<Schema>>): void; problem: string | null } {
   const read = () => {
     const { section: named, state } = placeOf(location.hash);
-    if (named !== section || state === '') return { state: initial, problem: null };
+    if (named !== section || state === '')
+      return { state: (kept.get(section) as v.InferOutput<Schema>) ?? initial, problem: null };
     try {
       const { success, output } = safeParse(schema, decode(state));
-      if (success) return { state: output, problem: null };
+      if (success) {
+        kept.set(section, output);
+        return { state: output, problem: null };
+      }
     } catch {
       // The text is no JSON: told as any other state that does not fit.
     }
@@ -62,16 +69,21 @@ export function useLinked<Schema extends v.GenericSchema>(
     addEventListener('hashchange', changed);
     return () => removeEventListener('hashchange', changed);
   }, []);
-  const [changed, setChanged] = useState(false);
   useEffect(() => {
-    if (!changed) return;
-    const write = () => history.replaceState(null, '', linkTo(section, own.state as object));
+    const write = () => {
+      const { section: shown, state } = placeOf(location.hash);
+      const isShown = shown === section || shown === '';
+      if (isShown && kept.get(section) === own.state && linkTo(section, own.state as object) !== `#${section}/${state}`)
+        history.replaceState(null, '', linkTo(section, own.state as object));
+    };
     const later = setTimeout(write, ADDRESS_DELAY);
     return () => clearTimeout(later);
-  }, [changed, own.state]);
-  const change = (part: Partial<v.InferOutput<Schema>>) => {
-    setChanged(true);
-    setOwn((before) => ({ state: { ...(before.state as object), ...part }, problem: null }));
-  };
+  }, [own]);
+  const change = (part: Partial<v.InferOutput<Schema>>) =>
+    setOwn((before) => {
+      const state = { ...(before.state as object), ...part };
+      kept.set(section, state);
+      return { state, problem: null };
+    });
   return { ...own, change };
 }

@@ -1,8 +1,7 @@
-/** What all sections are built of: fields, figures, matrices, and work on the adapter with its state. */
+/** What all sections are built of: fields, figures, tables and plots. */
 import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef, useState } from 'preact/hooks';
-import type { Device } from '../../engine/index.ts';
-import type { Adapter } from './device.ts';
+
+export { type Cell, Matrix, Table } from './table.tsx';
 
 /** One clear sentence about what went wrong; what the user has set stays. */
 export function Problem({ text, again }: { text: string; again?: () => void }) {
@@ -87,109 +86,16 @@ export function Slider(props: {
   );
 }
 
-export interface Cell {
-  readonly text: ComponentChildren;
-  /** From 0 to 1: how strong its colour is; from -1 to 0 in the other colour. */
-  readonly shade?: number;
-  /** With a frame: it belongs to what is selected. */
-  readonly marked?: boolean;
-  /** Hatched: there is nothing here, or exactly zero. */
-  readonly hatched?: boolean;
-  /** What a pointer and a screen reader are told beside the text. */
-  readonly title: string;
-  readonly onClick?: () => void;
-  readonly onFocus?: () => void;
-}
-
-/** Text keeps a contrast of more than 4 to 1 on the strongest colour, in light and in dark. */
-const STRONGEST = 55;
-
-const fillOf = (shade: number) =>
-  `color-mix(in oklab, var(--${shade < 0 ? 'line2' : 'line1'}) ${Math.round(STRONGEST * Math.min(1, Math.abs(shade)))}%, var(--paper))`;
-
-/** A table of coloured cells with names; arrow keys move between those that can be clicked. */
-export function Matrix(props: {
-  label: string;
-  rows: readonly string[];
-  columns: readonly string[];
-  cell(row: string, column: string): Cell | null;
-}) {
-  const { label, rows, columns } = props;
-  const body = useRef<HTMLTableSectionElement>(null);
-  const [focused, setFocused] = useState<readonly [number, number]>([0, 0]);
-  const onKeyDown = (event: KeyboardEvent) => {
-    const [down, across] =
-      { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [];
-    if (down === undefined || across === undefined) return;
-    event.preventDefault();
-    let [row, column] = [focused[0] + down, focused[1] + across];
-    for (; row >= 0 && row < rows.length && column >= 0 && column < columns.length; row += down, column += across) {
-      const button = body.current?.rows[row].cells[column + 1].querySelector('button');
-      if (!button) continue;
-      setFocused([row, column]);
-      button.focus();
-      return;
-    }
-  };
-  const cells = rows.map((row) => columns.map((column) => props.cell(row, column)));
-  const isClickable = ([row, column]: readonly [number, number]) => cells[row]?.[column]?.onClick !== undefined;
-  const firstRow = cells.findIndex((own) => own.some((cell) => cell?.onClick));
-  const first: readonly [number, number] = [firstRow, cells[firstRow]?.findIndex((cell) => cell?.onClick) ?? 0];
-  const stop = isClickable(focused) ? focused : first;
+export function Check(props: { label: string; checked: boolean; onChange(checked: boolean): void }) {
   return (
-    <div class="wide">
-      <table class="matrix" aria-label={label}>
-        <thead>
-          <tr>
-            <td />
-            {columns.map((column) => (
-              <th key={column} scope="col">
-                {column}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        {/* Keys move the focus between the buttons inside. */}
-        <tbody ref={body} onKeyDown={onKeyDown}>
-          {rows.map((row, r) => (
-            <tr key={row}>
-              <th scope="row">{row}</th>
-              {columns.map((column, c) => {
-                const cell = cells[r][c];
-                if (!cell) return <td key={column} />;
-                const { shade = 0 } = cell;
-                const look = {
-                  class: [cell.hatched && 'hatched', cell.marked && 'marked'].filter(Boolean).join(' ') || undefined,
-                  title: cell.title,
-                  style: shade ? { '--fill': fillOf(shade) } : undefined,
-                };
-                return (
-                  <td key={column}>
-                    {cell.onClick ? (
-                      <button
-                        type="button"
-                        {...look}
-                        aria-label={cell.title}
-                        tabIndex={stop[0] === r && stop[1] === c ? 0 : -1}
-                        onFocus={() => {
-                          setFocused([r, c]);
-                          cell.onFocus?.();
-                        }}
-                        onClick={cell.onClick}
-                      >
-                        {cell.text}
-                      </button>
-                    ) : (
-                      <span {...look}>{cell.text}</span>
-                    )}
-                  </td>
-                );
-              })}
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <label>
+      <input
+        type="checkbox"
+        checked={props.checked}
+        onChange={({ currentTarget }) => props.onChange(currentTarget.checked)}
+      />{' '}
+      {props.label}
+    </label>
   );
 }
 
@@ -197,94 +103,118 @@ export interface Series {
   readonly name: string;
   /** A colour of the style sheet by its name. */
   readonly colour: string;
-  readonly dashed?: boolean;
+  /** Dashes of the usual lengths, or of others. */
+  readonly dashed?: boolean | string;
+  readonly width?: number;
+  readonly opacity?: number;
+  /** Dots in place of a line. */
+  readonly dots?: 'circles' | 'squares';
+  readonly hollow?: boolean;
   readonly points: readonly (readonly [x: number, y: number])[];
 }
 
-const WIDTH = 440;
-const HEIGHT = 200;
-const EDGES = { left: 46, right: 10, top: 8, bottom: 34 };
+/** The picture of a plot and its margins, in its own units. */
+export const plot = { width: 440, height: 220, left: 46, right: 14, top: 8, bottom: 34 };
 
-/** Four to six round numbers from `low` to `high`. */
-function ticks(low: number, high: number): number[] {
+/** An axis: four to six round numbers or the powers of ten as its marks, and where along it, from 0 to 1, a value lies. */
+function axisOf(low: number, high: number, logarithmic = false) {
+  if (logarithmic) {
+    const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
+    const marks = Array.from({ length: last - first + 1 }, (_, i) => Number(`1e${first + i}`));
+    return { marks, share: (value: number) => (Math.log10(value) - first) / (last - first || 1) };
+  }
   const rough = (high - low) / 5 || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= rough) ?? 10);
   const first = Math.ceil(low / step - 1e-9);
-  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) =>
+  const marks = Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) =>
     Number(((first + i) * step).toPrecision(12)),
   );
+  return { marks, share: (value: number) => (Math.min(high, Math.max(low, value)) - low) / (high - low || 1) };
 }
 
-/** Lines over one pair of axes, the vertical one from `low`, or from the lowest value, to `high` or the highest. */
-export function Lines(props: {
-  label: string;
-  x: string;
-  y: string;
-  series: readonly Series[];
-  low?: number;
-  high?: number;
-  width?: number;
-}) {
-  const { series, width = WIDTH } = props;
+interface PlotProps {
+  readonly label: string;
+  /** The name of the horizontal axis. */
+  readonly x: string;
+  readonly series: readonly Series[];
+  readonly low?: number;
+  readonly high?: number;
+  readonly width?: number;
+  readonly logarithmic?: boolean;
+}
+
+/**
+ * Lines and dots over one pair of axes, the vertical one from `low`, or from the lowest value, to `high` or the highest. Logarithmic axes
+ * go from one power of ten to another.
+ */
+export function Plot(props: PlotProps) {
+  const { label, series, logarithmic, width = plot.width } = props;
+  const [left, right, top, bottom] = [plot.left, width - plot.right, plot.top, plot.height - plot.bottom];
   const all = series.flatMap(({ points }) => points);
-  const [xs, ys] = [all.map(([x]) => x), all.map(([, y]) => y)];
-  const [left, right] = all.length > 0 ? [Math.min(...xs), Math.max(...xs)] : [0, 1];
-  const [low, high] = [props.low ?? Math.min(0, ...ys), props.high ?? Math.max(1e-9, ...ys)];
-  const place = ([x, y]: readonly [number, number]): [number, number] => [
-    EDGES.left + ((x - left) / (right - left || 1)) * (width - EDGES.left - EDGES.right),
-    HEIGHT -
-      EDGES.bottom -
-      ((Math.min(high, Math.max(low, y)) - low) / (high - low || 1)) * (HEIGHT - EDGES.top - EDGES.bottom),
-  ];
+  const [xs, ys] = [all.length > 0 ? all.map(([x]) => x) : [0, 1], all.map(([, y]) => y)];
+  const { low = Math.min(0, ...ys), high = Math.max(1e-9, ...ys) } = props;
+  const across = axisOf(Math.min(...xs), Math.max(...xs), logarithmic);
+  const up = axisOf(low, high, logarithmic);
+  const placeX = (x: number) => left + across.share(x) * (right - left);
+  const placeY = (y: number) => bottom - up.share(y) * (bottom - top);
   return (
-    <>
-      <svg role="img" aria-label={props.label} viewBox={`0 0 ${width} ${HEIGHT}`} font-size="11" fill="var(--muted)">
-        {ticks(low, high).map((y) => {
-          const [, at] = place([left, y]);
-          return (
-            <g key={y}>
-              <line x1={EDGES.left} x2={width - EDGES.right} y1={at} y2={at} stroke="var(--grid)" />
-              <text x={EDGES.left - 6} y={at + 4} text-anchor="end">
-                {y}
-              </text>
-            </g>
-          );
-        })}
-        {ticks(left, right).map((x) => (
-          <text key={x} x={place([x, low])[0]} y={HEIGHT - EDGES.bottom + 15} text-anchor="middle">
-            {x}
+    <svg role="img" aria-label={label} viewBox={`0 0 ${width} ${plot.height}`} font-size="11" fill="var(--muted)">
+      {up.marks.map((y) => (
+        <g key={y}>
+          <line x1={left} x2={right} y1={placeY(y)} y2={placeY(y)} stroke="var(--grid)" />
+          <text x={left - 6} y={placeY(y) + 4} text-anchor="end">
+            {y}
           </text>
-        ))}
-        <text x={width - EDGES.right} y={HEIGHT - 4} text-anchor="end">
-          {props.x}
+        </g>
+      ))}
+      {across.marks.map((x) => (
+        <text key={x} x={placeX(x)} y={bottom + 15} text-anchor="middle">
+          {x}
         </text>
-        {series.map(({ name, colour, dashed, points }) => (
+      ))}
+      <text x={right} y={plot.height - 4} text-anchor="end">
+        {props.x}
+      </text>
+      {series.map(({ name, colour, points, dashed, dots, hollow, width = 1.75, opacity }) => {
+        const [stroke, places] = [`var(--${colour})`, points.map(([x, y]) => [placeX(x), placeY(y)] as const)];
+        if (dots)
+          return places.map(([x, y]) => (
+            <rect
+              key={`${name} ${x}`}
+              {...{ x: x - 5, y: y - 5, width: 10, height: 10, rx: dots === 'circles' ? 5 : 0 }}
+              {...{ fill: hollow ? 'var(--paper)' : stroke, stroke, 'stroke-width': 2 }}
+            />
+          ));
+        return (
           <polyline
             key={name}
             // A line to itself: a single point is drawn as a dot.
-            points={[...points, ...points.slice(-1)].map((point) => place(point).join(',')).join(' ')}
-            stroke-linecap="round"
+            points={[...places, ...places.slice(-1)].join(' ')}
             fill="none"
-            stroke={`var(--${colour})`}
-            stroke-width="1.75"
-            stroke-dasharray={dashed ? '5 4' : undefined}
+            {...{ stroke, 'stroke-width': width, 'stroke-opacity': opacity, 'stroke-linecap': 'round' }}
+            stroke-dasharray={dashed === true ? '5 4' : dashed || undefined}
           />
-        ))}
-      </svg>
-      <Legend
-        items={[
-          ...series.map(({ name, colour }) => ({ text: name, fill: `var(--${colour})` })),
-          { text: `vertical: ${props.y}` },
-        ]}
-      />
+        );
+      })}
+    </svg>
+  );
+}
+
+/** A plot with its legend; `y` is the name of the vertical axis. */
+export function Lines(props: PlotProps & { readonly y: string }) {
+  const named = props.series.map(({ name, colour }) => ({ text: name, fill: `var(--${colour})` }));
+  return (
+    <>
+      <Plot {...props} />
+      <Legend items={[...named, { text: `vertical: ${props.y}` }]} />
     </>
   );
 }
 
 export function Legend({ items }: { items: readonly { text: string; fill?: string; hatched?: boolean }[] }) {
   return (
-    <ul class="legend">
+    <ul class="small legend">
       {items.map(({ text, fill, hatched }) => (
         <li key={text}>
           {(fill || hatched) && (
@@ -295,34 +225,4 @@ export function Legend({ items }: { items: readonly { text: string; fill?: strin
       ))}
     </ul>
   );
-}
-
-/** An identifier for parts of a page that refer to each other. */
-export const useName = useId;
-
-/**
- * Work on the adapter that a section starts: one piece at a time, a newer one in place of those that wait. `busy` while it runs;
- * `problem` is the last failure in one sentence, until the next success. Work ends with its section.
- */
-export function useWork(adapter: Adapter) {
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState<string | null>(null);
-  const running = useRef<AbortController | null>(null);
-  useEffect(() => () => running.current?.abort(), []);
-  const run = async (work: (device: Device, signal: AbortSignal) => unknown) => {
-    running.current?.abort();
-    const own = new AbortController();
-    running.current = own;
-    setBusy(true);
-    try {
-      await adapter.turn((device) => work(device, own.signal), own.signal);
-      if (running.current === own) setProblem(null);
-    } catch (error) {
-      if (!own.signal.aborted) setProblem(error instanceof Error ? error.message : String(error));
-    } finally {
-      if (running.current === own) setBusy(false);
-    }
-  };
-  const stop = () => running.current?.abort();
-  return { run, stop, busy, problem };
 }

@@ -1,7 +1,8 @@
 /** The ops of a step at the sizes of a model with operands, which `insula bench kernels` measures and the test of cost models counts. */
 import { type Device, elementCount, ParameterSet, type Shape, type Tensor, tensor } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
-import { waves } from '../measure/operation-task.ts';
+import { type Direction, taskOf, waves } from '../measure/operation-task.ts';
+import type { Task } from '../measure/work.ts';
 import type { Problem } from './problem.ts';
 import { problemsOf } from './problems.ts';
 import type { ModelShape } from './shapes.ts';
@@ -22,6 +23,14 @@ export class Operands implements Disposable {
     readonly gradient: Tensor | null,
     private readonly held: readonly Disposable[],
   ) {}
+
+  /** The op to measure, forward and, if it has one, backward. */
+  tasks(device: Device): { direction: 'forward' | 'backward'; task: Task }[] {
+    const { forward, gradient } = this;
+    if (!gradient) return [{ direction: 'forward', task: { prepare: () => () => void forward() } }];
+    const task = (direction: Direction) => taskOf(device, direction, () => forward()!, gradient);
+    return (['forward', 'backward'] as const).map((direction) => ({ direction, task: task(direction) }));
+  }
 
   [Symbol.dispose](): void {
     for (const each of this.held) each[Symbol.dispose]();

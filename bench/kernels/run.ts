@@ -1,7 +1,6 @@
 /** A run of `insula bench kernels`: every op of a model's step, forward and backward, measured beside the probes of the roof. */
 import { nearest } from '../../engine/files/nearest.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
-import { taskOf } from '../measure/operation-task.ts';
 import { limited, RoofProbes } from '../measure/roofline.ts';
 import { measureRun, type RunBudget } from '../measure/run.ts';
 import { Work } from '../measure/work.ts';
@@ -36,11 +35,7 @@ export async function runKernels(device: Device, options: KernelsOptions, budget
     const rows = chosen.flatMap(({ name: op, make }) => {
       const made = make(device);
       operands.push(made);
-      const directions = made.gradient ? (['forward', 'backward'] as const) : (['forward'] as const);
-      return directions.map((direction) => {
-        const task = made.gradient
-          ? taskOf(device, direction, () => made.forward()!, made.gradient)
-          : { prepare: () => () => void made.forward() };
+      return made.tasks(device).map(({ direction, task }) => {
         const work = new Work(device, `${model.name} | ${op} | ${direction}`, task);
         return { shape: model.name, op, direction, work };
       });

@@ -1,65 +1,73 @@
-/** How well shapes and colours of objects can be read from the features of a vision tower by a linear map. */
-import { fitLinearProbe, probeAccuracy } from '../../model/inspect/linear-probe.ts';
-import { towerFeatures } from '../../model/inspect/tower-features.ts';
+/** What each layer of a policy knows about frames of the built-in world: colour and shape of things, which is named, and where it is. */
+import { InputError } from '../../engine/files/errors.ts';
+import {
+  type LayerProbes,
+  type ProbedScene,
+  type ProbeOptions,
+  probeLayers,
+} from '../../model/inspect/layer-probes.ts';
 import type { Policy } from '../../model/policy/policy.ts';
-import { worldLanguage } from '../../tokenizers/index.ts';
-import { type Frame, pictureOf, type SeenThing, thingsOf } from './frames.ts';
-import { isHeldOut } from './scene.ts';
+import { type Frame, framesOf, pictureOf, thingsOf } from './frames.ts';
+import { makeScene } from './make-scene.ts';
+import { colours, isHeldOut, type Shape, shapes, type Variation } from './scene.ts';
+import { FITTED_SCENES, knowsWorld, MEASURED_SCENES } from './seeing-sets.ts';
+import { TabletopWorld } from './world.ts';
 
-export type ProbeScores = Awaited<ReturnType<typeof probeTower>>;
-
-/** A visible object, with the features of the patch that holds its centre. */
-interface Seen {
-  readonly thing: SeenThing;
-  readonly features: Float32Array;
+interface WorldProbeOptions extends ProbeOptions {
+  readonly scenes: number;
+  readonly seed: number;
+  readonly variation: Variation;
 }
-
-const names: Readonly<Record<'shape' | 'colour', readonly string[]>> = {
-  shape: worldLanguage.objects,
-  colour: worldLanguage.colours,
-};
 
 /**
- * Fits a probe to frames of rich scenes. The scores are the shares of objects of the right class, null without objects, in `rich`, other
- * such frames, and in `pairs`, of that variation, among the colour-shape pairs that no training scene has. Frames count while the gripper
- * is free: an object in the gripper is hidden by it.
+ * Fits probes to frames of two thirds of the scenes, which no training has, and measures them on the others, with an instruction that
+ * names one of the objects. For the variation `pairs`, probes are fitted to rich scenes, which lack the pairs of colour and shape, and
+ * measured on objects of these pairs alone; all of them are named, so that this is no question.
+ *
+ * @throws InputError if the policy has other states than the world's robot; the reason of an aborted `signal`
  */
-export async function probeTower(policy: Policy, frames: Readonly<Record<'fit' | 'rich' | 'pairs', readonly Frame[]>>) {
-  const [fit, rich, pairs] = [
-    await seenIn(policy, frames.fit),
-    await seenIn(policy, frames.rich),
-    (await seenIn(policy, frames.pairs)).filter(({ thing }) => isHeldOut(thing.name)),
-  ];
-  const scoreOf = (what: 'shape' | 'colour') => {
-    if (fit.length === 0) return { rich: null, pairs: null };
-    const labelled = (seen: readonly Seen[]) =>
-      seen.map(({ thing, features }) => ({
-        features,
-        label: names[what].indexOf(what === 'shape' ? thing.noun : thing.colour),
-      }));
-    const probe = fitLinearProbe(labelled(fit), names[what].length);
-    const accuracy = (seen: readonly Seen[]) => (seen.length > 0 ? probeAccuracy(probe, labelled(seen)) : null);
-    return { rich: accuracy(rich), pairs: accuracy(pairs) };
+export async function probeWorld(
+  { model, encoding }: Policy,
+  { scenes, seed, variation, ...options }: WorldProbeOptions,
+): Promise<LayerProbes> {
+  const [camera] = encoding.settings.cameras;
+  if (!knowsWorld(encoding.settings))
+    throw new InputError(
+      'the probes are fitted to scenes of the built-in world, and this policy has the states of another robot: take one that was trained in the built-in world',
+    );
+  const arePairs = variation === 'pairs';
+  const probed = async (frame: Frame, isMeasured: (name: string) => boolean): Promise<ProbedScene> => {
+    const { object, instructions, paraphrase } = makeScene(frame.seed, frame.settings);
+    const objects = thingsOf(frame).objects.filter(({ name }) => isMeasured(name));
+    return {
+      observation: {
+        images: { [camera]: await pictureOf(frame)() },
+        state: frame.state,
+        instruction: instructions[paraphrase],
+      },
+      things: objects.map(({ place, colour, noun, index }) => {
+        const classes = { colour: colours.indexOf(colour), shape: shapes.indexOf(noun as Shape) };
+        return { place, classes: { ...classes, named: index === object ? 1 : 0 } };
+      }),
+      named: objects.findIndex(({ index }) => index === object),
+    };
   };
-  // Objects that the probe is fitted to and measured on.
-  const objects = { fit: fit.length, rich: rich.length, pairs: pairs.length };
-  return { shape: scoreOf('shape'), colour: scoreOf('colour'), objects };
-}
-
-async function seenIn({ model, encoding }: Policy, frames: readonly Frame[]): Promise<Seen[]> {
-  const free = frames.filter(({ held }) => held < 0);
-  const { imageHeight, imageWidth, patch } = model.configuration.vision!;
-  const [down, across] = [imageHeight / patch, imageWidth / patch];
-  const pictures = await Promise.all(free.map((frame) => pictureOf(frame)()));
-  const features = await towerFeatures(model, encoding, pictures);
-  return free.flatMap((frame, i) =>
-    thingsOf(frame).objects.map((thing) => {
-      const [row, column] = [down, across].map((count, axis) =>
-        Math.min(count - 1, Math.floor(thing.place[axis] * count)),
-      );
-      const width = features[i].length / (down * across);
-      const patchNumber = row * across + column;
-      return { thing, features: features[i].subarray(patchNumber * width, (patchNumber + 1) * width) };
-    }),
-  );
+  const world = await TabletopWorld.create();
+  try {
+    const framesFrom = (from: number, count: number, own: Variation) => {
+      const settings = { seed, from, scenes: count, each: 1, kinds: [{ task: 'place', variation: own }] } as const;
+      return Array.from({ length: count }, (_, i) => framesOf(world, settings, i)).flat();
+    };
+    const fitted = Math.ceil((2 * scenes) / 3);
+    const fit = framesFrom(FITTED_SCENES, fitted, arePairs ? 'rich' : variation);
+    const heldOut = framesFrom(MEASURED_SCENES, scenes - fitted, variation);
+    const all = {
+      fit: await Promise.all(fit.map((frame) => probed(frame, () => true))),
+      heldOut: await Promise.all(heldOut.map((frame) => probed(frame, arePairs ? isHeldOut : () => true))),
+    };
+    const classes = { colour: colours.length, shape: shapes.length, ...(arePairs ? {} : { named: 2 }) };
+    return await probeLayers({ model, encoding }, all, classes, options);
+  } finally {
+    world.delete();
+  }
 }

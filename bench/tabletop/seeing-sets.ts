@@ -9,13 +9,13 @@ import type { RunSettings } from '../../model/training/run-settings.ts';
 import type { VisionLanguageFile } from '../../model/training/vision-language-file.ts';
 import { type Frame, framesOf } from './frames.ts';
 import { worldPacks } from './packs.ts';
-import { probeTower } from './probe.ts';
 import { tasks, type Variation } from './scene.ts';
 import { askAbout, scoresOf } from './seeing.ts';
 import { STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 /** Pretraining has scenes from number 2^20 on, far fewer than lie between. */
 export const MEASURED_SCENES = 2 ** 21;
+/** Those of probes. */
 export const FITTED_SCENES = 2 ** 22;
 const FRAMES_PER_SCENE = 3;
 
@@ -30,7 +30,7 @@ interface SetsOptions extends AskOptions {
 }
 
 export type MeasuredSets = Awaited<ReturnType<typeof measureSets>>;
-export type MeasuredSet = MeasuredSets['sets'][number];
+export type MeasuredSet = MeasuredSets[number];
 
 /** Frames of scenes from number `from` on. Rich scenes have all tasks, the others objects to be placed. */
 function framesFrom(world: TabletopWorld, variation: Variation, from: number, { seed, scenes }: SetsOptions): Frame[] {
@@ -39,10 +39,7 @@ function framesFrom(world: TabletopWorld, variation: Variation, from: number, { 
   return Array.from({ length: scenes }, (_, i) => framesOf(world, settings, i)).flat();
 }
 
-/**
- * Asks a question of every kind about every frame of every set, and probes the tower if the scenes of pretraining and those of held-out
- * pairs are among them. Throws the reason of an aborted `signal`.
- */
+/** Asks a question of every kind about every frame of every set. Throws the reason of an aborted `signal`. */
 export async function measureSets(policy: Policy, options: SetsOptions) {
   const { variations, seed, signal, onProgress } = options;
   const world = await TabletopWorld.create();
@@ -57,10 +54,7 @@ export async function measureSets(policy: Policy, options: SetsOptions) {
     };
     const sets: Awaited<ReturnType<typeof measureSet>>[] = [];
     for (const [i, variation] of variations.entries()) sets.push(await measureSet(variation, i));
-    const [rich, pairs] = (['rich', 'pairs'] as const).map((own) => sets.find(({ variation }) => variation === own));
-    if (!rich || !pairs) return { sets, probe: null };
-    const fit = framesFrom(world, 'rich', FITTED_SCENES, options);
-    return { sets, probe: await probeTower(policy, { fit, rich: rich.frames, pairs: pairs.frames }) };
+    return sets;
   } finally {
     world.delete();
   }
@@ -111,7 +105,7 @@ export async function askStart(
     parameter.write((await own.read()).subarray(0, parameter.size));
   }
   const policy = new Policy(model, new Encoding(start.encoding));
-  const { sets } = await measureSets(policy, { variations: ['rich'], scenes, seed: 0, signal });
-  const { pointing, others } = sets[0].scores;
+  const [{ scores }] = await measureSets(policy, { variations: ['rich'], scenes, seed: 0, signal });
+  const { pointing, others } = scores;
   return { objects: pointing.free.count, near: pointing.free.near, others: others.questions, tokens: others.tokens };
 }

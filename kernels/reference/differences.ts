@@ -12,14 +12,17 @@ export const strideOf = (length: number, most = 128): number => Math.ceil(length
  * Nobody derives it by hand, so that no derivation can be wrong twice.
  */
 export function differentiate(f: Oracle, inputs: Float64Array[], which: number, dOutput: Numbers, stride = 1) {
+  return make(Math.ceil(inputs[which].length / stride), (n) => derivativeAt(f, inputs, which, dOutput, n * stride));
+}
+
+/** The derivative by one element of one input. */
+export function derivativeAt(f: Oracle, inputs: Float64Array[], which: number, dOutput: Numbers, element: number) {
   const target = inputs[which];
-  return make(Math.ceil(target.length / stride), (n) => {
-    const value = target[n * stride];
-    target[n * stride] = value + DIFFERENCE;
-    const above = f(inputs);
-    target[n * stride] = value - DIFFERENCE;
-    const below = f(inputs);
-    target[n * stride] = value;
-    return above.reduce((sum, y, m) => sum + dOutput[m] * (y - below[m]), 0) / (2 * DIFFERENCE);
-  });
+  const value = target[element];
+  target[element] = value + DIFFERENCE;
+  const above = f(inputs);
+  target[element] = value - DIFFERENCE;
+  const below = f(inputs);
+  target[element] = value;
+  return above.reduce((sum, y, m) => sum + dOutput[m] * (y - below[m]), 0) / (2 * DIFFERENCE);
 }

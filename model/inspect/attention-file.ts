@@ -7,10 +7,12 @@ import { causal, type Edge, edge, full, insulated, none } from '../../kernels/in
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
 
-const cells: Readonly<Record<string, Edge>> = { none, full, causal, insulated };
+export const namedEdges = { none, full, causal, insulated };
+const cells: Readonly<Record<string, Edge>> = namedEdges;
 
 const factor = v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)));
-const cellSchema = v.strictObject({
+/** An edge without a name, as `edge` takes it. */
+export const edgeSchema = v.strictObject({
   mask: v.picklist(['full', 'causal']),
   window: v.optional(count(1)),
   keyGradient: factor,
@@ -53,7 +55,7 @@ function edgeOf(cell: unknown, where: string): Edge {
     const other = nearest(cell, Object.keys(cells));
     throw new InputError(`${where}: there is no cell ${quote(cell)}; ${other}, or give { "mask": "full" or "causal" }`);
   }
-  const settings = checked(cellSchema, cell, where);
+  const settings = checked(edgeSchema, cell, where);
   try {
     return edge(settings);
   } catch (error) {

@@ -39,6 +39,17 @@ export interface AttentionMapOptions {
   readonly rows?: Readonly<Record<string, number>>;
 }
 
+/** Maps that are being filled. */
+type Filled = Record<string, Record<string, Float64Array>>;
+
+/** An attention of a layer whose queries, keys and values, and padding mask, are on their way to the host. */
+interface ReadRun extends Pick<AttentionRun, 'table' | 'queries'> {
+  readonly layer: number;
+  readonly numbers: Promise<Float32Array[]>;
+  readonly mask: Promise<Uint32Array>;
+  readonly sequences: number;
+}
+
 /**
  * The maps of a training pass, from `trainingInputs`; acting attends in the same way. Copies of a block have none of their own: the first
  * one stands for all.
@@ -64,45 +75,38 @@ export async function attentionMaps(
     }),
   );
   const layers = Array.from({ length: configuration.depth }, () =>
-    Array.from({ length: configuration.heads }, (): Record<string, Record<string, Float64Array>> => ({})),
+    Array.from({ length: configuration.heads }, (): Filled => ({})),
   );
+  // A block has maps of its own in the joint sequence, and by each cross-attention.
   for (const run of runs)
-    for (const [head, maps] of (await mapsOf(configuration, run, sequence, rows)).entries())
-      for (const [query, byKey] of Object.entries(maps)) {
-        const own = layers[run.layer][head];
-        own[query] = { ...own[query], ...byKey };
+    for (const [head, sums] of (await sumsOf(configuration, run, sequence, rows)).entries())
+      for (const [query, byKey] of Object.entries(sums)) {
+        // The probabilities of a row have the sum 1, and those of all rows as many as there are rows.
+        const count = sumOf(Object.values(byKey).map(sumOf));
+        const maps = layers[run.layer][head];
+        maps[query] = { ...maps[query], ...mapped(byKey, (own) => own.map((sum) => sum / count)) };
       }
   return { layers };
 }
 
-/** An attention whose numbers are on their way to the host. */
-interface ReadRun extends Pick<AttentionRun, 'table' | 'queries'> {
-  readonly layer: number;
-  /** Queries, keys and values. */
-  readonly numbers: Promise<Float32Array[]>;
-  readonly mask: Promise<Uint32Array>;
-  readonly sequences: number;
-}
+const sumOf = (values: ArrayLike<number>) => Array.from(values).reduce((sum, value) => sum + value, 0);
 
-/** The maps of one attention, by head. */
-async function mapsOf(
+/** By head, query block and key block: the probabilities of an attention, summed over the rows of the query block. */
+async function sumsOf(
   configuration: ModelConfiguration,
   { table, queries, numbers, mask, sequences }: ReadRun,
   sequence: number,
   rows: NonNullable<AttentionMapOptions['rows']>,
-): Promise<BlockMaps[]> {
+): Promise<Filled[]> {
   const { heads, kvHeads, headDimension } = configuration;
   const copies = trainingBlocks(configuration).filter(({ name, tableName }) => name !== tableName);
-  const { blocks } = table.layout;
   const own = <T extends Float32Array | Uint32Array>(all: T) => {
     const size = all.length / sequences;
     return all.subarray(sequence * size, (sequence + 1) * size) as T;
   };
   const [query, key, value] = (await numbers).map(own);
-  const maps = Array.from({ length: heads }, (): Record<string, Record<string, Float64Array>> => ({}));
-  const counts: Record<string, number> = {};
-  const blockAt = (token: number) => blocks.findLast(({ start, length }) => length > 0 && start <= token)!;
-  const owners = Array.from({ length: table.layout.length }, (_, token) => blockAt(token));
+  const sums = Array.from({ length: heads }, (): Filled => ({}));
+  const owners = table.layout.blocks.flatMap((block) => Array.from({ length: block.length }, () => block));
   attention({
     ...{ table, batch: 1, heads, kvHeads, headDimension, query, key, value, validity: own(await mask) },
     queries: queries.map((given) => (typeof given === 'string' ? given : given.block)),
@@ -110,18 +114,15 @@ async function mapsOf(
       const { name, start } = owners[token];
       if (rows[name] !== undefined && rows[name] !== token - start) return;
       if (copies.some(({ tableName }) => name.startsWith(tableName))) return;
-      if (head === 0) counts[name] = (counts[name] ?? 0) + 1;
-      maps[head][name] ??= {};
+      sums[head][name] ??= {};
       keys.forEach((seen, i) => {
         const { name: keyName, start: keyStart, length } = owners[seen];
-        maps[head][name][keyName] ??= new Float64Array(length);
-        maps[head][name][keyName][seen - keyStart] += weights[i];
+        sums[head][name][keyName] ??= new Float64Array(length);
+        sums[head][name][keyName][seen - keyStart] += weights[i];
       });
     },
   });
-  return maps.map((own) =>
-    mapped(own, (byKey, name) => mapped(byKey, (sums) => sums.map((sum) => sum / counts[name]))),
-  );
+  return sums;
 }
 
 function expectRows(configuration: ModelConfiguration, rows: Readonly<Record<string, number>>): void {
@@ -149,7 +150,7 @@ export function mapsAt({ layers }: AttentionMaps, layer: number, head: number | 
 
 /** The share of a query block's attention that falls on each key block. */
 export const sharesOf = (maps: BlockMaps): Record<string, Record<string, number>> =>
-  mapped(maps, (byKey) => mapped(byKey, (own) => own.reduce((sum, value) => sum + value, 0)));
+  mapped(maps, (byKey) => mapped(byKey, sumOf));
 
 /** A map over the patches of one picture, row by row. */
 export interface PatchMap {

@@ -140,7 +140,7 @@ function subsetsOf<T>(all: readonly T[]): T[][] {
 
 /**
  * The model with one factor of the gradient on the edges that insulation is about: those that its table stops or scales, and those between
- * experts.
+ * experts. In interleaved history, edges to earlier control steps are no part of the table and stay open.
  */
 export function withFactors(configuration: ModelConfiguration, factor: number): ModelConfiguration {
   const expertOf = (name: string) => configuration.blocks.find((block) => block.name === name)!.weights;

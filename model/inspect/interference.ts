@@ -1,7 +1,8 @@
 /**
  * Interference: whether the losses pull the weights that they share the same way. The cosine of two gradients is 1 if they agree, 0 if
- * each leaves the other's loss as it is to first order, and negative if a step for the one makes the other worse. It is measured with the
- * edges of the table as they are, open, scaled and cut, so that it shows what insulation prevents.
+ * each leaves the other's loss as it is to first order, and negative if a step for the one makes the other worse (Yu et al. 2020, Gradient
+ * Surgery for Multi-Task Learning, arXiv 2001.06782). It is measured with the edges of the table as they are, open, scaled and cut, so
+ * that it shows what insulation prevents.
  */
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { Inputs } from '../architecture/inputs.ts';
@@ -9,10 +10,11 @@ import { Model } from '../architecture/model.ts';
 import { withFactors } from './gradient-flow.ts';
 import { type GradientOf, lossGradients, type ModelPart, partsOf } from './loss-gradients.ts';
 
-/** The gradients of two losses in one part of a model; null where one of them is exactly 0. */
+/** The gradients a and b of two losses on one part of a model; null where one of them is exactly 0. */
 export interface InterferenceCell {
+  /** a . b / (|a| |b|), with sums in float64. */
   readonly cosine: number | null;
-  /** The norm of the first by that of the second. */
+  /** |a| / |b| */
   readonly ratio: number | null;
 }
 

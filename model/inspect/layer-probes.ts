@@ -3,8 +3,7 @@
  * policy acts. The rows before the first layer are the vision tower's output, which no word has reached.
  */
 import { InputError } from '../../engine/files/errors.ts';
-import type { Tensor } from '../../engine/index.ts';
-import { lastSteps, windowOf } from '../architecture/configuration.ts';
+import { lastSteps, type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import { openSession } from '../architecture/session.ts';
 import type { RawObservation } from '../policy/encoding.ts';
 import type { Policy } from '../policy/policy.ts';
@@ -17,7 +16,7 @@ export interface ProbedThing {
   readonly classes: Readonly<Record<string, number>>;
 }
 
-/** An observation with what is true of its picture; `named` is the number of the thing that the instruction names, -1 for none. */
+/** An observation with what is true of its picture; `named` is the index in `things` of the one that the instruction names, -1 for none. */
 export interface ProbedScene {
   readonly observation: RawObservation;
   readonly things: readonly ProbedThing[];
@@ -50,170 +49,164 @@ export interface LayerProbes {
   readonly place: PlaceProbe;
 }
 
-/** Observations that pass through the model at once. */
-const BATCH = 32;
-interface ProbeOptions {
+export interface ProbeOptions {
   readonly signal?: AbortSignal;
+  /** Gets the number of scenes that the model has seen, and that of all. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
 /**
- * Fits a probe for every question and layer to some scenes, and measures it on others.
+ * Fits a probe for every question and layer to some scenes, and measures it on others. `classes` has the number of classes by question.
  *
- * @throws InputError if the rows of a picture's patches run through no layer; the reason of an aborted `signal`
+ * @throws InputError if the rows of a picture's patches run through no layer, or the scenes show or name nothing; the reason of an
+ * aborted `signal`
  */
 export async function probeLayers(
-  policy: Policy,
+  policy: Pick<Policy, 'model' | 'encoding'>,
   scenes: Readonly<Record<'fit' | 'heldOut', readonly ProbedScene[]>>,
   classes: Readonly<Record<string, number>>,
-  { signal, onProgress }: ProbeOptions = {},
+  options: ProbeOptions = {},
 ): Promise<LayerProbes> {
-  const total = scenes.fit.length + scenes.heldOut.length;
-  const fit = await rowsOfScenes(policy, scenes.fit, { signal, onProgress: (done) => onProgress?.(done, total) });
-  const heldOut = await rowsOfScenes(policy, scenes.heldOut, {
-    signal,
-    onProgress: (done) => onProgress?.(scenes.fit.length + done, total),
-  });
-  const count = (all: readonly SceneRows[]) => all.reduce((sum, { scene }) => sum + scene.things.length, 0);
-  const things = { fit: count(fit), heldOut: count(heldOut) };
-  if (things.fit === 0 || things.heldOut === 0) throw new InputError('the scenes show nothing to probe: take more');
+  const grid = patchGrid(policy.model.configuration);
+  const all = [...scenes.fit, ...scenes.heldOut];
+  const rows = await patchRows(policy, grid, all, options);
+  const seen = all.map(({ things, named }, i) =>
+    things.map((own, at) => ({ ...own, rows: rows[i], patch: patchAt(grid, own.place), isNamed: at === named })),
+  );
+  const [fit, heldOut] = [seen.slice(0, scenes.fit.length).flat(), seen.slice(scenes.fit.length).flat()];
+  if (![fit, heldOut].every((things) => things.some(({ isNamed }) => isNamed)))
+    throw new InputError('the scenes show nothing that an instruction names: take more');
   return {
-    scenes: { fit: fit.length, heldOut: heldOut.length },
-    things,
-    classes: Object.entries(classes).map(([question, own]) => classProbe(question, own, fit, heldOut)),
-    place: placeProbe(policy, fit, heldOut),
+    scenes: { fit: scenes.fit.length, heldOut: scenes.heldOut.length },
+    things: { fit: fit.length, heldOut: heldOut.length },
+    classes: Object.entries(classes).map(([question, count]) => classProbe(question, count, fit, heldOut)),
+    place: placeProbe(grid, fit, heldOut),
   };
 }
 
-function classProbe(
-  question: string,
-  classes: number,
-  fit: readonly SceneRows[],
-  heldOut: readonly SceneRows[],
-): ClassProbe {
-  const labelled = (all: readonly SceneRows[], layer: number) =>
-    all.flatMap((own) =>
-      own.scene.things.map((thing) => ({
-        features: patchRow(own, layer, patchOf(own, thing)),
-        label: thing.classes[question],
-      })),
+/** The patches of a camera's picture, and its size in pixels. */
+type PatchGrid = Readonly<Record<'down' | 'across' | 'height' | 'width', number>>;
+
+/** By layer and patch: the row of a patch, [width of the expert]. */
+type PatchRows = readonly (readonly Float32Array[])[];
+
+/** A thing in a picture whose rows are known, with the number of the patch that holds its centre. */
+interface SeenThing extends ProbedThing {
+  readonly rows: PatchRows;
+  readonly patch: number;
+  readonly isNamed: boolean;
+}
+
+const isPictures = ({ input, memory }: ModelConfiguration['blocks'][number]) => input === 'images' && !memory;
+
+function patchGrid({ vision, blocks }: ModelConfiguration): PatchGrid {
+  if (!vision) throw new InputError('this model sees no pictures, so that there is nothing to probe');
+  if (vision.resampler || !blocks.some(isPictures))
+    throw new InputError(
+      'the rows of the patches of this model run through no layer: a resampler mixes them, or blocks read them by cross-attention',
     );
-  const counts = Array.from({ length: classes }, () => 0);
-  for (const { label } of labelled(fit, 0)) counts[label]++;
-  const frequent = counts.indexOf(Math.max(...counts));
-  const truth = labelled(heldOut, 0);
-  return {
-    ...{ question, classes },
-    baseline: truth.filter(({ label }) => label === frequent).length / truth.length,
-    layers: fit[0].layers.map((_, layer) =>
-      probeAccuracy(fitLinearProbe(labelled(fit, layer), classes), labelled(heldOut, layer)),
-    ),
-  };
+  const { imageHeight: height, imageWidth: width, patch } = vision;
+  return { down: height / patch, across: width / patch, height, width };
 }
 
-function placeProbe({ model }: Policy, fit: readonly SceneRows[], heldOut: readonly SceneRows[]): PlaceProbe {
-  const { imageHeight, imageWidth } = model.configuration.vision!;
-  const naming = (all: readonly SceneRows[]) =>
-    all.flatMap((rows) => {
-      const thing = rows.scene.things[rows.scene.named];
-      return thing ? [{ rows, thing }] : [];
-    });
-  const [known, unknown] = [naming(fit), naming(heldOut)];
-  if (known.length === 0 || unknown.length === 0)
-    throw new InputError('the scenes name nothing that is in the picture: take more');
-  const mean = [0, 1].map((axis) => known.reduce((sum, { thing }) => sum + thing.place[axis], 0) / known.length);
-  const errors = (guess: (rows: SceneRows) => readonly number[]) => {
-    const distances = unknown.map(({ rows, thing: { place } }) => {
-      const [down, across] = guess(rows);
-      return Math.hypot((down - place[0]) * imageHeight, (across - place[1]) * imageWidth);
-    });
-    const over = (own: readonly number[]) => own.reduce((sum, value) => sum + value, 0) / own.length;
-    return { pixels: over(distances), squared: over(distances.map((own) => own ** 2)) };
-  };
-  const baseline = errors(() => mean);
-  return {
-    baseline: baseline.pixels,
-    layers: fit[0].layers.map((_, layer) => {
-      const marked = known.flatMap(({ rows, thing }) => {
-        const own = patchOf(rows, thing);
-        return Array.from({ length: rows.down * rows.across }, (_, patch) => ({
-          features: patchRow(rows, layer, patch),
-          targets: [patch === own ? 1 : 0],
-        }));
-      });
-      const map = fitLinearMap(marked);
-      const { pixels, squared } = errors((rows) => {
-        const scores = Array.from({ length: rows.down * rows.across }, (_, patch) => {
-          return mappedBy(map, patchRow(rows, layer, patch))[0];
-        });
-        const most = scores.indexOf(Math.max(...scores));
-        return [(Math.floor(most / rows.across) + 0.5) / rows.down, ((most % rows.across) + 0.5) / rows.across];
-      });
-      return { pixels, r2: 1 - squared / baseline.squared };
-    }),
-  };
-}
-
-/** The rows of the patches of a scene's first picture by layer, each [down * across, width]. */
-interface SceneRows {
-  readonly scene: ProbedScene;
-  readonly down: number;
-  readonly across: number;
-  readonly layers: readonly Float32Array[];
-}
-
-function patchRow({ down, across, layers }: SceneRows, layer: number, patch: number): Float32Array {
-  const width = layers[layer].length / (down * across);
-  return layers[layer].subarray(patch * width, (patch + 1) * width);
-}
-
-/** The patch that holds a thing's centre. */
-function patchOf({ down, across }: SceneRows, { place }: ProbedThing): number {
+function patchAt({ down, across }: PatchGrid, place: PicturePlace): number {
   const [row, column] = [down, across].map((count, axis) =>
     Math.min(count - 1, Math.max(0, Math.floor(place[axis] * count))),
   );
   return row * across + column;
 }
 
-async function rowsOfScenes(
-  { model, encoding }: Policy,
+const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+function classProbe(
+  question: string,
+  classes: number,
+  fit: readonly SeenThing[],
+  heldOut: readonly SeenThing[],
+): ClassProbe {
+  const labelled = (things: readonly SeenThing[], layer: number) =>
+    things.map((own) => ({ features: own.rows[layer][own.patch], label: own.classes[question] }));
+  const counts = Array.from(
+    { length: classes },
+    (_, label) => fit.filter((own) => own.classes[question] === label).length,
+  );
+  const frequent = counts.indexOf(Math.max(...counts));
+  return {
+    ...{ question, classes },
+    baseline: heldOut.filter((own) => own.classes[question] === frequent).length / heldOut.length,
+    layers: fit[0].rows.map((_, layer) =>
+      probeAccuracy(fitLinearProbe(labelled(fit, layer), classes), labelled(heldOut, layer)),
+    ),
+  };
+}
+
+function placeProbe(
+  { across, down, height, width }: PatchGrid,
+  fit: readonly SeenThing[],
+  heldOut: readonly SeenThing[],
+): PlaceProbe {
+  const [known, asked] = [fit, heldOut].map((things) => things.filter(({ isNamed }) => isNamed));
+  const errors = (guess: (rows: PatchRows) => readonly number[]) => {
+    const distances = asked.map(({ rows, place }) => {
+      const [row, column] = guess(rows);
+      return Math.hypot((row - place[0]) * height, (column - place[1]) * width);
+    });
+    return { pixels: mean(distances), squared: mean(distances.map((own) => own ** 2)) };
+  };
+  const middle = [0, 1].map((axis) => mean(known.map(({ place }) => place[axis])));
+  const baseline = errors(() => middle);
+  return {
+    baseline: baseline.pixels,
+    layers: fit[0].rows.map((_, layer) => {
+      const marked = known.flatMap(({ rows, patch }) =>
+        rows[layer].map((features, own) => ({ features, targets: [own === patch ? 1 : 0] })),
+      );
+      const map = fitLinearMap(marked);
+      const { pixels, squared } = errors((rows) => {
+        const scores = rows[layer].map((features) => mappedBy(map, features)[0]);
+        const most = scores.indexOf(Math.max(...scores));
+        return [(Math.floor(most / across) + 0.5) / down, ((most % across) + 0.5) / across];
+      });
+      return { pixels, r2: 1 - squared / baseline.squared };
+    }),
+  };
+}
+
+/** Observations that pass through the model at once. */
+const BATCH = 32;
+
+/** The rows of each scene in the last control step of its window, which it fills alone. */
+async function patchRows(
+  { model, encoding }: Pick<Policy, 'model' | 'encoding'>,
+  { down, across }: PatchGrid,
   scenes: readonly ProbedScene[],
   { signal, onProgress }: ProbeOptions,
-): Promise<SceneRows[]> {
+): Promise<PatchRows[]> {
   const { configuration } = model;
-  const { vision, blocks, depth } = configuration;
-  const pictures = blocks.find(({ input, memory }) => input === 'images' && !memory);
-  if (!vision) throw new InputError('this model sees no pictures, so that there is nothing to probe');
-  if (!pictures || vision.resampler)
-    throw new InputError(
-      'the rows of the patches of this model run through no layer: a resampler mixes them, or blocks read them by cross-attention',
-    );
+  const { blocks, depth } = configuration;
+  const pictures = blocks.find(isPictures)!;
   const prefix = blocks.filter(
     (block) => block === pictures || (block.input === 'prompt' && block.weights === pictures.weights),
   );
-  const [down, across] = [vision.imageHeight / vision.patch, vision.imageWidth / vision.patch];
-  const all: SceneRows[] = [];
+  const all: PatchRows[] = [];
   for (let start = 0; start < scenes.length; start += BATCH) {
     signal?.throwIfAborted();
-    const own = scenes.slice(start, start + BATCH);
-    const observation = encoding.observe(
-      own.flatMap((scene) => Array(windowOf(configuration)).fill(scene.observation)),
-      configuration,
-    );
-    using session = openSession(model, observation, { prefix: prefix.map(({ name }) => name), suffix: [] });
-    const streams: Tensor[] = await session.prefix((rows) =>
+    const observations = scenes.slice(start, start + BATCH).map(({ observation }) => observation);
+    const windows = observations.flatMap((own) => Array.from({ length: windowOf(configuration) }, () => own));
+    const observed = encoding.observe(windows, configuration);
+    using session = openSession(model, observed, { prefix: prefix.map(({ name }) => name), suffix: [] });
+    const streams = await session.prefix((rows) =>
       Array.from({ length: depth + 1 }, (_, layer) => rows(pictures.name, { layer })),
     );
     const layers = await Promise.all(streams.map((stream) => stream.read()));
     const [, rows, width] = streams[0].shape;
     for (const stream of streams) stream.dispose();
-    const steps = lastSteps(configuration, observation.batch);
-    own.forEach((scene, i) => {
-      const ofPicture = (layer: Float32Array) =>
-        layer.slice(steps[i] * rows * width, (steps[i] * rows + down * across) * width);
-      all.push({ scene, down, across, layers: layers.map(ofPicture) });
-    });
-    onProgress?.(Math.min(start + BATCH, scenes.length), scenes.length);
+    for (const step of lastSteps(configuration, observed.batch)) {
+      const rowAt = (layer: Float32Array, row: number) => layer.slice(row * width, (row + 1) * width);
+      const patches = Array.from({ length: down * across }, (_, patch) => step * rows + patch);
+      all.push(layers.map((layer) => patches.map((row) => rowAt(layer, row))));
+    }
+    onProgress?.(all.length, scenes.length);
   }
   return all;
 }

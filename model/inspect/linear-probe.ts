@@ -1,6 +1,6 @@
 /** A linear probe: how well classes can be read from features by a linear map (Alain and Bengio 2016, arXiv 1610.01644). */
 
-/** Features [width], of which all have the same width, and their class from 0. */
+/** Features [width], and their class from 0. */
 export interface Labelled {
   readonly features: Float32Array;
   readonly label: number;
@@ -16,7 +16,7 @@ export interface Sampled {
 const RIDGE = 1e-3;
 
 /** The map [targets, width + 1] of least squared error; its last column is the bias. */
-export function fitLinearMap(all: readonly Sampled[], ridge = RIDGE): Float64Array[] {
+export function fitLinearMap(all: readonly Sampled[]): Float64Array[] {
   const size = all[0].features.length + 1;
   const count = all[0].targets.length;
   const products = Array.from({ length: size }, () => new Float64Array(size + count));
@@ -25,7 +25,7 @@ export function fitLinearMap(all: readonly Sampled[], ridge = RIDGE): Float64Arr
     for (let a = 0; a < size; a++) for (let b = 0; b < size + count; b++) products[a][b] += row[a] * row[b];
   }
   const meanSquare = products.reduce((sum, row, i) => sum + row[i], 0) / size;
-  for (let i = 0; i < size - 1; i++) products[i][i] += ridge * meanSquare;
+  for (let i = 0; i < size - 1; i++) products[i][i] += RIDGE * meanSquare;
   eliminate(products);
   return Array.from({ length: count }, (_, own) => Float64Array.from(products, (row) => row[size + own]));
 }

@@ -124,11 +124,7 @@ export async function swappedActions(
     const chunks = await actIn(own);
     const steps = lastSteps(model.configuration, own.batch);
     const distances = (others: readonly Float32Array[], from = chunks) =>
-      others.map((chunk, i) => {
-        const errors = chunk.map((value, k) => (value - from[i][k]) ** 2);
-        const real = errors.filter((_, k) => isReal(own, steps[i] * chunk.length + k));
-        return real.length === 0 ? null : Math.sqrt(real.reduce((sum, error) => sum + error, 0) / real.length);
-      });
+      others.map((chunk, i) => rootMeanSquare(differencesOf(own, steps[i], chunk, from[i])));
     const noise = objective.draw ? distances(await actIn(own, 1)) : null;
     const byPart = async (part: 'pictures' | 'words') => {
       const all = swaps[part].slice(start, start + settings.batch);
@@ -153,12 +149,13 @@ export async function swappedActions(
   return moved;
 }
 
+/** null if there are no values. */
+const rootMeanSquare = (values: readonly number[]): number | null =>
+  values.length === 0 ? null : Math.sqrt(values.reduce((sum, own) => sum + own ** 2, 0) / values.length);
+
 /** The root mean squares over examples. */
 export function meanMoves(moved: readonly Pick<MovedExample, 'moves'>[]): Moves {
-  const over = (name: keyof Moves) => {
-    const known = moved.flatMap(({ moves }) => moves[name] ?? []);
-    return known.length === 0 ? null : Math.sqrt(known.reduce((sum, own) => sum + own ** 2, 0) / known.length);
-  };
+  const over = (name: keyof Moves) => rootMeanSquare(moved.flatMap(({ moves }) => moves[name] ?? []));
   return { noise: over('noise'), pictures: over('pictures'), words: over('words'), demonstrated: over('demonstrated') };
 }
 
@@ -195,8 +192,9 @@ async function meanLosses(
     if (actingObjective(objectives)) {
       const predicted = await policy.actNormalised(batch.observations, { sample: start });
       predicted.forEach((chunk, example) => {
-        for (const loss of squaredErrors(batch, chunk, lastSteps(configuration, batch.batch)[example]))
-          squares.add(openLoop, { loss, count: 1 });
+        const step = lastSteps(configuration, batch.batch)[example];
+        for (const error of differencesOf(batch, step, chunk, chunkOf(batch, step)))
+          squares.add(openLoop, { loss: error ** 2, count: 1 });
       });
     }
     for (const objective of objectives)
@@ -205,9 +203,6 @@ async function meanLosses(
   return { ...means.all(), ...mapped(squares.all(), Math.sqrt) };
 }
 
-function squaredErrors(batch: MadeBatch, chunk: Float32Array, step: number): number[] {
-  const demonstrated = chunkOf(batch, step);
-  return Array.from(chunk, (own, k) => (own - demonstrated[k]) ** 2).filter((_, k) =>
-    isReal(batch, step * chunk.length + k),
-  );
-}
+/** The differences of two chunks [horizon * dimensions] where the actions of the control step are real. */
+const differencesOf = (batch: MadeBatch, step: number, chunk: Float32Array, other: Float32Array): number[] =>
+  Array.from(chunk, (own, k) => own - other[k]).filter((_, k) => isReal(batch, step * chunk.length + k));

@@ -1,8 +1,7 @@
 /** The figures of a training run's report. */
-import { formatNumber, formatPercent, type Markup, powerOfTen, shorten } from './markup.ts';
-import { lineColour } from './page.ts';
+import { formatNumber, formatPercent, type Markup } from './markup.ts';
 import { colour, type EndLabel, endLabels, type Layer, plot, quantitative, textLayer, verticalTitle } from './plot.ts';
-import { type Chunks, dimensionNames, type Gradients } from './report-data.ts';
+import { type Chunks, dimensionNames } from './report-data.ts';
 import { wilsonInterval } from './wilson.ts';
 
 type Point = Readonly<Record<'x' | 'y', number>>;
@@ -88,76 +87,6 @@ export function lossFigure(data: LossFigure): Promise<Markup> {
   }
   if (data.heldOut.length > 0) line('held-out', data.heldOut, { strokeWidth: 2.2, point: { color, size: 28 } });
   return plot(data.label, size, [...layers, ...endLabels(labels, domain, size)]);
-}
-
-/** The logarithmic axis that all panels share: whole decades, and below them a row of its own for exact zeros. */
-function logarithmicAxis(norms: number[]) {
-  const exponents = norms.filter((norm) => norm > 0).map((norm) => Math.log10(norm));
-  const [least, most] = exponents.length > 0 ? extremes(exponents, [Infinity, -Infinity]) : [0, 0];
-  const low = Math.floor(least);
-  const high = Math.max(low + 1, Math.ceil(most));
-  const zero = low - 0.25 * (high - low);
-  const stride = Math.ceil((high - low) / 4);
-  const decades = [];
-  for (let exponent = high; exponent >= low; exponent -= stride) decades.push(exponent);
-  return { low, high, zero, decades };
-}
-
-/**
- * One panel for each parameter group: the norm of each loss's gradient over steps, exact zeros in a row of their own.
- * `losses` are the names of the objectives in the order of their colours.
- */
-export function gradientPanels(
-  { norms, expectedZero = [] }: Gradients,
-  losses: readonly string[],
-): Promise<{ group: string; figure: Markup }[]> {
-  const groups = [...new Set(norms.map(({ group }) => group))];
-  const { low, high, zero, decades } = logarithmicAxis(norms.map(({ norm }) => norm));
-  const lastStep = norms.reduce((last, { step }) => Math.max(last, step), 1);
-  const right = 11 + 7 * losses.reduce((most, { length }) => Math.max(most, length), 0);
-  const size = { width: 190, height: 150, margins: { left: 38, right, top: 28, bottom: 40 } };
-  const bottom = zero - 0.12 * (high - low);
-  const names = Object.fromEntries([[zero, '0'], ...decades.map((exponent) => [exponent, powerOfTen(exponent)])]);
-  const vertical = {
-    values: [zero, ...decades],
-    tickCount: decades.length + 1, // Vega drops explicit ticks beyond its own count
-    labelExpr: `(${JSON.stringify(names)})[datum.value]`,
-    domain: false,
-    ticks: false,
-    ...verticalTitle('gradient norm', size.margins.left),
-  };
-  const y = quantitative('y', { domain: [bottom, high], nice: false, zero: false }, vertical);
-  const x = quantitative('x', { domain: [0, lastStep], nice: false }, stepAxis(lastStep));
-  const panel = async (group: string) => {
-    const layers: Layer[] = [
-      {
-        data: { values: [{ y: bottom, top: (zero + low) / 2 }] },
-        mark: { type: 'rect', color: colour('band') },
-        encoding: { y, y2: { field: 'top' } },
-      },
-    ];
-    const labels: EndLabel[] = [];
-    let reasons = 0;
-    for (const [index, loss] of losses.entries()) {
-      const own = lineColour(index);
-      const values = norms
-        .filter((norm) => norm.group === group && norm.loss === loss)
-        .map(({ step, norm }) => ({ x: step, y: norm === 0 ? zero : Math.log10(norm) }));
-      if (values.length === 0) continue;
-      const point = values.length <= 40 ? { color: colour(own), size: 14 } : false;
-      const mark = { type: 'line', color: colour(own), strokeWidth: 1.8, point };
-      layers.push({ data: { values }, mark, encoding: { x, y } });
-      labels.push({ text: loss, colour: own, at: values[values.length - 1].y });
-      const reason = expectedZero.find((zero) => zero.group === group && zero.loss === loss)?.reason;
-      if (reason === undefined || values.some((value) => value.y !== zero)) continue;
-      const above = { baseline: 'bottom', dy: -4 - 13 * reasons++, fontSize: 11, color: colour(own) };
-      const place = { datum: zero, type: 'quantitative' };
-      layers.push(textLayer(shorten(`0, ${reason}`, 34), above, { value: 2 }, place));
-    }
-    const all = [...layers, ...endLabels(labels, [bottom, high], size)];
-    return { group, figure: await plot(`Gradient norms on ${group}`, size, all) };
-  };
-  return Promise.all(groups.map(panel));
 }
 
 /** The three chunks of a plot in the order they are drawn, by their names in `ChunkSample` and in the style sheet. */

@@ -1,5 +1,5 @@
 /** The page of attention maps: shares of blocks, maps over the camera's picture, and words in the strength in which they are looked at. */
-import { stepsInSequence } from '../architecture/configuration.ts';
+import { isMemory, stepsInSequence } from '../architecture/configuration.ts';
 import {
   type AttentionMaps,
   mappedBlock,
@@ -12,7 +12,7 @@ import {
   tokenTexts,
 } from '../inspect/attention-maps.ts';
 import type { Subject } from '../inspect/subject.ts';
-import { heatMap } from './heat-map.ts';
+import type { Finding } from './inspect-page.ts';
 import { formatPercent, html, type Markup } from './markup.ts';
 import type { Section } from './page.ts';
 import { pictureUrl } from './sections.ts';
@@ -59,57 +59,50 @@ function textsOf({ model, batch, real, sequence }: ShownMaps, key: string) {
 const queryWords = ({ row }: ShownMaps, query: string) => (row === null ? query : `row ${row} of ${query}`);
 const headWords = ({ head }: ShownMaps) => (head === null ? 'the mean over heads' : `head ${head}`);
 
-export function mapSections(shown: ShownMaps): Section[] {
-  const { queries, real, sequence, model } = shown;
+/** The shares of attention: a row for each query block and layer, a column for each key block. */
+export function shareFinding(shown: ShownMaps): Finding {
+  const { maps, layers, queries, head, real, sequence, model } = shown;
   const instruction = real?.batch.observations[sequence * stepsInSequence(model.configuration)].instruction;
-  return [
-    {
-      id: 'shares',
-      title: 'Where each block looks',
-      body: html`${instruction ? html`<p>The instruction: “${instruction}”.</p>` : undefined}
-<p>The share of the attention of each query block that falls on each key block, as ${headWords(shown)} and over the rows of the query block: a layer's shares have the sum 100 %. Hatched: the table cuts it.</p>
-${shareMap(shown)}`,
-    },
-    ...queries.flatMap((query, i) => {
-      const [pictures, words] = [pictureMaps(shown, query), wordMaps(shown, query)];
-      if (!pictures && !words) return [];
-      return [
-        {
-          id: `query-${i + 1}`,
-          title: `What ${queryWords(shown, query)} looks at`,
-          body: html`${pictures}${words}`,
-        },
-      ];
-    }),
-  ];
-}
-
-function shareMap(shown: ShownMaps): Markup {
-  const { maps, layers, queries, head } = shown;
+  const reason = noPictureMaps(model.configuration);
+  const memory = model.configuration.blocks.some((block) => isMemory(model.configuration, block));
   const shares = layers.map((layer) => sharesOf(mapsAt(maps, layer, head)));
   const columns = [...new Set(shares.flatMap((own) => queries.flatMap((query) => Object.keys(own[query] ?? {}))))];
-  const rows = queries.flatMap((query) =>
-    layers.map((layer, i) => ({
-      ...{ group: queryWords(shown, query), name: `layer ${layer}` },
-      cells: columns.map((key) => {
-        const share = shares[i][query]?.[key];
-        return share === undefined
-          ? { text: '', strength: null, title: `${query} does not see ${key}` }
-          : {
-              text: formatPercent(share),
-              strength: share,
-              title: `layer ${layer}, ${query} on ${key}: ${formatPercent(share, 1)}`,
-            };
-      }),
-    })),
-  );
-  return heatMap({
-    id: 'shares-map',
+  return {
+    id: 'shares',
+    title: 'Where each block looks',
     label: 'Shares of attention: rows are query blocks by layer, columns key blocks',
+    about: `The share of the attention of each query block that falls on each key block, as ${headWords(shown)} and over the rows of the query block: a layer's shares have the sum 100 %${memory ? ', and those of memory, which is read by cross-attention, one of their own' : ''}.`,
+    colours: 'Hatched: the table cuts it.',
     columns,
-    rows,
-  });
+    rows: queries.flatMap((query) =>
+      layers.map((layer, i) => ({
+        ...{ group: queryWords(shown, query), name: `layer ${layer}` },
+        cells: columns.map((key) => {
+          const share = shares[i][query]?.[key];
+          return share === undefined
+            ? { text: '', strength: null, title: `${query} does not see ${key}` }
+            : {
+                text: formatPercent(share, 1),
+                strength: share,
+                title: `layer ${layer}, ${query} on ${key}: ${formatPercent(share, 1)}`,
+              };
+        }),
+      })),
+    ),
+    notes: [
+      ...(instruction ? [`The instruction: “${instruction}”.`] : []),
+      ...(reason ? [`No map lies over the picture: ${reason}.`] : []),
+    ],
+  };
 }
+
+/** For each query block a section with the pictures and the words that it looks at. */
+export const mapSections = (shown: ShownMaps): Section[] =>
+  shown.queries.flatMap((query, i) => {
+    const [pictures, words] = [pictureMaps(shown, query), wordMaps(shown, query)];
+    const title = `What ${queryWords(shown, query)} looks at`;
+    return pictures || words ? [{ id: `query-${i + 1}`, title, body: html`${pictures}${words}` }] : [];
+  });
 
 /** For each camera a grid of its picture, layer by layer and head by head. */
 function pictureMaps(shown: ShownMaps, query: string): Markup | undefined {
@@ -119,9 +112,7 @@ function pictureMaps(shown: ShownMaps, query: string): Markup | undefined {
   const keys = Object.keys(mapsAt(maps, layers[0])[query] ?? {}).filter(
     (key) => mappedBlock(configuration, key).block.input === 'images',
   );
-  if (keys.length === 0) return undefined;
-  const reason = noPictureMaps(configuration);
-  if (reason) return html`<p>No map lies over the picture: ${reason}.</p>`;
+  if (keys.length === 0 || noPictureMaps(configuration)) return undefined;
   const grids = keys.flatMap((key) => {
     const at = sequence * stepsInSequence(configuration) + mappedBlock(configuration, key).step;
     return picturesOf(configuration, batch, at).flatMap((image, camera) => {

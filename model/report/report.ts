@@ -1,10 +1,11 @@
 import { actingSection, closedLoopSection, latencySection, openLoopSection } from './acting-sections.ts';
 import { episodesSection } from './episodes.ts';
+import { gradientSection } from './flow-figure.ts';
 import { keptSection } from './kept-section.ts';
 import { html } from './markup.ts';
 import { page, type Section } from './page.ts';
 import { type ReportData, refuseNonFinite } from './report-data.ts';
-import { attentionSection, chunkSection, glance, gradientSection, lossSection, runSection } from './sections.ts';
+import { attentionSection, chunkSection, glance, lossSection, runSection } from './sections.ts';
 import { swappedSection } from './swapped-section.ts';
 
 export type * from './report-data.ts';
@@ -23,7 +24,7 @@ export async function renderReport(data: ReportData): Promise<string> {
       ? { id: 'notes', title: 'Notes', body: html`<ul>${notes.map((note) => html`<li>${note}</li>`)}</ul>` }
       : undefined,
     await lossSection(data),
-    gradients && gradients.norms.length > 0 ? await gradientSection(gradients, data.objectives) : undefined,
+    gradients && gradients.norms.length > 0 ? gradientSection(gradients, data.objectives) : undefined,
     attention && attention.blocks.length > 0 ? attentionSection(attention) : undefined,
     await chunkSection(data),
     openLoop ? openLoopSection(openLoop) : undefined,

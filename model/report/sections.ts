@@ -5,10 +5,10 @@ import type { Image } from '../data/dataset.ts';
 import { encodePng } from '../data/index.ts';
 import { rates } from './acting-sections.ts';
 import { attentionFigure, attentionInWords } from './attention-figure.ts';
-import { chunkPlots, gradientPanels, type LossFigure, lossCeiling, lossFigure, TRAINING_BINS } from './figures.ts';
+import { chunkPlots, type LossFigure, lossCeiling, lossFigure, TRAINING_BINS } from './figures.ts';
 import { formatNumber, formatPercent, formatRatio, formatSeconds, formatTimes, html, type Markup } from './markup.ts';
 import { barTable, lineColour, type Section, table } from './page.ts';
-import type { Gradients, LossPoint, ReportData } from './report-data.ts';
+import type { LossPoint, ReportData } from './report-data.ts';
 import { wilsonInterval } from './wilson.ts';
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
@@ -113,38 +113,6 @@ export async function lossSection(data: Measured): Promise<Section | undefined> 
     id: 'losses',
     title: 'Losses',
     body: html`<p>${sentences.join(' ')}</p>\n<div class="losses">${figures}</div>`,
-  };
-}
-
-/** The last norm of each loss on each group; an expectation that fails is marked. */
-function gradientTable({ norms, expectedZero = [] }: Gradients, objectives: ReportData['objectives']): Markup {
-  const groups = [...new Set(norms.map(({ group }) => group))];
-  const columns = objectives.filter(({ name }) => norms.some(({ loss }) => loss === name));
-  const cell = (group: string, loss: string): string | Markup => {
-    const own = norms.filter((norm) => norm.group === group && norm.loss === loss);
-    const last = own.at(-1);
-    if (!last) return 'not measured';
-    const reason = expectedZero.find((zero) => zero.group === group && zero.loss === loss)?.reason;
-    if (reason === undefined) return last.norm === 0 ? 'exactly 0' : formatNumber(last.norm);
-    const largest = own.reduce((most, { norm }) => Math.max(most, norm), 0);
-    if (largest === 0) return `0, ${reason}`;
-    return html`<span class="alarm">${formatNumber(largest)} at most, should be 0 (${reason})</span>`;
-  };
-  const head = ['parameter group', ...columns.map(({ title }) => title)].map((name) => ({ name }));
-  const steps = norms.reduce((most, { step }) => Math.max(most, step), 0);
-  const rows = groups.map((group) => [group, ...columns.map(({ name }) => cell(group, name))]);
-  return table(head, rows, `Gradient norms at step ${formatNumber(steps)}`);
-}
-
-export async function gradientSection(gradients: Gradients, objectives: ReportData['objectives']): Promise<Section> {
-  const names = objectives.map(({ name }) => name);
-  const panels = await gradientPanels(gradients, names);
-  return {
-    id: 'gradients',
-    title: 'Gradient norms',
-    body: html`<p>L2 norm of each loss's gradient on each parameter group, taken apart. A norm in the row marked 0 is zero to the last bit, not small.</p>
-<div class="panels">${panels.map(({ group, figure }) => html`<figure><figcaption>${group}</figcaption>${figure}</figure>`)}</div>
-${gradientTable(gradients, objectives)}`,
   };
 }
 

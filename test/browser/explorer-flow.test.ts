@@ -35,6 +35,12 @@ describe.skipIf(!chromiumPath)(`gradient flow, live, in Chromium${chromiumMissin
     return losses.innerText();
   };
   const matrix = (name: string | RegExp) => explorer.page.getByRole('table', { name });
+  /** The map of the second of two sides, which is measured after the first. */
+  const secondMap = async (step: number) => {
+    const maps = matrix(`Gradients after step ${step}`);
+    await expect.poll(() => maps.count(), PATIENCE).toBe(2);
+    return maps.last();
+  };
   /** The text of a cell in a map of gradients. */
   const cellOf = async (map: ReturnType<typeof matrix>, part: string, loss: string) => {
     await map.waitFor();
@@ -79,7 +85,7 @@ describe.skipIf(!chromiumPath)(`gradient flow, live, in Chromium${chromiumMissin
         (await stepTo(1)).replace(/\s+/g, ' '),
       )!;
       expect(own.trim()).toBe(other.trim());
-      const open = matrix('Gradients after step 1').last();
+      const open = await secondMap(1);
       expect(Number(await cellOf(open, 'backbone layer 0', 'flow'))).toBeGreaterThan(0);
       expect(await cellOf(open, 'backbone layer 0', 'cos token, flow')).toMatch(/^−?0\.\d\d$/);
       await press('Act in this scene');
@@ -93,7 +99,7 @@ describe.skipIf(!chromiumPath)(`gradient flow, live, in Chromium${chromiumMissin
           await press(`${query} reads ${key}: 100 % of the gradient passes. Cut it`);
       await stepTo(2);
       expect(decodeURIComponent(new URL(page.url()).hash)).toContain("'action/image':0");
-      const cut = matrix('Gradients after step 2').last();
+      const cut = await secondMap(2);
       for (const part of ['vision layer 0', 'backbone embed_tokens', 'backbone layer 0', 'backbone layer 1'])
         expect(await cellOf(cut, part, 'flow'), part).toBe('0');
       expect(Number(await cellOf(cut, 'expert layer 0', 'flow'))).toBeGreaterThan(0);

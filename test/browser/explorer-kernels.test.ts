@@ -1,29 +1,18 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { packEdit } from '../../bench/explorer/kernels/edit.ts';
 import { checkOp, timeOp } from '../../bench/explorer/kernels/trial.ts';
 import { digits } from '../../bench/measure/table.ts';
 import { loadedKernels } from '../../engine/index.ts';
 import { testDevice } from '../support/devices.ts';
-import { chromiumMissing, chromiumPath } from './chromium.ts';
-import { type OpenedExplorer, openExplorer, PATIENCE } from './explorer.ts';
+import { inExplorer, PATIENCE, rowsOf } from './explorer.ts';
 
 const { source } = loadedKernels.get('rms-norm')!;
 const agrees = 'The output and every gradient agree with float64.';
 
-describe.skipIf(!chromiumPath)(`kernels in the explorer, in Chromium${chromiumMissing}`, () => {
-  let explorer: OpenedExplorer;
-  beforeAll(async () => {
-    explorer = await openExplorer();
-  }, PATIENCE.timeout);
-  afterAll(() => explorer.close());
-
-  const table = async (title: RegExp) => {
-    const rows = explorer.page.getByRole('figure', { name: title }).locator('tbody tr');
-    await rows.first().waitFor();
-    return (await rows.all()).map((row) => row.locator('th,td').allInnerTexts());
-  };
+inExplorer('kernels in the explorer', (explorer) => {
+  const table = (title: RegExp) => rowsOf(explorer.page.getByRole('figure', { name: title }));
   const checks = async () => {
-    const rows = await Promise.all(await table(/^Beside float64/));
+    const rows = await table(/^Beside float64/);
     return rows.map(([tensor, passed]) => `${tensor.split('\n')[0]}: ${passed}`);
   };
   const view = (side: string) => explorer.page.getByLabel(`rms-norm.wgsl, ${side} view`);
@@ -48,13 +37,13 @@ describe.skipIf(!chromiumPath)(`kernels in the explorer, in Chromium${chromiumMi
       const device = await testDevice('normal');
       const { signal } = new AbortController();
       const checked = await checkOp(device, 'rms-norm', 'rmsNorm', null, signal);
-      const allowed = await Promise.all(await table(/^Beside float64/));
+      const allowed = await table(/^Beside float64/);
       expect(allowed.map((cells) => cells.at(-1))).toEqual(
         checked.map(({ worst }) => worst.tolerance.toExponential(1)),
       );
       const { name, timings } = await timeOp(device, 'rms-norm', 'rmsNorm', null, signal);
       await page.getByText(`${name}: medians of rounds`).waitFor();
-      const times = await Promise.all(await table(/^Times/));
+      const times = await table(/^Times/);
       expect(times.map((cells) => [cells[0], cells[4]])).toEqual(
         timings.map(({ direction, flops, bytes }) => [direction, digits(flops / bytes)]),
       );
@@ -102,9 +91,5 @@ describe.skipIf(!chromiumPath)(`kernels in the explorer, in Chromium${chromiumMi
     await page.getByText('an edit of another version of this kernel').waitFor();
     await show('kernels', "{'kernel':'rms-norms'}");
     await page.getByText("There is no kernel 'rms-norms': did you mean rms-norm?.").waitFor();
-  });
-
-  test('nothing goes wrong that the page does not tell', () => {
-    expect(explorer.errors).toEqual([]);
   });
 });

@@ -1,12 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { linkTo } from '../../bench/explorer/link.ts';
 import { chunkOf, presets, shape, valuesOf } from '../../bench/explorer/tokens/chunks.ts';
 import { spansAfter } from '../../bench/explorer/tokens/spelling.ts';
 import { errorOf, fitted, idsWithout, initial, type TokensState } from '../../bench/explorer/tokens/state.ts';
 import { digits } from '../../bench/measure/table.ts';
 import { BinActionTokenizer, StringActionTokenizer } from '../../tokenizers/index.ts';
-import { chromiumMissing, chromiumPath } from './chromium.ts';
-import { type OpenedExplorer, openExplorer, PATIENCE } from './explorer.ts';
+import { inExplorer, PATIENCE, rowsOf } from './explorer.ts';
 
 const stateOf = (state: TokensState) => linkTo('tokens', state).replace('#tokens/', '');
 
@@ -19,13 +18,7 @@ test('the string after all merges is the ids, after none the symbols', () => {
   expect(all.map(({ length }) => length)).toEqual(lengths);
 });
 
-describe.skipIf(!chromiumPath)(`the explorer's page of action tokens, in Chromium${chromiumMissing}`, () => {
-  let explorer: OpenedExplorer;
-  beforeAll(async () => {
-    explorer = await openExplorer();
-  }, PATIENCE.timeout);
-  afterAll(() => explorer.close());
-
+inExplorer("the explorer's page of action tokens", (explorer) => {
   const idsShown = (kind: string) => explorer.page.getByLabel(`Ids of ${kind}`, { exact: true }).inputValue();
   /** The state in the page's address, once it is another than before. */
   const stateShown = async (before = ''): Promise<TokensState> => {
@@ -54,14 +47,12 @@ describe.skipIf(!chromiumPath)(`the explorer's page of action tokens, in Chromiu
       };
       for (const [kind, tokenizer] of Object.entries(tokenizers)) {
         const ids = tokenizer.encode(chunk);
-        await page.getByRole('combobox').selectOption(kind);
+        await page.getByRole('combobox', { name: 'Ids of' }).selectOption(kind);
         await page.getByLabel(`Ids of ${kind}`, { exact: true }).waitFor();
         expect(await idsShown(kind)).toBe(ids.join(' '));
         const { largest, rootMeanSquare } = errorOf(tokenizer, ids, chunk);
-        const row = await page
-          .getByRole('row', { name: new RegExp(`^${kind}`) })
-          .locator('td')
-          .allTextContents();
+        const rows = await rowsOf(page.getByRole('figure', { name: /^What the tokens cost/ }));
+        const row = rows.find(([name]) => name === kind)!;
         expect([row[1], row[3], row[4]]).toEqual([String(ids.length), digits(largest), digits(rootMeanSquare)]);
       }
     }
@@ -137,8 +128,4 @@ describe.skipIf(!chromiumPath)(`the explorer's page of action tokens, in Chromiu
       await field.waitFor();
     },
   );
-
-  test('nothing goes wrong that the page does not tell', () => {
-    expect(explorer.errors).toEqual([]);
-  });
 });

@@ -1,15 +1,9 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { sections } from '../../bench/explorer/sections.ts';
 import { chromiumMissing, chromiumPath } from './chromium.ts';
-import { type OpenedExplorer, openExplorer, PATIENCE } from './explorer.ts';
+import { inExplorer, openExplorer, PATIENCE } from './explorer.ts';
 
-describe.skipIf(!chromiumPath)(`the explorer's frame, in Chromium${chromiumMissing}`, () => {
-  let explorer: OpenedExplorer;
-  beforeAll(async () => {
-    explorer = await openExplorer();
-  }, PATIENCE.timeout);
-  afterAll(() => explorer.close());
-
+inExplorer("the explorer's frame", (explorer) => {
   test('every section shows by its link, and by the menu with the keyboard', PATIENCE, async () => {
     const { page, show } = explorer;
     await show('');
@@ -22,6 +16,18 @@ describe.skipIf(!chromiumPath)(`the explorer's frame, in Chromium${chromiumMissi
       expect(new URL(page.url()).hash).toBe(`#${id}`);
       expect(await link.getAttribute('aria-current')).toBe('page');
     }
+  });
+
+  test('a section that was left is as it was, and so is its address', PATIENCE, async () => {
+    const { page, show } = explorer;
+    await show('tokens');
+    await page.getByRole('button', { name: 'noise' }).click();
+    await page.waitForFunction(() => location.hash.startsWith('#tokens/'));
+    const address = page.url();
+    await page.getByRole('link', { name: 'Kernels', exact: true }).click();
+    await page.getByRole('heading', { level: 1, name: 'Kernels' }).waitFor();
+    await page.getByRole('link', { name: 'Actions as tokens' }).click();
+    await page.waitForURL(address);
   });
 
   test('a section that is not there is told in one sentence', PATIENCE, async () => {
@@ -50,10 +56,6 @@ describe.skipIf(!chromiumPath)(`the explorer's frame, in Chromium${chromiumMissi
     await page.getByText(/^The adapter was lost/).waitFor();
     await page.getByRole('button', { name: 'Try again' }).click();
     await page.getByText(/^Computed on /).waitFor();
-  });
-
-  test('nothing goes wrong that the page does not tell', () => {
-    expect(explorer.errors).toEqual([]);
   });
 });
 

@@ -1,9 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Page } from 'playwright-core';
+import type { Locator, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { serveExplorer } from '../../bench/explorer/host/serve.ts';
-import { launchChromium } from './chromium.ts';
+import { chromiumMissing, chromiumPath, launchChromium } from './chromium.ts';
 
 export interface OpenedExplorer {
   readonly page: Page;
@@ -48,4 +49,26 @@ export async function openExplorer({ webgpu = true } = {}): Promise<OpenedExplor
     rmSync(folder, { recursive: true, force: true });
   };
   return { page, errors, show, close };
+}
+
+/** Tests in one browser, which is open while they run. After them, no error has been left that the page does not tell. */
+export function inExplorer(name: string, tests: (explorer: OpenedExplorer) => void): void {
+  describe.skipIf(!chromiumPath)(`${name}, in Chromium${chromiumMissing}`, () => {
+    const explorer = {} as OpenedExplorer;
+    beforeAll(async () => {
+      Object.assign(explorer, await openExplorer());
+    }, PATIENCE.timeout);
+    afterAll(() => explorer.close());
+    tests(explorer);
+    test('nothing goes wrong that the page does not tell', () => {
+      expect(explorer.errors).toEqual([]);
+    });
+  });
+}
+
+/** The texts of a table's body, by row; waits for the first. */
+export async function rowsOf(table: Locator): Promise<string[][]> {
+  const rows = table.locator('tbody tr');
+  await rows.first().waitFor();
+  return Promise.all((await rows.all()).map((row) => row.locator('th,td').allInnerTexts()));
 }

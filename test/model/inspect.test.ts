@@ -3,7 +3,6 @@ import { Model } from '../../model/architecture/model.ts';
 import { type AskedQuestion, answerScore, answersTo, questionsOf, scoresByKind } from '../../model/inspect/answers.ts';
 import { fitLinearProbe, probeAccuracy } from '../../model/inspect/linear-probe.ts';
 import { marksOf } from '../../model/inspect/marks.ts';
-import { towerFeatures } from '../../model/inspect/tower-features.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { Policy } from '../../model/policy/policy.ts';
 import { PackMaker } from '../../model/training/pack-maker.ts';
@@ -139,16 +138,4 @@ test('marks: the most marked row lies on the named thing where that is', async (
   }
   using other = seeingModel(device);
   await expect(marksOf(other, maker, squares.heldOut)).rejects.toThrow("this model has no loss 'mark'");
-});
-
-test("a tower's features are those of each picture alone", async () => {
-  using model = seeingModel(await testDevice('normal'));
-  const pictures = Array.from({ length: 66 }, (_, i) => {
-    return { width: 16, height: 16, pixels: Uint8Array.from({ length: 768 }, (_, at) => (at * (i + 3)) % 256) };
-  });
-  const features = await towerFeatures(model, encoding, pictures);
-  expect(features.map(({ length }) => length)).toEqual(Array(66).fill(4 * 16));
-  const [alone] = await towerFeatures(model, encoding, pictures.slice(65));
-  for (const [i, value] of alone.entries()) expect(features[65][i]).toBeCloseTo(value, 5);
-  expect(features[65]).not.toEqual(features[64]);
 });

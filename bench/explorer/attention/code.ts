@@ -8,7 +8,11 @@ const textOf = (value: unknown) => JSON.stringify(value).replaceAll(/([,:])(?=\S
 
 function cellText(cell: Cell): string {
   if (typeof cell === 'string') return cell;
-  return `edge(${fields(Object.entries(cell).map(([name, value]) => [name, typeof value === 'string' ? `'${value}'` : String(value)]))})`;
+  const { mask, ...numbers } = cell;
+  const given = Object.entries(numbers).flatMap(([name, own]) =>
+    own === undefined ? [] : [[name, `${own}`] as const],
+  );
+  return `edge(${fields([['mask', `'${mask}'`], ...given])})`;
 }
 
 /** Statements that make this table, its expression, and call `attention` with both. */

@@ -1,5 +1,5 @@
-/** A mask and a score of one's own in WGSL: tried on the device as they are typed, kept once they hold. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+/** A mask and a score of one's own in WGSL: tried on the device as they are typed, used once they hold. */
+import { useEffect, useState } from 'preact/hooks';
 import type { Device } from '../../../engine/index.ts';
 import {
   type AttentionExpression,
@@ -9,7 +9,8 @@ import {
   type Sequence,
 } from '../../../kernels/index.ts';
 import type { Adapter } from '../device.ts';
-import { Choice, Field, Problem, useWork } from '../parts.tsx';
+import { Choice, Field, Problem } from '../parts.tsx';
+import { useWork } from '../work.tsx';
 import { type Expression, noExpression, sourceOf } from './state.ts';
 import { Typed } from './table.tsx';
 import { expressionMask } from './work.ts';
@@ -17,58 +18,47 @@ import { expressionMask } from './work.ts';
 /** An expression that the device has taken, for blocks of these lengths, and its mask as `expressionMask` gives it. */
 interface Registered {
   readonly lengths: string;
+  readonly given: Expression;
   readonly expression: AttentionExpression | null;
   readonly mask: Float32Array | null;
 }
 
 export const lengthsOf = ({ blocks }: Sequence) => blocks.map(({ length }) => length).join();
-const textOf = (expression: Expression) => JSON.stringify(expression);
 const PAUSE_MILLISECONDS = 250;
 
 async function register(device: Device, layout: Sequence, given: Expression): Promise<Registered> {
   const source = sourceOf(given, layout.length);
   const expression = source && (await attentionExpression(device, layout, source));
   const mask = expression && (await expressionMask(device, expression));
-  return { lengths: lengthsOf(layout), expression, mask };
+  return { lengths: lengthsOf(layout), given, expression, mask };
 }
 
-/**
- * What is typed, and the last of it that holds for `layout`. `keep` gets an expression that the device has taken; `kept` is the one
- * that it got last. Without any, null until the device has answered.
- */
-export function useExpression(adapter: Adapter, layout: Sequence, kept: Expression, keep: (own: Expression) => void) {
-  const [draft, setDraft] = useState(kept);
+/** The last expression that held, for `layout`, and what is wrong with the one that is typed. */
+export function useExpression(adapter: Adapter, layout: Sequence, typed: Expression) {
   const [registered, setRegistered] = useState<Registered | null>(null);
-  const [problem, setProblem] = useState<string | null>(null);
-  const { run, busy, problem: broken } = useWork(adapter);
+  const [fault, setFault] = useState<string | null>(null);
+  const { run, busy, problem } = useWork(adapter);
   const lengths = lengthsOf(layout);
-  const own = useRef(textOf(kept));
-  useEffect(() => {
-    // What this gave to be kept may be older than what is typed by now.
-    if (own.current !== textOf(kept)) setDraft(kept);
-    own.current = textOf(kept);
-  }, [textOf(kept)]);
   useEffect(() => {
     const begin = () =>
       run(async (device, signal) => {
-        const take = (made: Registered) => !signal.aborted && setRegistered(made);
-        try {
-          take(await register(device, layout, draft));
-          if (signal.aborted) return;
-          setProblem(null);
-          own.current = textOf(draft);
-          if (textOf(kept) !== own.current) keep(draft);
-        } catch (error) {
-          if (signal.aborted) return;
-          setProblem((error as Error).message);
-          if (registered?.lengths !== lengths)
-            take(await register(device, layout, kept).catch(() => register(device, layout, noExpression)));
-        }
+        const attempt = async (given: Expression) => {
+          const made = await register(device, layout, given);
+          if (!signal.aborted) setRegistered(made);
+        };
+        const reason = await attempt(typed).then(
+          () => null,
+          (error: Error) => error.message,
+        );
+        if (signal.aborted) return;
+        setFault(reason);
+        if (reason !== null && registered?.lengths !== lengths)
+          await attempt(registered?.given ?? noExpression).catch(() => attempt(noExpression));
       });
-    const timer = setTimeout(begin, textOf(draft) === textOf(kept) ? 0 : PAUSE_MILLISECONDS);
+    const timer = setTimeout(begin, registered ? PAUSE_MILLISECONDS : 0);
     return () => clearTimeout(timer);
-  }, [lengths, textOf(draft)]);
-  return { draft, setDraft, registered, busy, problem: problem ?? broken };
+  }, [lengths, JSON.stringify(typed)]);
+  return { registered, busy, problem: fault ?? problem };
 }
 
 type Ready = Readonly<Record<string, Partial<Expression>>>;
@@ -108,13 +98,19 @@ const OWN = 'as written below';
 const numbersIn = (text: string) =>
   text.trim() === '' ? [] : text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
 
-export function Expressions(props: { heads: number; tokens: number; typed: ReturnType<typeof useExpression> }) {
-  const { heads, tokens } = props;
-  const { draft, setDraft, busy, problem } = props.typed;
-  const put = (part: Partial<Expression>) => setDraft({ ...draft, ...part });
+export function Expressions(props: {
+  heads: number;
+  tokens: number;
+  typed: Expression;
+  busy: boolean;
+  problem: string | null;
+  onType(expression: Expression): void;
+}) {
+  const { heads, tokens, typed, busy, problem } = props;
+  const put = (part: Partial<Expression>) => props.onType({ ...typed, ...part });
   const choice = (label: string, field: 'mask' | 'score', ready: Ready) => {
     const names = Object.keys(ready);
-    const name = names.find((own) => ready[own][field] === draft[field]);
+    const name = names.find((own) => ready[own][field] === typed[field]);
     return (
       <Choice
         label={label}
@@ -129,7 +125,7 @@ export function Expressions(props: { heads: number; tokens: number; typed: Retur
       <textarea
         rows={2}
         spellcheck={false}
-        value={draft[name]}
+        value={typed[name]}
         onInput={({ currentTarget }) => put({ [name]: currentTarget.value })}
       />
     </Field>
@@ -138,7 +134,7 @@ export function Expressions(props: { heads: number; tokens: number; typed: Retur
     <Field label={label}>
       <Typed
         label={label}
-        value={draft[name].join(', ')}
+        value={typed[name].join(', ')}
         commit={(text) => {
           const numbers = numbersIn(text);
           const fits = numbers.every((own) => Number.isFinite(own) && (name === 'constants' || Number.isInteger(own)));
@@ -154,14 +150,16 @@ export function Expressions(props: { heads: number; tokens: number; typed: Retur
         {choice('Ready-made mask', 'mask', readyMasks(tokens))}
         {choice('Ready-made score', 'score', readyScores(heads))}
       </div>
-      {area('mask', 'Mask, a bool of q, k, queryData, keyData; ANDed with the table')}
-      {area('score', 'Score, an f32 of score, q, k, head, constant(i)')}
-      {area('derivative', 'Its derivative by score')}
+      <div class="grid">
+        {area('mask', 'Mask, a bool of q, k, queryData, keyData; ANDed with the table')}
+        {area('score', 'Score, an f32 of score, q, k, head, constant(i)')}
+        {area('derivative', 'Its derivative by score')}
+      </div>
       <div class="controls">
         {list('borders', 'Documents begin at tokens')}
         {list('constants', 'Constants')}
       </div>
-      <div class="attention-answer" aria-live="polite">
+      <div style={{ minHeight: '3.5rem' }} aria-live="polite">
         {problem ? (
           <Problem text={`${problem}. The last one that held, or none, stays.`} />
         ) : (

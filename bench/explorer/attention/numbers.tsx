@@ -1,8 +1,10 @@
 /** What the table costs, counted and measured, and the gradients that it lets through. */
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect } from 'preact/hooks';
 import type { LivePair } from '../../../kernels/index.ts';
+import { digits } from '../../measure/table.ts';
 import type { Adapter } from '../device.ts';
-import { type Cell, Figure, Matrix, Problem, useWork } from '../parts.tsx';
+import { type Cell, Figure, Matrix, Table } from '../parts.tsx';
+import { useAnswer, WorkButton } from '../work.tsx';
 import {
   type Compared,
   type Counts,
@@ -22,33 +24,22 @@ function Numbers(props: {
   of: Compared<Readonly<Record<string, number>>>;
   text?(value: number): string;
 }) {
-  const { label, of, text = exactly } = props;
+  const { label, text = exactly } = props;
+  const { own, withoutStops, dense } = props.of;
   return (
-    <table class="attention-numbers" aria-label={label}>
-      <thead>
-        <tr>
-          <td />
-          {['this table', 'without stops', 'dense'].map((name) => (
-            <th key={name} scope="col" class="number">
-              {name}
-            </th>
-          ))}
-        </tr>
-      </thead>
-      <tbody>
-        {Object.entries(of.own).map(([name, own]) => (
-          <tr key={name}>
-            <th scope="row">{name}</th>
-            <td class="number">{text(own)}</td>
-            {[of.withoutStops[name], of.dense[name]].map((other, i) => (
-              <td key={i} class="number">
-                {text(other)} <span class="small">{less(own, other)}</span>
-              </td>
-            ))}
-          </tr>
-        ))}
-      </tbody>
-    </table>
+    <Table
+      label={label}
+      head={['', 'this table', 'without stops', 'dense']}
+      rows={Object.entries(own).map(([name, value]) => [
+        name,
+        text(value),
+        ...[withoutStops[name], dense[name]].map((other) => (
+          <>
+            {text(other)} <span class="small">{less(value, other)}</span>
+          </>
+        )),
+      ])}
+    />
   );
 }
 
@@ -59,45 +50,30 @@ export function Counted({ compared: { own, withoutStops, dense } }: { compared: 
       unit="one sample; FLOPs of all heads"
       see="A stop changes no number of forward and of dQ. It takes pairs out of dK/dV, whose share of all is what it can save."
     >
-      <div class="wide">
-        <Numbers label="Work" of={{ own: own.numbers, withoutStops: withoutStops.numbers, dense: dense.numbers }} />
-      </div>
+      <Numbers label="Work" of={{ own: own.numbers, withoutStops: withoutStops.numbers, dense: dense.numbers }} />
     </Figure>
   );
 }
 
-/** Work that is given on demand, with the time that it took; what it gave stays until the next, and is old once `of` is another. */
-function useAnswer<Answer>(adapter: Adapter, of: object) {
-  const [answer, setAnswer] = useState<{ value: Answer; of: object; seconds: number } | null>(null);
-  const { run, busy, problem } = useWork(adapter);
-  const ask = (work: Parameters<typeof run>[0]) =>
-    run(async (device, signal) => {
-      const begin = performance.now();
-      const value = (await work(device, signal)) as Answer;
-      if (!signal.aborted) setAnswer({ value, of, seconds: (performance.now() - begin) / 1000 });
-    });
-  return { answer, ask, busy, problem, old: busy || answer?.of !== of };
-}
-
-export function Measured({ adapter, given, variant }: { adapter: Adapter; given: Given; variant: string }) {
-  const { answer, ask, busy, problem, old } = useAnswer<Awaited<ReturnType<typeof measuredTimes>>>(adapter, given);
-  const measure = () => ask((device, signal) => measuredTimes(device, given, variant, signal));
+export function Measured({ adapter, given }: { adapter: Adapter; given: Given }) {
+  const { answer, ask, busy, problem } = useAnswer<Awaited<ReturnType<typeof measuredTimes>>, Given>(adapter);
+  const old = answer?.of !== given;
   return (
     <Figure
       title="Time"
       unit="ms on this adapter, medians of 5 rounds"
       see="Stops change nothing forward. A small shape is mostly the start of its kernels: lengthen the blocks until the times follow the FLOPs."
     >
-      <button type="button" class="main" disabled={busy} onClick={measure}>
-        {busy ? 'Being measured …' : 'Measure the times'}
-      </button>
-      {problem && <Problem text={problem} />}
-      <div class={`attention-times wide${old ? ' busy' : ''}`}>
+      <WorkButton
+        {...{ main: true, busy, problem, text: 'Measure the times' }}
+        onClick={() => ask(given, (device, signal) => measuredTimes(device, given, signal))}
+      />
+      <div class={busy || old ? 'busy' : undefined} style={{ minHeight: '9rem' }}>
         {answer && (
           <>
-            <Numbers label="Times" of={answer.value} text={(value) => value.toPrecision(3)} />
+            <Numbers label="Times" of={answer.value} text={digits} />
             <p class="small">
-              Measured in {answer.seconds.toFixed(1)} s{answer.of === given ? '' : ', for an earlier table'}.
+              Measured in {answer.seconds.toFixed(1)} s{old && ', for an earlier table'}.
             </p>
           </>
         )}
@@ -111,35 +87,31 @@ const MOST_FLOPS = 1e8;
 const PAUSE_MILLISECONDS = 400;
 
 /** Why the loss on a block gives the keys or values of another nothing. */
-function whyZero({ table: { cells, layout }, live }: Reached, names: readonly string[], side: 'key' | 'value'): string {
+function whyZero({ given, live }: Asked, names: readonly string[], side: 'key' | 'value'): string {
+  const { cells, layout } = given.table;
   const [q, k] = names.map((name) => layout.blocks.findIndex((block) => block.name === name));
   if (cells[q][k].mask === 'none') return 'no edge';
   if (cells[q][k][`${side}Gradient`] === 0) return 'cut';
   return live.some(({ query, key }) => query.block === q && key.block === k) ? 'computed' : 'masked';
 }
 
-interface Reached extends Pick<Given, 'table'> {
+interface Asked {
+  readonly given: Given;
   readonly live: readonly LivePair[];
-  readonly norms: ReachingByBlock;
 }
 
-export function Reaching(props: { adapter: Adapter; given: Given; variant: string; counts: Counts }) {
-  const { adapter, given, variant, counts } = props;
-  const { answer, ask, busy, problem, old } = useAnswer<Reached>(adapter, given);
-  const measure = () =>
-    ask(async (device, signal) => {
-      const norms = await reachingGradients(device, given, variant, signal);
-      return { table: given.table, live: counts.live.dKeyValue, norms };
-    });
+export function Reaching({ adapter, given, counts }: { adapter: Adapter; given: Given; counts: Counts }) {
+  const { answer, ask, busy, problem } = useAnswer<ReachingByBlock, Asked>(adapter);
+  const compute = () =>
+    ask({ given, live: counts.live.dKeyValue }, (device, signal) => reachingGradients(device, given, signal));
   const small = counts.numbers['backward in one, FLOPs'] * given.lossBlocks.length <= MOST_FLOPS;
   useEffect(() => {
     if (!small) return;
-    const timer = setTimeout(measure, shown.current ? PAUSE_MILLISECONDS : 0);
+    const timer = setTimeout(compute, answer ? PAUSE_MILLISECONDS : 0);
     return () => clearTimeout(timer);
-  }, [given, variant]);
-  const shown = useRef(false);
-  shown.current ||= answer !== null;
-  const norms = answer?.value.norms ?? {};
+  }, [given]);
+  const old = answer?.of.given !== given;
+  const norms = answer?.value ?? {};
   const rows = Object.keys(norms);
   const columns = Object.keys(norms[rows[0]] ?? {});
   const look = (side: 'key' | 'value', row: string, column: string): Cell => {
@@ -147,7 +119,7 @@ export function Reaching(props: { adapter: Adapter; given: Given; variant: strin
     const most = Math.max(...rows.flatMap((own) => columns.map((other) => norms[own][other][side].norm)));
     const title = `${row} to ${column}`;
     if (!zero) return { text: norm.toPrecision(2), shade: 0.1 + (0.4 * norm) / most, title: `${title}: ${norm}` };
-    const why = whyZero(answer!.value, [row, column], side);
+    const why = whyZero(answer!.of, [row, column], side);
     return { text: `0 ${why}`, hatched: true, title: `${title}: all bits are zero, ${why}` };
   };
   return (
@@ -156,19 +128,9 @@ export function Reaching(props: { adapter: Adapter; given: Given; variant: strin
       unit="norms, for random operands and output gradients"
       see="A row is the loss on one block, a column the keys or values that it reaches. Hatched: every bit of the gradient is zero."
     >
-      {!small && (
-        <button type="button" disabled={busy} onClick={measure}>
-          {busy ? 'Being computed …' : 'Compute the gradients'}
-        </button>
-      )}
-      {problem && <Problem text={problem} />}
-      <div class={`row attention-reaching${old ? ' busy' : ''}`}>
-        {(
-          [
-            ['dK', 'key'],
-            ['dV', 'value'],
-          ] as const
-        ).map(([name, side]) => (
+      {(!small || problem) && <WorkButton {...{ busy, problem, text: 'Compute the gradients' }} onClick={compute} />}
+      <div class={busy || old ? 'row busy' : 'row'} style={{ minHeight: '9rem' }}>
+        {Object.entries({ dK: 'key', dV: 'value' } as const).map(([name, side]) => (
           <div key={side}>
             <h3>{name}</h3>
             {rows.length > 0 && (

@@ -1,8 +1,8 @@
 /** The mask in tokens, and the pairs of tiles that each kernel visits. */
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { type AttentionTable, type LivePair, planLists, type Sequence } from '../../../kernels/index.ts';
-import { Figure, Legend, useName } from '../parts.tsx';
+import { Figure, Legend } from '../parts.tsx';
 import type { Counts } from './work.ts';
 
 const SIDE = 220;
@@ -56,7 +56,7 @@ function Hatches({ layout }: { layout: Sequence }) {
     </pattern>
   );
   return (
-    <svg class="attention-hatches" aria-hidden="true">
+    <svg style={{ position: 'absolute', width: 0, height: 0 }} aria-hidden="true">
       {hatch('attention-stop', 'stop', 0.45, 45)}
       {hatch('attention-scale', 'stop', 0.2, 45)}
       {hatch('attention-partial', 'line1', 0.45, -45)}
@@ -68,7 +68,7 @@ function Hatches({ layout }: { layout: Sequence }) {
 function MaskPicture({ table, seen }: { table: AttentionTable; seen: Uint8Array }) {
   const { layout, cells } = table;
   const { blocks, length } = layout;
-  const mask = useName();
+  const mask = useId();
   const [pixels, setPixels] = useState('');
   useEffect(() => {
     const canvas = document.createElement('canvas');
@@ -190,7 +190,7 @@ export function Pictures(props: { table: AttentionTable; seen: Uint8Array; live:
     <>
       <p class="see">All to scale: rows are queries, columns keys.</p>
       <Hatches layout={table.layout} />
-      <div class="attention-pictures">
+      <div class="grid" style={{ '--column': '17rem', minHeight: '22rem' }}>
         <MaskPicture table={table} seen={seen} />
         {planLists.map((list) => (
           <TilePicture key={list} title={words[list][0]} see={words[list][1]} table={table} live={live[list]} />

@@ -1,4 +1,4 @@
-import { useMemo, useRef, useState } from 'preact/hooks';
+import { useMemo, useRef } from 'preact/hooks';
 import { systems } from '../../../model/systems/index.ts';
 import type { Adapter } from '../device.ts';
 import { useLinked } from '../link.ts';
@@ -7,18 +7,9 @@ import { codeOf } from './code.ts';
 import { Expressions, lengthsOf, useExpression } from './expression.tsx';
 import { Counted, Measured, Reaching } from './numbers.tsx';
 import { Pictures } from './pictures.tsx';
-import {
-  headCounts,
-  headDimensions,
-  initial,
-  isEmpty,
-  makeTable,
-  type State,
-  stateSchema,
-  systemTable,
-} from './state.ts';
+import { initial, isEmpty, makeTable, noExpression, type State, sizes, stateSchema, systemTable } from './state.ts';
 import { Blocks, EdgeTable } from './table.tsx';
-import { comparedCounts, problemOf, variantsFor, visiblePairs } from './work.ts';
+import { comparedCounts, problemOf, visiblePairs } from './work.ts';
 
 const OWN = 'a table of your own';
 
@@ -26,8 +17,7 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
   const { state, change, problem } = useLinked('attention', stateSchema, initial);
   const { blocks, cells, heads, kvHeads, headDimension } = state;
   const table = useMemo(() => makeTable({ blocks, cells }), [JSON.stringify([blocks, cells])]);
-  const typed = useExpression(adapter, table.layout, state.expression, (expression) => change({ expression }));
-  const { registered } = typed;
+  const { registered, ...trying } = useExpression(adapter, table.layout, state.expression);
 
   const fits = registered?.lengths === lengthsOf(table.layout);
   const waits = !fits && !isEmpty(state.expression);
@@ -40,15 +30,13 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
   const last = useRef(made);
   last.current = made ?? last.current;
   const shown = last.current;
-  const variants = variantsFor(adapter.device, state);
-  const variant = variants.includes(state.variant) ? state.variant : '';
 
-  const size = (name: 'heads' | 'kvHeads' | 'headDimension', label: string, values: readonly number[]) => (
+  const size = (name: keyof typeof sizes, label: string, fits: (size: number) => boolean = () => true) => (
     <Choice
       label={label}
       value={String(state[name])}
-      options={values.map(String)}
-      onChange={(own) => change({ [name]: Number(own) } as Partial<State>)}
+      options={sizes[name].filter(fits).map(String)}
+      onChange={(own) => change({ [name]: Number(own) })}
     />
   );
 
@@ -67,56 +55,44 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
           {shown ? (
             <Pictures table={shown.given.table} seen={shown.seen} live={shown.compared.own.live} />
           ) : (
-            <div class="attention-pictures" />
+            <div style={{ minHeight: '50rem' }} />
           )}
         </section>
       </div>
       <section>
         <h2>What it costs</h2>
         <div class="controls">
-          {size(
-            'heads',
-            'Query heads',
-            headCounts.filter((own) => own >= kvHeads),
-          )}
-          {size(
-            'kvHeads',
-            'Key heads',
-            headCounts.filter((own) => own <= heads),
-          )}
-          {size('headDimension', 'Head dimension', headDimensions)}
-          <Choice
-            label="Kernels"
-            value={variant}
-            options={[{ value: '', text: `shipped (${variants[0]})` }, ...variants]}
-            onChange={(own) => change({ variant: own })}
-          />
+          {size('heads', 'Query heads', (own) => own >= kvHeads)}
+          {size('kvHeads', 'Key heads', (own) => own <= heads)}
+          {size('headDimension', 'Head dimension')}
         </div>
-        {state.variant !== variant && (
-          <Problem text={`This adapter has no kernels '${state.variant}': those that are shipped run.`} />
-        )}
         <p class="small">
           Tiles are pieces of at most 32 tokens of one block, in all kernels; FLOPs are those of the library's cost
           model, masked scores included.
         </p>
         {shown && (
           <>
-            <div class={`row attention-work${waits ? ' busy' : ''}`}>
+            <div class={`row attention-work ${waits ? 'busy' : ''}`} style={{ marginBottom: '1.5rem' }}>
               <Counted compared={shown.compared} />
-              <Measured adapter={adapter} given={shown.given} variant={variant} />
+              <Measured adapter={adapter} given={shown.given} />
             </div>
-            <Reaching adapter={adapter} given={shown.given} variant={variant} counts={shown.compared.own} />
+            <Reaching adapter={adapter} given={shown.given} counts={shown.compared.own} />
           </>
         )}
       </section>
       <div class="row">
-        <section class="attention-expressions">
+        <section>
           <h2>Expressions of your own</h2>
-          <Expressions heads={heads} tokens={table.layout.length} typed={typed} />
+          <Expressions
+            {...{ heads, ...trying, tokens: table.layout.length, typed: state.expression }}
+            onType={(expression) => change({ expression })}
+          />
         </section>
         <section>
           <h2>As a program</h2>
-          <Code text={codeOf(state)} />
+          <pre class="wide">
+            <code>{codeOf({ ...state, expression: registered?.given ?? noExpression })}</code>
+          </pre>
         </section>
       </div>
     </>
@@ -124,54 +100,34 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
 }
 
 function Start({ state, change }: { state: State; change(part: Partial<State>): void }) {
-  const { note, ...own } = useMemo(
-    () => (systems.some(({ name }) => name === state.system) ? systemTable(state.system) : { note: '' }),
-    [state.system],
-  );
-  const edited = JSON.stringify(own) !== JSON.stringify({ blocks: state.blocks, cells: state.cells });
-  const choose = (system: string) => {
-    if (system === OWN) return change({ system: '' });
-    const { note: _, ...chosen } = systemTable(system);
-    change({ system, ...chosen, selected: [chosen.blocks.length - 1, 0] });
+  const { system, blocks, cells } = state;
+  const known = systems.some(({ name }) => name === system);
+  const { note, ...own } = useMemo(() => (known ? systemTable(system) : { note: '' }), [system]);
+  const edited = JSON.stringify(own) !== JSON.stringify({ blocks, cells });
+  const choose = (name: string) => {
+    if (name === OWN) return change({ system: '' });
+    const { blocks, cells } = systemTable(name);
+    change({ system: name, blocks, cells, selected: [blocks.length - 1, 0] });
   };
-  const known = note !== '';
+  const unchanged = 'Losses are those of its last layer; before it, every block carries one.';
   return (
     <>
       <div class="controls">
         <Choice
           label="Start from"
-          value={known ? state.system : OWN}
+          value={known ? system : OWN}
           options={[OWN, ...systems.map(({ name }) => name)]}
           onChange={choose}
         />
-        <button type="button" disabled={!known || !edited} onClick={() => choose(state.system)}>
+        <button type="button" disabled={!known || !edited} onClick={() => choose(system)}>
           Back to it
         </button>
       </div>
       <p class="see">
         {known
-          ? `${note}${edited ? ' Changed here.' : ' Losses are those of its last layer; before it, every block carries one.'}`
+          ? `${note} ${edited ? 'Changed here.' : unchanged}`
           : 'Blocks are tokens in order; a loss says whose rows have one.'}
       </p>
-    </>
-  );
-}
-
-function Code({ text }: { text: string }) {
-  const [copied, setCopied] = useState('');
-  const copy = () =>
-    navigator.clipboard.writeText(text).then(
-      () => setCopied(text),
-      () => setCopied(''),
-    );
-  return (
-    <>
-      <pre class="wide">
-        <code>{text}</code>
-      </pre>
-      <button type="button" onClick={copy}>
-        {copied === text ? 'Copied' : 'Copy'}
-      </button>
     </>
   );
 }

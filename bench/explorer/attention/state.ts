@@ -4,36 +4,22 @@ import { count } from '../../../engine/files/json-schema.ts';
 import {
   type AttentionTable,
   attentionTable,
-  causal,
   type Edge,
-  type EdgeOptions,
   type ExpressionSource,
   edge,
-  full,
-  insulated,
-  none,
   sequence,
 } from '../../../kernels/index.ts';
 import { objectivesOf } from '../../../model/architecture/objectives/index.ts';
 import { imagesAsMemory, inSequence, tableOf, trainingBlocks } from '../../../model/architecture/sequence.ts';
+import { edgeSchema, namedEdges } from '../../../model/inspect/attention-file.ts';
 import { historyWords } from '../../../model/inspect/system-tables.ts';
-import { configurationOf, type ModelSizes, systemNamed } from '../../../model/systems/index.ts';
+import { configurationOf, edgeText, type ModelSizes, systemNamed } from '../../../model/systems/index.ts';
 
 const MOST_TOKENS = 1024;
-export const headCounts = [1, 2, 4, 8] as const;
-export const headDimensions = [16, 32, 64, 128, 256] as const;
-const factor = v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)));
-const named = { none, full, causal, insulated };
-
-const cellSchema = v.union([
-  v.picklist(['none', 'full', 'causal', 'insulated']),
-  v.object({
-    mask: v.picklist(['full', 'causal']),
-    window: v.optional(count(1)),
-    keyGradient: factor,
-    valueGradient: factor,
-  }),
-]);
+/** The numbers of heads and the head dimensions to choose from. */
+export const sizes = { heads: [1, 2, 4, 8], kvHeads: [1, 2, 4, 8], headDimension: [16, 32, 64, 128, 256] };
+const edgeNames = ['none', 'full', 'causal', 'insulated'] as const;
+const cellSchema = v.union([v.picklist(edgeNames), edgeSchema]);
 /** A cell of the table: one of the library's named edges, or the options of another. */
 export type Cell = v.InferOutput<typeof cellSchema>;
 
@@ -66,11 +52,9 @@ const shape = v.object({
   cells: v.array(v.array(cellSchema)),
   /** Query block and key block of the edge whose gradient is shown. */
   selected: v.tuple([count(), count()]),
-  heads: v.picklist(headCounts),
-  kvHeads: v.picklist(headCounts),
-  headDimension: v.picklist(headDimensions),
-  /** A variant of the kernels by its name; empty for the one that the library ships. */
-  variant: v.pipe(v.string(), v.maxLength(32)),
+  heads: v.picklist(sizes.heads),
+  kvHeads: v.picklist(sizes.kvHeads),
+  headDimension: v.picklist(sizes.headDimension),
   expression: expressionSchema,
 });
 export type State = v.InferOutput<typeof shape>;
@@ -88,11 +72,8 @@ export function problemWith({ blocks, cells, heads, kvHeads }: State): string | 
     return `Block '${broken.name}' with ${broken.length} tokens: a name begins with a letter and has at most 32 letters, digits, spaces and dashes; a block has 1 to ${MOST_TOKENS} tokens.`;
   const tokens = blocks.reduce((sum, { length }) => sum + length, 0);
   if (tokens > MOST_TOKENS) return `The blocks have ${tokens} tokens together; this page draws at most ${MOST_TOKENS}.`;
-  for (const [rows, other] of [
-    ['queries', 'keys'],
-    ['keys', 'queries'],
-  ])
-    if (blocks.every((block) => block.rows === other)) return `No block has ${rows}; give one of them ${rows}.`;
+  if (blocks.every(({ rows }) => rows === 'keys')) return 'No block has queries; give one of them queries.';
+  if (blocks.every(({ rows }) => rows === 'queries')) return 'No block has keys; give one of them keys.';
   if (cells.length !== blocks.length || cells.some((row) => row.length !== blocks.length))
     return 'The table has not as many cells as pairs of blocks.';
   if (heads % kvHeads !== 0)
@@ -105,19 +86,13 @@ export function problemWith({ blocks, cells, heads, kvHeads }: State): string | 
   }
 }
 
-export const edgeOf = (cell: Cell): Edge => (typeof cell === 'string' ? named[cell] : edge(cell));
+export const edgeOf = (cell: Cell): Edge => (typeof cell === 'string' ? namedEdges[cell] : edge(cell));
 
 /** The cell of an edge, by its name where it has one. */
-export function cellOf({ mask, window, keyGradient, valueGradient }: Edge): Cell {
-  if (mask === 'none') return 'none';
-  const name = (['full', 'causal', 'insulated'] as const).find((own) => {
-    const other = named[own];
-    const same = other.keyGradient === keyGradient && other.valueGradient === valueGradient;
-    return same && other.mask === mask && window === undefined;
-  });
-  if (name) return name;
-  const factors = { ...(keyGradient < 1 && { keyGradient }), ...(valueGradient < 1 && { valueGradient }) };
-  return { mask, ...(window !== undefined && { window }), ...factors } satisfies EdgeOptions;
+export function cellOf(own: Edge): Cell {
+  const { mask, window, keyGradient, valueGradient } = own;
+  const name = edgeNames.find((other) => edgeText(namedEdges[other]) === edgeText(own));
+  return name ?? { mask: mask === 'causal' ? mask : 'full', window, keyGradient, valueGradient };
 }
 
 /** The cell of a pair of blocks: none where they lack queries or keys, whatever it was before. */
@@ -171,7 +146,7 @@ export function sourceOf(expression: Expression, tokens: number) {
   } satisfies ExpressionSource;
 }
 
-const sizes: ModelSizes = {
+const modelSizes: ModelSizes = {
   backbone: { width: 64, hidden: 64 },
   vocabulary: 512,
   expert: { width: 64, hidden: 64 },
@@ -184,7 +159,7 @@ const MOST_STEPS = 2;
 /** The table of a system's last layer at a small size, and what this drawing of it leaves out, in words. */
 export function systemTable(name: string): TableState & { readonly note: string } {
   const system = systemNamed(name);
-  const whole = configurationOf(system, sizes);
+  const whole = configurationOf(system, modelSizes);
   const { history } = whole;
   const drawn = history && { ...history, window: Math.min(history.window, MOST_STEPS) };
   const configuration = { ...whole, ...(drawn && { history: drawn }) };
@@ -215,6 +190,6 @@ export const initial: State = {
   system: 'knowledge-insulation',
   ...insulation,
   selected: [insulation.blocks.length - 1, 1],
-  ...{ heads: 4, kvHeads: 1, headDimension: 32, variant: '' },
+  ...{ heads: 4, kvHeads: 1, headDimension: 32 },
   expression: noExpression,
 };

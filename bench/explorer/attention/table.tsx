@@ -1,6 +1,7 @@
 /** The editor of blocks and edges. */
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { type Cell as CellLook, Choice, Field, Matrix, Problem, Slider } from '../parts.tsx';
+import { edgeText } from '../../../model/systems/index.ts';
+import { type Cell as CellLook, Choice, Field, Matrix, Problem, Slider, Table } from '../parts.tsx';
 import { type BlockState, type Cell, cellOf, edgeOf, nextCell, problemWith, type State } from './state.ts';
 
 export interface Editing {
@@ -50,11 +51,10 @@ export function Blocks({ state, change }: Editing) {
   const set = (index: number, part: Partial<BlockState>) =>
     attempt({ blocks: blocks.map((block, i) => (i === index ? { ...block, ...part } : block)) });
   const add = () => {
-    const number = [...blocks.keys(), blocks.length].find((i) =>
-      blocks.every(({ name }) => name !== `block ${i + 1}`),
-    )!;
+    const numbers = Array.from({ length: blocks.length + 1 }, (_, i) => i + 1);
+    const number = numbers.find((own) => blocks.every(({ name }) => name !== `block ${own}`));
     attempt({
-      blocks: [...blocks, { name: `block ${number + 1}`, length: 16, rows: 'both', loss: true }],
+      blocks: [...blocks, { name: `block ${number}`, length: 16, rows: 'both', loss: true }],
       cells: [...cells.map((row): Cell[] => [...row, 'none']), [...blocks.map((): Cell => 'none'), 'full']],
     });
   };
@@ -66,64 +66,39 @@ export function Blocks({ state, change }: Editing) {
     });
   return (
     <>
-      <div class="wide">
-        <table class="attention-blocks" aria-label="Blocks">
-          <thead>
-            <tr>
-              {['block', 'tokens', 'rows', 'loss', ''].map((name) => (
-                <th key={name} scope="col">
-                  {name}
-                </th>
+      <div class="attention-blocks">
+        <Table
+          label="Blocks"
+          head={['block', 'tokens', 'rows', 'loss', '']}
+          rows={blocks.map(({ name, length, rows, loss }, i) => [
+            <Typed label={`Name of block ${i + 1}`} value={name} commit={(text) => set(i, { name: text.trim() })} />,
+            <Typed
+              label={`Tokens of ${name}`}
+              numeric
+              value={String(length)}
+              commit={(text) => set(i, { length: Number(text) })}
+            />,
+            <select
+              aria-label={`Rows of ${name}`}
+              value={rows}
+              onChange={({ currentTarget }) => set(i, { rows: currentTarget.value as BlockState['rows'] })}
+            >
+              {['both', 'keys', 'queries'].map((own) => (
+                <option key={own}>{own}</option>
               ))}
-            </tr>
-          </thead>
-          <tbody>
-            {blocks.map(({ name, length, rows, loss }, i) => (
-              <tr key={i}>
-                <td>
-                  <Typed
-                    label={`Name of block ${i + 1}`}
-                    value={name}
-                    commit={(text) => set(i, { name: text.trim() })}
-                  />
-                </td>
-                <td>
-                  <Typed
-                    label={`Tokens of ${name}`}
-                    numeric
-                    value={String(length)}
-                    commit={(text) => set(i, { length: Number(text) })}
-                  />
-                </td>
-                <td>
-                  <select
-                    aria-label={`Rows of ${name}`}
-                    value={rows}
-                    onChange={({ currentTarget }) => set(i, { rows: currentTarget.value as BlockState['rows'] })}
-                  >
-                    {['both', 'keys', 'queries'].map((own) => (
-                      <option key={own}>{own}</option>
-                    ))}
-                  </select>
-                </td>
-                <td>
-                  <input
-                    type="checkbox"
-                    aria-label={`${name} carries a loss`}
-                    checked={loss}
-                    disabled={rows === 'keys'}
-                    onChange={({ currentTarget }) => set(i, { loss: currentTarget.checked })}
-                  />
-                </td>
-                <td>
-                  <button type="button" class="plain" aria-label={`Remove ${name}`} onClick={() => remove(i)}>
-                    ✕
-                  </button>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+            </select>,
+            <input
+              type="checkbox"
+              aria-label={`${name} carries a loss`}
+              checked={loss}
+              disabled={rows === 'keys'}
+              onChange={({ currentTarget }) => set(i, { loss: currentTarget.checked })}
+            />,
+            <button type="button" class="plain" aria-label={`Remove ${name}`} onClick={() => remove(i)}>
+              ✕
+            </button>,
+          ])}
+        />
       </div>
       <button type="button" disabled={blocks.length === 16} onClick={add}>
         Add a block
@@ -133,16 +108,12 @@ export function Blocks({ state, change }: Editing) {
   );
 }
 
-/** An edge in a few letters, and how it looks. */
+/** An edge in words, and with a colour for what passes: the other one where gradient is stopped or scaled. */
 function lookOf(cell: Cell): Pick<CellLook, 'text' | 'shade' | 'hatched'> {
-  const { mask, window, keyGradient, valueGradient } = edgeOf(cell);
-  if (mask === 'none') return { text: '–', hatched: true };
-  if (cell === 'insulated') return { text: 'insulated', shade: -0.5 };
-  const factors = keyGradient === valueGradient ? [keyGradient] : [keyGradient, valueGradient];
-  const scaled = Math.min(...factors) < 1;
-  const text = `${mask}${window === undefined ? '' : ` ${window}`}${scaled ? ` ×${factors.join('/')}` : ''}`;
-  const strength = mask === 'full' ? 0.5 : 0.3;
-  return { text, shade: scaled ? strength * ((keyGradient + valueGradient) / 2 - 1) - 0.1 : strength };
+  const own = edgeOf(cell);
+  if (own.mask === 'none') return { text: '–', hatched: true };
+  const stopped = 1 - (own.keyGradient + own.valueGradient) / 2;
+  return { text: edgeText(own), shade: stopped > 0 ? -0.1 - stopped / 2 : own.mask === 'full' ? 0.5 : 0.3 };
 }
 
 export function EdgeTable({ state, change }: Editing) {
@@ -153,21 +124,15 @@ export function EdgeTable({ state, change }: Editing) {
       cells: cells.map((row, i) => (i === q ? row.map((own, j) => (j === k ? cell : own)) : row)),
       selected: [q, k],
     });
-  const look = (query: string, key: string): CellLook => {
-    const [q, k] = [names.indexOf(query), names.indexOf(key)];
-    if (blocks[q].rows === 'keys' || blocks[k].rows === 'queries')
-      return {
-        text: '',
-        hatched: true,
-        title: blocks[q].rows === 'keys' ? `${query} has no queries` : `${key} has no keys`,
-      };
+  const look = (query: string, key: string, q: number, k: number): CellLook => {
+    if (blocks[q].rows === 'keys') return { text: '', hatched: true, title: `${query} has no queries` };
+    if (blocks[k].rows === 'queries') return { text: '', hatched: true, title: `${key} has no keys` };
     const own = lookOf(cells[q][k]);
-    const isSelected = selected[0] === q && selected[1] === k;
+    const marked = selected[0] === q && selected[1] === k;
     return {
-      ...own,
-      text: isSelected ? <b>{own.text}</b> : own.text,
-      title: `${query} reads ${key}: ${own.text === '–' ? 'none' : own.text}`,
-      onFocus: () => isSelected || change({ selected: [q, k] }),
+      ...{ ...own, marked },
+      title: `${query} reads ${key}: ${own.hatched ? 'none' : own.text}`,
+      onFocus: () => marked || change({ selected: [q, k] }),
       onClick: () => setCell(q, k, nextCell(cells[q][k], q === k)),
     };
   };
@@ -195,7 +160,7 @@ function Factors(props: { query: string; keys: string; cell: Cell; set(cell: Cel
   const put = (part: Partial<typeof edge>) => set(cellOf({ ...edge, ...part }));
   const percent = (value: number) => `${Math.round(100 * value)} %`;
   return (
-    <fieldset class="attention-edge">
+    <fieldset class="box attention-edge">
       <legend>
         {query} reads {keys}
       </legend>

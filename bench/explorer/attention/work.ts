@@ -15,12 +15,9 @@ import {
   type AttentionProblem,
   type AttentionTable,
   attention,
-  attentionChoices,
   attentionCost,
-  attentionEntries,
   attentionEntryCost,
   attentionTable,
-  attentionVariants,
   full,
   type LivePair,
   livePairs,
@@ -28,10 +25,10 @@ import {
   type PlanList,
   planLists,
   planOf,
-  useAttentionVariants,
 } from '../../../kernels/index.ts';
 import { tableSees } from '../../../kernels/reference/attention.ts';
 import { taskOf } from '../../measure/operation-task.ts';
+import { inRounds } from '../../measure/rounds.ts';
 import { spread } from '../../measure/statistics.ts';
 import { Work } from '../../measure/work.ts';
 import { chosenBlocks, type State } from './state.ts';
@@ -132,13 +129,10 @@ export type ReachingByBlock = Readonly<Record<string, Readonly<Record<string, { 
 /** Random operands of unit variance, whose gradients are kept or only computed; that of the output is zero in rows without a loss. */
 function operands(device: Device, problem: Problem, kept: boolean) {
   const { table, queries, lossBlocks, heads, kvHeads, headDimension } = problem;
-  const { blocks, keyTokens } = table.layout;
-  const asked = blocks.filter(({ name }) => queries.includes(name));
+  const asked = table.layout.blocks.filter(({ name }) => queries.includes(name));
   const rows = asked.reduce((sum, { length }) => sum + length, 0);
-  const [ofQuery, ofKey]: Shape[] = [
-    [1, rows, heads, headDimension],
-    [1, keyTokens, kvHeads, headDimension],
-  ];
+  const ofQuery = [1, rows, heads, headDimension];
+  const ofKey = [1, table.layout.keyTokens, kvHeads, headDimension];
   const random = (shape: Shape, stream: number) =>
     randomStream(1, stream, streams.noise).fillNormal(new Float32Array(elementCount(shape)));
   const leaf = (shape: Shape, stream: number) => {
@@ -146,30 +140,26 @@ function operands(device: Device, problem: Problem, kept: boolean) {
     made.wantsGradient = true;
     return made;
   };
-  const dOutput = random(ofQuery, 3);
-  let row = 0;
+  const gradient = random(ofQuery, 3);
+  let at = 0;
   for (const { name, length } of asked) {
-    if (!lossBlocks.includes(name))
-      dOutput.fill(0, row * heads * headDimension, (row + length) * heads * headDimension);
-    row += length;
+    const end = at + length * heads * headDimension;
+    if (!lossBlocks.includes(name)) gradient.fill(0, at, end);
+    at = end;
   }
-  const made = {
-    ...{ query: leaf(ofQuery, 0), key: leaf(ofKey, 1), value: leaf(ofKey, 2) },
-    dOutput: tensor(device, dOutput, ofQuery),
-  };
+  const [query, key, value] = [leaf(ofQuery, 0), leaf(ofKey, 1), leaf(ofKey, 2)];
+  const dOutput = tensor(device, gradient, ofQuery);
   const dispose = () => {
-    for (const own of Object.values(made)) own.dispose();
+    for (const own of [query, key, value, dOutput]) own.dispose();
   };
-  return { ...made, [Symbol.dispose]: dispose };
+  return { query, key, value, dOutput, [Symbol.dispose]: dispose };
 }
 
 export async function reachingGradients(
   device: Device,
   problem: Problem,
-  variant: string,
   signal?: AbortSignal,
 ): Promise<ReachingByBlock> {
-  using _ = chosenVariant(device, problem, variant);
   using own = operands(device, problem, true);
   const { query, key, value, dOutput } = own;
   const result: Record<string, ReachingByBlock[string]> = {};
@@ -202,31 +192,14 @@ const reaching = (gradient: Float32Array): Reaching => ({
   zero: new Uint32Array(gradient.buffer).every((bits) => bits === 0),
 });
 
-/** The variants of the kernels that this device runs at a head dimension; the first is the one that the library ships. */
-export function variantsFor(device: Device, { headDimension }: Pick<State, 'headDimension'>): string[] {
-  return [
-    ...new Set(attentionEntries.flatMap((entry) => attentionVariants(device, { entry, dtype: 'f32', headDimension }))),
-  ];
-}
-
-/** Takes a variant, by default the shipped one, until it is disposed of. */
-function chosenVariant(device: Device, { headDimension }: Problem, variant: string): Disposable {
-  const before = attentionChoices(device);
-  const choices = attentionEntries.map((entry) => ({ entry, dtype: 'f32' as const, headDimension, variant }));
-  useAttentionVariants(device, variant === '' ? [] : choices);
-  return { [Symbol.dispose]: () => useAttentionVariants(device, before) };
-}
-
 const ROUNDS = 5;
 
 /** Medians of milliseconds over a few rounds, in each of which everything is measured once. */
 export async function measuredTimes(
   device: Device,
   problem: Problem,
-  variant: string,
   signal: AbortSignal,
 ): Promise<Compared<Record<'forward' | 'backward', number>>> {
-  using _ = chosenVariant(device, problem, variant);
   using own = operands(device, problem, false);
   const { query, key, value, dOutput } = own;
   const works = Object.entries(rivals).flatMap(([rival, make]) => {
@@ -234,23 +207,12 @@ export async function measuredTimes(
     const directions = rival === 'withoutStops' ? (['backward'] as const) : (['forward', 'backward'] as const);
     return directions.map((direction) => {
       const task = taskOf(device, direction, () => attention(query, key, value, of), dOutput);
-      return {
-        name: `${rival} ${direction}`,
-        work: new Work(device, `${rival} ${direction}`, task),
-        times: [] as number[],
-      };
+      return new Work(device, `${rival} ${direction}`, task);
     });
   });
-  for (const { work } of works) {
-    signal.throwIfAborted();
-    await work.start();
-  }
-  for (let round = 0; round < ROUNDS; round++)
-    for (const { work, times } of works) {
-      signal.throwIfAborted();
-      times.push(await work.sample());
-    }
-  const median = (name: string) => spread(works.find((work) => work.name === name)!.times).median;
+  const { times } = await inRounds(works, { seconds: Number.POSITIVE_INFINITY, rounds: ROUNDS, signal });
+  signal.throwIfAborted();
+  const median = (name: string) => spread(times[works.findIndex((work) => work.name === name)]).median;
   const forward = median('own forward');
   return {
     own: { forward, backward: median('own backward') },

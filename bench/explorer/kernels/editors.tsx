@@ -130,7 +130,7 @@ export function Editors(props: EditorsProps) {
   useEffect(() => show(1, shown[1]), [name, shown[1]]);
 
   return (
-    <div class="kernels-editors">
+    <div class="grid">
       {hosts.map((host, side) => (
         <div key={side}>
           <Choice
@@ -142,7 +142,7 @@ export function Editors(props: EditorsProps) {
               show(side, place);
             }}
           />
-          <div class="kernels-editor" ref={host} />
+          <div class="box kernels-editor" ref={host} />
         </div>
       ))}
     </div>

@@ -5,7 +5,8 @@ import { type Kernel, loadedKernels } from '../../../engine/index.ts';
 import type { Roof } from '../../measure/roofline.ts';
 import type { Adapter } from '../device.ts';
 import { useLinked } from '../link.ts';
-import { Choice, Figure, Legend, Problem, useWork } from '../parts.tsx';
+import { Choice, Figure, Problem } from '../parts.tsx';
+import { type Answer, answerOf, useWork, WorkButton } from '../work.tsx';
 import { compile, type Fault, packEdit, sentenceOf, unpackEdit } from './edit.ts';
 import { Editors, HEAD } from './editors.tsx';
 import { markupOf, mathematicsOf } from './mathematics.ts';
@@ -49,19 +50,6 @@ export function KernelsSection({ adapter }: { adapter: Adapter }) {
   );
 }
 
-/** What came of a trial, and the seconds that it took. */
-interface Outcome<T> {
-  readonly op: string;
-  readonly value: T;
-  readonly seconds: number;
-}
-
-async function outcome<T>(op: string, work: () => Promise<T>): Promise<Outcome<T>> {
-  const begin = performance.now();
-  const value = await work();
-  return { op, value, seconds: (performance.now() - begin) / 1000 };
-}
-
 /** The text of a link's edit, or the shipped one with what is wrong with that edit. */
 function textOf({ source }: Kernel, edit: string | undefined): { text: string; damage: string | null } {
   try {
@@ -92,8 +80,8 @@ function KernelPage(props: {
   const { text, damage } = textOf(shipped, state.edit);
   const edited = text !== shipped.source;
   const [faults, setFaults] = useState<readonly Fault[]>([]);
-  const [checked, setChecked] = useState<Outcome<readonly Checked[]> | null>(null);
-  const [timed, setTimed] = useState<Outcome<Timed> | null>(null);
+  const [checked, setChecked] = useState<Answer<readonly Checked[], string> | null>(null);
+  const [timed, setTimed] = useState<Answer<Timed, string> | null>(null);
   const [roof, setRoof] = useState<Roof | null>(knownRoof(adapter.device));
   const trial = useWork(adapter);
   const roofing = useWork(adapter);
@@ -104,8 +92,8 @@ function KernelPage(props: {
       setFaults('name' in compiled ? [] : compiled);
       if (!('name' in compiled) || !op) return;
       const kernel = edited ? compiled : null;
-      setChecked(await outcome(op, () => checkOp(device, shipped.name, op, kernel, signal)));
-      setTimed(await outcome(op, () => timeOp(device, shipped.name, op, kernel, signal)));
+      setChecked(await answerOf(op, () => checkOp(device, shipped.name, op, kernel, signal)));
+      setTimed(await answerOf(op, () => timeOp(device, shipped.name, op, kernel, signal)));
     });
   // A software adapter compiles some kernels for seconds: there the shipped kernel is tried when the user asks.
   const first = useRef(true);
@@ -115,47 +103,24 @@ function KernelPage(props: {
     first.current = false;
   }, [text, op]);
 
-  const restore = () => change({ edit: undefined });
   const formulas = mathematicsOf(shipped.name);
-  const ofOp = <T,>(own: Outcome<T> | null) => (own?.op === op ? own : null);
-  const idle = ofOp(checked) ? idleEntries(adapter.device, shipped) : [];
-  const timings = ofOp(timed)?.value.timings ?? [];
+  const ownChecked = checked?.of === op ? checked : null;
+  const ownTimed = timed?.of === op ? timed : null;
+  const idle = ownChecked ? idleEntries(adapter.device, shipped) : [];
   const stale = trial.busy || faults.length > 0;
   return (
     <>
       <div class="controls">
         <Choice label="Kernel" value={shipped.name} options={kernelNames} onChange={props.choose} />
         {ops.length > 1 && <Choice label="Op" value={op} options={ops} onChange={(own) => change({ op: own })} />}
-        {op && (
-          <button type="button" class="main" disabled={trial.busy} onClick={tryIt}>
-            {trial.busy ? 'Being tried …' : 'Check and time it'}
-          </button>
-        )}
+        {op && <WorkButton main busy={trial.busy} text="Check and time it" onClick={tryIt} />}
         {edited && (
-          <button type="button" onClick={restore}>
+          <button type="button" onClick={() => change({ edit: undefined })}>
             Restore the shipped source
           </button>
         )}
       </div>
-      {formulas && (
-        <div class="kernels-mathematics">
-          {(['forward', 'backward'] as const).map(
-            (direction) =>
-              formulas[direction].length > 0 && (
-                <div key={direction}>
-                  <h2>{direction === 'forward' ? 'Forward' : 'Backward'}</h2>
-                  {formulas[direction].map((formula) => (
-                    <div key={formula} class="kernels-formulas">
-                      {formula.split(/, \\quad /).map((part) => (
-                        <div key={part} class="wide" dangerouslySetInnerHTML={{ __html: markupOf(part) }} />
-                      ))}
-                    </div>
-                  ))}
-                </div>
-              ),
-          )}
-        </div>
-      )}
+      {formulas && <Formulas {...formulas} />}
       <section>
         <Figure
           title={`kernels/${shipped.name}.wgsl`}
@@ -171,7 +136,7 @@ function KernelPage(props: {
             onShow={(shown) => change({ shown })}
           />
         </Figure>
-        <div class="kernels-status" aria-live="polite">
+        <div style={{ minHeight: '3.5rem' }} aria-live="polite">
           {damage && <Problem text={damage} />}
           {faults.length > 0 && (
             <Problem text={`${sentenceOf(faults[0]).replace(/[^.?]$/, '$&.')} The last good kernel stays in use.`} />
@@ -184,9 +149,9 @@ function KernelPage(props: {
         </div>
       </section>
       {op && (
-        <div class={stale ? 'kernels-results busy' : 'kernels-results'} aria-busy={trial.busy}>
-          <CheckTable checked={ofOp(checked)?.value ?? []} seconds={ofOp(checked)?.seconds ?? null} />
-          <TimeTable timed={ofOp(timed)?.value ?? null} seconds={ofOp(timed)?.seconds ?? null} roof={roof} />
+        <div class={stale ? 'grid busy' : 'grid'} style={{ minHeight: '17rem' }} aria-busy={trial.busy}>
+          <CheckTable answer={ownChecked} />
+          <TimeTable answer={ownTimed} roof={roof} />
         </div>
       )}
       {op && (
@@ -195,32 +160,20 @@ function KernelPage(props: {
             title="The roofline of this adapter"
             see={
               roof
-                ? limitSentence(roof, timings)
+                ? limitSentence(roof, ownTimed?.value.timings ?? [])
                 : 'Its limits are measured by copies, multiply-adds and empty dispatches.'
             }
           >
             <div class="kernels-roof">
               {roof ? (
-                <>
-                  <RoofFigure roof={roof} timings={timings} />
-                  <Legend
-                    items={[
-                      { text: 'forward: circles', fill: 'var(--line1)' },
-                      { text: 'backward: squares', fill: 'var(--line2)' },
-                      { text: 'an edited kernel: hollow' },
-                    ]}
-                  />
-                </>
+                <RoofFigure roof={roof} timings={ownTimed?.value.timings ?? []} />
               ) : (
-                <button
-                  type="button"
-                  disabled={roofing.busy}
+                <WorkButton
+                  {...{ busy: roofing.busy, problem: roofing.problem }}
+                  text="Measure the roofline (some seconds)"
                   onClick={() => roofing.run(async (device, signal) => setRoof(await measureRoof(device, signal)))}
-                >
-                  {roofing.busy ? 'Being measured …' : 'Measure the roofline (some seconds)'}
-                </button>
+                />
               )}
-              {roofing.problem && <Problem text={roofing.problem} />}
             </div>
           </Figure>
         </section>
@@ -231,5 +184,27 @@ function KernelPage(props: {
         </section>
       )}
     </>
+  );
+}
+
+function Formulas(props: { forward: readonly string[]; backward: readonly string[] }) {
+  return (
+    <div class="grid kernels-formulas">
+      {Object.entries({ Forward: props.forward, Backward: props.backward }).map(
+        ([title, lines]) =>
+          lines.length > 0 && (
+            <div key={title}>
+              <h2>{title}</h2>
+              {lines.map((line) => (
+                <div key={line}>
+                  {line.split(/, \\quad /).map((formula) => (
+                    <div key={formula} class="wide" dangerouslySetInnerHTML={{ __html: markupOf(formula) }} />
+                  ))}
+                </div>
+              ))}
+            </div>
+          ),
+      )}
+    </div>
   );
 }

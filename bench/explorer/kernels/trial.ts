@@ -3,7 +3,6 @@ import { type Device, type Kernel, loadedKernels } from '../../../engine/index.t
 import { kernelCases, operandsOf } from '../../kernels/cases.ts';
 import { opOf } from '../../kernels/problem.ts';
 import { modelShapeOf } from '../../kernels/shapes.ts';
-import { taskOf } from '../../measure/operation-task.ts';
 import { type Roof, RoofProbes, type WorkCounts } from '../../measure/roofline.ts';
 import { type Entrant, inRounds } from '../../measure/rounds.ts';
 import { pairedRatio, type Ratio, type Spread, spread } from '../../measure/statistics.ts';
@@ -154,38 +153,31 @@ export async function timeOp(
   const listed = kernelCases(model).find((own) => opOf(own) === op);
   const problem = everyProblem().findLast((own) => opOf(own) === op);
   using operands = listed ? listed.make(device) : operandsOf(device, problem!);
-  const { gradient } = operands;
-  const entrants = (gradient ? (['forward', 'backward'] as const) : (['forward'] as const)).flatMap((direction) => {
-    const task = gradient
-      ? taskOf(device, direction, () => operands.forward()!, gradient)
-      : { prepare: () => () => void operands.forward() };
-    const works = (edited ? [null, edited] : [null]).map((own) => {
-      const work = new Work(device, `${direction} ${own ? 'edited' : 'shipped'}`, task, 'wall', SAMPLE);
-      return { own, work };
-    });
-    // As many repeats of both: waiting for the end of a sample costs both the same.
-    const sample = (work: Work) => {
-      work.repeats = Math.max(...works.map((each) => each.work.repeats));
-      return work.sample();
-    };
-    return works.map(({ own, work }) => {
-      const entrant: Entrant = {
+  const pairs = operands.tasks(device).map(({ direction, task }) =>
+    (edited ? [null, edited] : [null]).map((own) => {
+      const name = `${direction} ${own ? 'edited' : 'shipped'}`;
+      return { direction, own, work: new Work(device, name, task, 'wall', SAMPLE) };
+    }),
+  );
+  const entrants = pairs.flatMap((pair) =>
+    pair.map(({ own, work }): Entrant => {
+      const sample = () => {
+        // As many repeats of both: waiting for the end of a sample costs both the same.
+        work.repeats = Math.max(...pair.map((each) => each.work.repeats));
+        return work.sample();
+      };
+      return {
         name: work.name,
         start: () => withKernel(device, own, () => work.start()),
-        sample: () => withKernel(device, own, () => sample(work)),
+        sample: () => withKernel(device, own, sample),
       };
-      return { direction, edited: own !== null, work, entrant };
-    });
-  });
-  const budget = { seconds: SECONDS, rounds: ROUNDS, signal };
-  const { times } = await inRounds(
-    entrants.map(({ entrant }) => entrant),
-    budget,
+    }),
   );
+  const { times } = await inRounds(entrants, { seconds: SECONDS, rounds: ROUNDS, signal });
   signal.throwIfAborted();
-  const timings = entrants.map(({ direction, edited, work: { flops, bytes, dispatches } }, i): Timing => {
-    const ratio = edited ? pairedRatio(times[i], times[i - 1]) : null;
-    return { direction, edited, time: spread(times[i]), ratio, flops, bytes, dispatches };
+  const timings = pairs.flat().map(({ direction, own, work: { flops, bytes, dispatches } }, i): Timing => {
+    const ratio = own ? pairedRatio(times[i], times[i - 1]) : null;
+    return { direction, edited: own !== null, time: spread(times[i]), ratio, flops, bytes, dispatches };
   });
   // The gradient of an addition is the gradient itself: nothing runs.
   return { name: (listed ?? problem!).name, timings: timings.filter(({ dispatches }) => dispatches > 0) };

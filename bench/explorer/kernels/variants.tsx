@@ -7,11 +7,12 @@ import { ProductCandidates } from '../../kernels/product-candidates.ts';
 import { modelShapeOf } from '../../kernels/shapes.ts';
 import type { Candidates } from '../../measure/candidates.ts';
 import { inRounds } from '../../measure/rounds.ts';
-import { pairedRatio, type Ratio, type Spread, spread } from '../../measure/statistics.ts';
+import { pairedRatio, spread } from '../../measure/statistics.ts';
 import { digits } from '../../measure/table.ts';
 import { Work } from '../../measure/work.ts';
 import type { Adapter } from '../device.ts';
-import { Choice, Figure, Problem, useWork } from '../parts.tsx';
+import { Choice, Figure, Table } from '../parts.tsx';
+import { useAnswer, useWork, WorkButton } from '../work.tsx';
 import { ROUNDS, ratioText, SAMPLE, SECONDS } from './trial.ts';
 
 type Places = Disposable & { readonly all: readonly Candidates<VariantKey | MatmulKey>[] };
@@ -31,13 +32,7 @@ function titleOf({ key, sizes }: Candidates<VariantKey | MatmulKey>): string {
   return `${form}${key.sides === 2 ? ', two sides' : ''}, ${sizes}`;
 }
 
-interface Measured {
-  readonly variant: string;
-  readonly time: Spread;
-  readonly ratio: Ratio | null;
-}
-
-/** The variants of one place in the same rounds, the one that this adapter takes by itself first. */
+/** Rows of the variants of one place in the same rounds, the one that this adapter takes by itself first. */
 async function compareVariants(device: Device, kernel: string, title: string, signal: AbortSignal) {
   using places = placesOf(device, kernel);
   const place = places.all.find((own) => titleOf(own) === title);
@@ -47,8 +42,9 @@ async function compareVariants(device: Device, kernel: string, title: string, si
     const works = place.variants.map((name) => new Work(device, name, place.task(name), 'wall', SAMPLE));
     const { times } = await inRounds(works, { seconds: SECONDS, rounds: ROUNDS, signal });
     signal.throwIfAborted();
-    return place.variants.map((variant, i): Measured => {
-      return { variant, time: spread(times[i]), ratio: i > 0 ? pairedRatio(times[i], times[0]) : null };
+    return place.variants.map((variant, i) => {
+      const ratio = i > 0 ? pairedRatio(times[i], times[0]) : null;
+      return [variant, digits(spread(times[i]).median), ratio && ratioText(ratio)];
     });
   } finally {
     useVariants(device, before);
@@ -58,18 +54,17 @@ async function compareVariants(device: Device, kernel: string, title: string, si
 export function Variants({ adapter, kernel }: { adapter: Adapter; kernel: string }) {
   const [titles, setTitles] = useState<readonly string[]>([]);
   const [title, setTitle] = useState('');
-  const [result, setResult] = useState<{ title: string; rows: readonly Measured[] } | null>(null);
-  const { run, busy, problem } = useWork(adapter);
+  const listing = useWork(adapter);
+  const { answer, ask, busy, problem } = useAnswer<Awaited<ReturnType<typeof compareVariants>>, string>(adapter);
   useEffect(() => {
-    void run((device) => {
+    void listing.run((device) => {
       using places = placesOf(device, kernel);
       const found = places.all.filter(({ variants }) => variants.length > 1).map(titleOf);
       setTitles(found);
       setTitle(found[0] ?? '');
     });
   }, [kernel]);
-  const compare = () =>
-    run(async (device, signal) => setResult({ title, rows: await compareVariants(device, kernel, title, signal) }));
+  const compare = () => ask(title, (device, signal) => compareVariants(device, kernel, title, signal));
   return (
     <Figure
       title="Variants"
@@ -78,40 +73,19 @@ export function Variants({ adapter, kernel }: { adapter: Adapter; kernel: string
     >
       {titles.length === 0 ? (
         <p>
-          {busy ? 'The variants are being listed …' : 'This adapter has one variant of each that is worth its time.'}
+          {listing.busy
+            ? 'The variants are being listed …'
+            : (listing.problem ?? 'This adapter has one variant of each that is worth its time.')}
         </p>
       ) : (
         <div class="controls">
           <Choice label="Place in a model" value={title} options={titles} onChange={setTitle} />
-          <button type="button" disabled={busy} onClick={compare}>
-            {busy ? 'Being timed …' : 'Compare the variants'}
-          </button>
+          <WorkButton busy={busy} problem={problem} text="Compare the variants" onClick={compare} />
         </div>
       )}
-      {problem && <Problem text={problem} />}
-      {result && (
-        <div class={busy ? 'wide busy' : 'wide'}>
-          <table>
-            <caption>{result.title}</caption>
-            <thead>
-              <tr>
-                <th scope="col">Variant</th>
-                <th scope="col" class="number">
-                  Time, ms
-                </th>
-                <th scope="col">By the first</th>
-              </tr>
-            </thead>
-            <tbody>
-              {result.rows.map(({ variant, time, ratio }) => (
-                <tr key={variant}>
-                  <th scope="row">{variant}</th>
-                  <td class="number">{digits(time.median)}</td>
-                  <td>{ratio ? ratioText(ratio) : ''}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+      {answer && (
+        <div class={busy ? 'busy' : undefined}>
+          <Table head={[answer.of, 'time, ms', 'by the first']} rows={answer.value} />
         </div>
       )}
     </Figure>

@@ -1,10 +1,7 @@
-import type { ComponentChildren } from 'preact';
-import type { ListedOperation } from '../../../engine/index.ts';
-import type { ArenaTensor } from '../../../model/inspect/step-reading.ts';
 import { digits } from '../../measure/table.ts';
 import { linkTo } from '../link.ts';
-import { Figure } from '../parts.tsx';
-import { Table } from '../table.tsx';
+import { Figure, Table } from '../parts.tsx';
+import type { ListedStep } from './capture.ts';
 
 /** The name of an operation, with a link to the page of its kernel if it has one. */
 export function KernelLink({ operation }: { operation: string }) {
@@ -18,26 +15,26 @@ export function KernelLink({ operation }: { operation: string }) {
 }
 
 export function OperationDetails(props: {
-  operations: readonly ListedOperation[];
-  tensors: readonly ArenaTensor[];
+  step: ListedStep;
   selected: number;
   /** Its time and share, in words. */
   time: string;
   onSelect(operation: number): void;
 }) {
-  const { operations, tensors, selected, time, onSelect } = props;
+  const { selected, time, onSelect } = props;
+  const { operations, tensors } = props.step;
   const { operation, phase, parameters = {}, grid, flops = 0, bytes, bindings } = operations[selected];
   const constants = Object.entries(parameters).map(([name, value]) =>
     typeof value === 'number' ? `${name} = ${value}` : name,
   );
-  const facts: readonly (readonly [string, ComponentChildren])[] = [
-    ['Kernel', <KernelLink operation={operation} />],
-    ['Part of the step', phase],
-    ['Workgroups', grid ? grid.join(' × ') : 'none: no kernel runs'],
-    ['Constants and variants', constants.join(', ') || 'none'],
-    ['Work', `${digits(flops / 1e6)} MFLOP, ${digits(bytes / 1e3)} KB moved`],
-    ['Time', time],
-  ];
+  const facts = {
+    Kernel: <KernelLink operation={operation} />,
+    'Part of the step': phase,
+    Workgroups: grid ? grid.join(' × ') : 'none: no kernel runs',
+    'Constants and variants': constants.join(', ') || 'none',
+    Work: `${digits(flops / 1e6)} MFLOP, ${digits(bytes / 1e3)} KB moved`,
+    Time: time,
+  };
   return (
     <Figure
       title={`Operation ${selected + 1} of ${operations.length}`}
@@ -53,7 +50,7 @@ export function OperationDetails(props: {
       </div>
       <div class="row step-operation">
         <dl class="facts">
-          {facts.map(([name, fact]) => [<dt key={name}>{name}</dt>, <dd key={`${name}:`}>{fact}</dd>])}
+          {Object.entries(facts).map(([name, fact]) => [<dt key={name}>{name}</dt>, <dd key={`${name}:`}>{fact}</dd>])}
         </dl>
         <Table
           head={['binding', 'KB', 'made by', 'lies in', 'used by operations']}

@@ -1,10 +1,11 @@
 import { useMemo, useRef, useState } from 'preact/hooks';
-import type { ListedOperation, Phase } from '../../../engine/index.ts';
+import type { Phase } from '../../../engine/index.ts';
 import type { ArenaTensor } from '../../../model/inspect/step-reading.ts';
 import { digits } from '../../measure/table.ts';
 import { Legend } from '../parts.tsx';
+import type { ListedStep } from './capture.ts';
 
-export const phases: readonly { readonly phase: Phase; readonly text: string; readonly fill: string }[] = [
+const phases: readonly { readonly phase: Phase; readonly text: string; readonly fill: string }[] = [
   { phase: 'forward', text: 'forward', fill: 'var(--line1)' },
   { phase: 'backward', text: 'backward', fill: 'var(--line2)' },
   { phase: 'recompute', text: 'forward again, for backward', fill: 'var(--line4)' },
@@ -18,23 +19,22 @@ const [BARS_TOP, BARS_END, ARENAS_TOP, ARENAS_END, HEIGHT] = [22, 120, 140, 420,
 const box = (x: number, y: number, width: number, height: number) =>
   `M${x.toFixed(2)} ${y.toFixed(2)}h${width.toFixed(2)}v${height.toFixed(2)}h${(-width).toFixed(2)}z`;
 
-export type Axis = 'order' | 'time';
+export const axes = ['order', 'time'] as const;
 
 /** The operations as bars, and below them the arenas: bytes upwards, each tensor from its first to its last use. */
 export function StepPicture(props: {
-  operations: readonly ListedOperation[];
-  tensors: readonly ArenaTensor[];
-  arenaBytes: readonly number[];
-  lowerBoundBytes: number;
+  step: ListedStep;
   /** Of each operation, in any unit. */
   times: readonly number[];
-  axis: Axis;
+  axis: (typeof axes)[number];
   selected: number;
   /** One line that says what an operation is. */
   tell(operation: number): string;
   onSelect(operation: number): void;
 }) {
-  const { operations, tensors, arenaBytes, lowerBoundBytes, times, axis, selected, tell, onSelect } = props;
+  const { step, times, axis, selected, tell, onSelect } = props;
+  const { operations, tensors } = step;
+  const { arenaBytes, lowerBoundBytes } = step.statistics;
   const [hovered, setHovered] = useState<number | null>(null);
   const root = useRef<HTMLDivElement>(null);
   const count = operations.length;
@@ -44,8 +44,7 @@ export function StepPicture(props: {
     const edges = [LEFT];
     for (const time of times)
       edges.push(edges[edges.length - 1] + (axis === 'time' ? time / total : 1 / count) * (WIDTH - LEFT - RIGHT));
-    const all = arenaBytes.reduce((sum, bytes) => sum + bytes, 0) || 1;
-    const y = (bytes: number) => ARENAS_END - (bytes / all) * (ARENAS_END - ARENAS_TOP);
+    const y = (bytes: number) => ARENAS_END - (bytes / (step.arenaBytes || 1)) * (ARENAS_END - ARENAS_TOP);
     const bases = arenaBytes.map((_, i) => arenaBytes.slice(0, i).reduce((sum, bytes) => sum + bytes, 0));
     const rectangle = ({ arena, offset, bytes, first, last }: ArenaTensor) =>
       box(edges[first], y(bases[arena] + offset + bytes), edges[last + 1] - edges[first], y(0) - y(bytes));
@@ -59,28 +58,20 @@ export function StepPicture(props: {
       tensors: tensors.map((own) => (operations[own.first].phase === phase ? rectangle(own) : '')).join(''),
       begin: operations.findIndex((operation) => operation.phase === phase),
     }));
-    return { all, y, bases, edges, rectangle, paths };
-  }, [operations, tensors, times, axis]);
-  const { all, y, bases, edges, rectangle, paths } = drawn;
+    return { y, bases, edges, rectangle, paths };
+  }, [step, times, axis]);
+  const { y, bases, edges, rectangle, paths } = drawn;
   const shown = Math.min(hovered ?? selected, count - 1);
-  const allocations = (access: string) =>
-    new Set(
-      operations[shown].bindings.flatMap((own) =>
-        own.access === access && own.allocation !== undefined ? [own.allocation] : [],
-      ),
-    );
-  const outlined = (access: string) => [...allocations(access)].map((own) => rectangle(tensors[own])).join('');
-
+  const outlined = (access: 'read' | 'read_write') => {
+    const own = operations[shown].bindings.filter((binding) => binding.access === access);
+    const places = new Set(own.flatMap(({ allocation }) => allocation ?? []));
+    return [...places].map((place) => rectangle(tensors[place])).join('');
+  };
   const at = ({ clientX }: PointerEvent | MouseEvent) => {
     const { left, width } = root.current!.getBoundingClientRect();
     const x = ((clientX - left) / width) * WIDTH;
-    let [low, high] = [0, count - 1];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (edges[middle + 1] < x) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    const after = edges.findIndex((edge) => edge >= x);
+    return after < 0 ? count - 1 : Math.max(0, after - 1);
   };
   const onKeyDown = (event: KeyboardEvent) => {
     const steps: Record<string, number> = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, PageUp: -20 };
@@ -97,7 +88,7 @@ export function StepPicture(props: {
   };
   return (
     <>
-      <p class="step-told" aria-hidden="true">
+      <p style={{ minHeight: '3em' }} aria-hidden="true">
         {tell(shown)}
       </p>
       <div class="wide">
@@ -149,7 +140,7 @@ export function StepPicture(props: {
               </g>
             ))}
             <text x={LEFT - 6} y={ARENAS_TOP + 4} text-anchor="end">
-              {digits(all / 1e6)} MB
+              {digits(step.arenaBytes / 1e6)} MB
             </text>
             <line
               {...{ x1: LEFT, x2: WIDTH - RIGHT, y1: y(lowerBoundBytes), y2: y(lowerBoundBytes) }}

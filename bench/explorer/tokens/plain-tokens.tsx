@@ -1,10 +1,7 @@
 import type { ActionChunk, BinActionTokenizer, StringActionTokenizer } from '../../../tokenizers/index.ts';
-import { Figure, Matrix } from '../parts.tsx';
+import { Figure } from '../parts.tsx';
+import { ChunkMatrix } from './chunk-matrix.tsx';
 import { shape } from './chunks.ts';
-
-const { horizon, dimension } = shape;
-const rows = Array.from({ length: dimension }, (_, d) => `dimension ${d}`);
-const columns = Array.from({ length: horizon }, (_, step) => String(step));
 
 /** The naive tokenizer: an id for each number. */
 export function BinTokens({ tokenizer, chunk }: { tokenizer: BinActionTokenizer; chunk: ActionChunk }) {
@@ -16,15 +13,14 @@ export function BinTokens({ tokenizer, chunk }: { tokenizer: BinActionTokenizer;
       unit="ids, by control step"
       see="Every number has the id of its bin, whatever its neighbours are: a smooth chunk costs as much as a wild one."
     >
-      <Matrix
+      <ChunkMatrix
         label="Bins"
-        rows={rows}
-        columns={columns}
-        cell={(row, column) => {
-          const index = Number(column) * dimension + rows.indexOf(row);
-          const title = `${row}, step ${column}: bin ${ids[index]} means ${decoded[index].toFixed(4)}`;
-          return { text: ids[index], shade: 0.8 * decoded[index], title };
-        }}
+        along="step"
+        cell={(index) => ({
+          text: ids[index],
+          shade: 0.8 * decoded[index],
+          title: `bin ${ids[index]} means ${decoded[index].toFixed(4)}`,
+        })}
       />
     </Figure>
   );
@@ -39,9 +35,7 @@ export function StringTokens({ tokenizer, chunk }: { tokenizer: StringActionToke
       unit={`${text.length} characters, each a token`}
       see="The chunk as a language model would write it: steps between semicolons, dimensions between spaces."
     >
-      <p class="tokens-text">
-        <code>{text}</code>
-      </p>
+      <code>{text}</code>
     </Figure>
   );
 }

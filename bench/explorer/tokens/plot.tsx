@@ -1,13 +1,24 @@
 import { useRef, useState } from 'preact/hooks';
-import { Legend } from '../parts.tsx';
+import { Choice, Legend, Plot, plot } from '../parts.tsx';
 import { rounded, shape } from './chunks.ts';
 
 const { horizon, dimension } = shape;
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [440, 250, 34, 10, 8, 34];
+const dimensions = Array.from({ length: dimension }, (_, d) => d);
+const names = dimensions.map((d) => `dimension ${d}`);
 const dashes = [undefined, '7 3', '2 3'];
+/** The values at the upper and the lower edge of the plot. */
+const EDGE = 1.1;
 
-const placeX = (step: number) => LEFT + (step / (horizon - 1)) * (WIDTH - LEFT - RIGHT);
-const placeY = (value: number) => TOP + ((1.1 - value) / 2.2) * (HEIGHT - TOP - BOTTOM);
+const within = (low: number, value: number, high: number) => Math.min(high, Math.max(low, value));
+
+/** The step and the value under a pointer over the plot's picture. */
+function placeIn(picture: Element, { clientX, clientY }: PointerEvent): readonly [step: number, value: number] {
+  const box = picture.getBoundingClientRect();
+  const x = ((clientX - box.left) / box.width) * plot.width - plot.left;
+  const y = ((clientY - box.top) / box.height) * plot.height - plot.top;
+  const step = Math.round((x / (plot.width - plot.left - plot.right)) * (horizon - 1));
+  return [within(0, step, horizon - 1), EDGE - (y / (plot.height - plot.top - plot.bottom)) * 2 * EDGE];
+}
 
 /** One line a dimension. A pointer that is held down draws the chosen one; arrow keys choose a step and change its value. */
 export function ChunkPlot(props: {
@@ -22,7 +33,6 @@ export function ChunkPlot(props: {
   const { values, chosen, decoded, without, onChoose, onDraw } = props;
   const [step, setStep] = useState(0);
   const last = useRef<readonly [step: number, value: number] | null>(null);
-  const plot = useRef<HTMLDivElement>(null);
   const drawn = values[step * dimension + chosen];
   const draw = (changes: readonly (readonly [step: number, value: number])[]) => {
     const next = [...values];
@@ -31,13 +41,9 @@ export function ChunkPlot(props: {
     setStep(changes[changes.length - 1][0]);
   };
   /** A fast pointer skips steps: those between two of its places get values between. */
-  const onPointer = (event: PointerEvent) => {
+  const onPointer = (event: PointerEvent & { readonly currentTarget: Element }) => {
     if (event.type === 'pointermove' && !last.current) return;
-    const box = plot.current!.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * WIDTH;
-    const y = ((event.clientY - box.top) / box.height) * HEIGHT;
-    const at = Math.min(horizon - 1, Math.max(0, Math.round(((x - LEFT) / (WIDTH - LEFT - RIGHT)) * (horizon - 1))));
-    const value = 1.1 - ((y - TOP) / (HEIGHT - TOP - BOTTOM)) * 2.2;
+    const [at, value] = placeIn(event.currentTarget, event);
     const [from, before] = last.current ?? [at, value];
     const count = Math.max(1, Math.abs(at - from));
     draw(
@@ -47,7 +53,7 @@ export function ChunkPlot(props: {
       }),
     );
     last.current = [at, value];
-    if (event.type === 'pointerdown') plot.current!.setPointerCapture(event.pointerId);
+    if (event.type === 'pointerdown') event.currentTarget.setPointerCapture(event.pointerId);
   };
   const end = () => {
     last.current = null;
@@ -57,25 +63,33 @@ export function ChunkPlot(props: {
     const up = { ArrowUp: 0.05, ArrowDown: -0.05, PageUp: 0.25, PageDown: -0.25 }[event.key];
     if (along === undefined && up === undefined) return;
     event.preventDefault();
-    if (along) setStep(Math.min(horizon - 1, Math.max(0, step + along)));
+    if (along) setStep(within(0, step + along, horizon - 1));
     if (up) draw([[step, drawn + up]]);
   };
-  const line = (of: ArrayLike<number>, d: number) =>
-    Array.from({ length: horizon }, (_, at) => `${placeX(at)},${placeY(of[at * dimension + d])}`).join(' ');
-  const dimensions = Array.from({ length: dimension }, (_, d) => d);
+  const pointsOf = (of: ArrayLike<number>, d: number) =>
+    Array.from({ length: horizon }, (_, at) => [at, of[at * dimension + d]] as const);
+  const series = dimensions.flatMap((d) => {
+    const colour = `line${d + 1}`;
+    const [own, back] = [pointsOf(values, d), pointsOf(decoded.values, d)];
+    const cut = without && pointsOf(without, d);
+    return [
+      { name: names[d], colour, dashed: dashes[d], width: d === chosen ? 2.5 : 1.5, points: own },
+      { name: `${names[d]}, decoded`, colour, width: 5, opacity: 0.3, points: back },
+      ...(cut && String(cut) !== String(back)
+        ? [{ name: `${names[d]}, without the token`, colour: 'alarm', width: 1.25, points: cut }]
+        : []),
+    ];
+  });
+  const place = {
+    name: 'step',
+    colour: `line${chosen + 1}`,
+    dots: 'circles' as const,
+    points: [[step, drawn] as const],
+  };
   return (
     <>
-      <fieldset class="tokens-dimensions">
-        <legend>Draw</legend>
-        {dimensions.map((d) => (
-          <label key={d}>
-            <input type="radio" name="tokens-dimension" checked={d === chosen} onChange={() => onChoose(d)} /> dimension{' '}
-            {d}
-          </label>
-        ))}
-      </fieldset>
+      <Choice label="Draw" value={names[chosen]} options={names} onChange={(name) => onChoose(names.indexOf(name))} />
       <div
-        ref={plot}
         class="tokens-plot"
         role="slider"
         tabIndex={0}
@@ -90,43 +104,11 @@ export function ChunkPlot(props: {
         onPointerCancel={end}
         onKeyDown={onKeyDown}
       >
-        <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} font-size="11" fill="var(--muted)" aria-hidden="true">
-          {[-1, -0.5, 0, 0.5, 1].map((value) => (
-            <g key={value}>
-              <line x1={LEFT} x2={WIDTH - RIGHT} y1={placeY(value)} y2={placeY(value)} stroke="var(--grid)" />
-              <text x={LEFT - 6} y={placeY(value) + 4} text-anchor="end">
-                {value}
-              </text>
-            </g>
-          ))}
-          {Array.from({ length: horizon }, (_, at) => (
-            <text key={at} x={placeX(at)} y={HEIGHT - BOTTOM + 15} text-anchor="middle">
-              {at}
-            </text>
-          ))}
-          <text x={WIDTH - RIGHT} y={HEIGHT - 4} text-anchor="end">
-            control step
-          </text>
-          {dimensions.map((d) => (
-            <g key={d} fill="none" stroke={`var(--line${d + 1})`} stroke-dasharray={dashes[d]}>
-              <polyline points={line(values, d)} stroke-width={d === chosen ? 2.5 : 1.5} />
-              <polyline
-                points={line(decoded.values, d)}
-                stroke-width="5"
-                stroke-opacity="0.3"
-                stroke-dasharray="none"
-              />
-              {without && line(without, d) !== line(decoded.values, d) && (
-                <polyline points={line(without, d)} stroke="var(--alarm)" stroke-width="1.25" stroke-dasharray="none" />
-              )}
-            </g>
-          ))}
-          <circle cx={placeX(step)} cy={placeY(drawn)} r="5" fill={`var(--line${chosen + 1})`} />
-        </svg>
+        <Plot label="The chunk" x="control step" series={[...series, place]} low={-EDGE} high={EDGE} />
       </div>
       <Legend
         items={[
-          ...dimensions.map((d) => ({ text: `dimension ${d}`, fill: `var(--line${d + 1})` })),
+          ...names.map((text, d) => ({ text, fill: `var(--line${d + 1})` })),
           { text: `broad and pale: as ${decoded.name} decodes it` },
           { text: 'without the selected token', fill: 'var(--alarm)' },
           { text: 'vertical: normalised action' },

@@ -8,8 +8,7 @@ import {
 import { digits } from '../../measure/table.ts';
 import { reportRows } from '../../tokenize/report.ts';
 import { useLinked } from '../link.ts';
-import { Choice, Figure, Problem, Slider } from '../parts.tsx';
-import { Table } from '../table.tsx';
+import { Choice, Figure, Problem, Slider, Table } from '../parts.tsx';
 import { chunkOf, presets, shape, valuesOf } from './chunks.ts';
 import { FastSteps } from './fast-steps.tsx';
 import { BinTokens, StringTokens } from './plain-tokens.tsx';
@@ -49,7 +48,7 @@ export function TokensSection() {
           </button>
         ))}
       </div>
-      <div class="tokens-settings">
+      <div class="grid" style={{ '--column': '12rem' }}>
         <Slider
           label="FAST scale"
           value={scale}
@@ -72,27 +71,12 @@ export function TokensSection() {
       </div>
       <p class="small" aria-live="polite">
         {fast.value &&
-          `FAST was fitted to ${FITTED_CHUNKS} smooth chunks of ${shape.horizon} x ${shape.dimension} in ${fast.value.milliseconds.toFixed(0)} ms: ${fast.value.tokenizer.codec.symbols} coefficients and ${fast.value.tokenizer.vocabularySize - fast.value.tokenizer.codec.symbols} merges.`}
+          `FAST was fitted to ${FITTED_CHUNKS} chunks of ${shape.horizon} x ${shape.dimension} in ${fast.value.milliseconds.toFixed(0)} ms: reaching arms and a gripper that switches. It has ${fast.value.tokenizer.codec.symbols} coefficients and ${fast.value.tokenizer.vocabularySize - fast.value.tokenizer.codec.symbols} merges.`}
       </p>
       {fast.problem && <Problem text={fast.problem} />}
-      {fast.value && (
-        <Tokenized
-          tokenizers={{
-            bins: new BinActionTokenizer({ bins }),
-            FAST: fast.value.tokenizer,
-            string: new StringActionTokenizer({ decimals }),
-          }}
-          {...{ state, change, refit }}
-        />
-      )}
+      {fast.value && <Tokenized {...{ fast: fast.value.tokenizer, state, change, refit }} />}
     </>
   );
-}
-
-interface Tokenizers {
-  readonly bins: BinActionTokenizer;
-  readonly FAST: FastTokenizer;
-  readonly string: StringActionTokenizer;
 }
 
 /** What a policy would make of ids that a model said wrongly. */
@@ -108,16 +92,21 @@ function beside(compression: number): string {
 }
 
 function Tokenized(props: {
-  tokenizers: Tokenizers;
+  fast: FastTokenizer;
   state: TokensState;
   change(part: Partial<TokensState>): void;
   refit(part: Partial<TokensState>): void;
 }) {
-  const { tokenizers, state, change, refit } = props;
-  const { kind, ids } = state;
+  const { fast, state, change, refit } = props;
+  const { kind, ids, bins, decimals } = state;
+  const tokenizers = {
+    bins: new BinActionTokenizer({ bins }),
+    FAST: fast,
+    string: new StringActionTokenizer({ decimals }),
+  };
   const chunk = chunkOf(state.chunk);
-  const rows = reportRows(Object.entries<ActionTokenizer>({ ...tokenizers }), [chunk], 1);
-  const tokenizer = tokenizers[kind];
+  const rows = reportRows(Object.entries<ActionTokenizer>(tokenizers), [chunk], 1);
+  const tokenizer: ActionTokenizer = tokenizers[kind];
   const own = tokenizer.encode(chunk);
   const text = ids ?? own.join(' ');
   const decoded = useKept(() => {
@@ -126,7 +115,6 @@ function Tokenized(props: {
     return { values, error: errorOf(tokenizer, Int32Array.from(read), chunk) };
   }, [tokenizer, text]);
 
-  const fast = tokenizers.FAST;
   const explanation = fast.explain(chunk);
   const spans = spansAfter(explanation, state.merged ?? explanation.merges.length);
   const selected = spans.find(
@@ -153,7 +141,7 @@ function Tokenized(props: {
         <Figure
           title="What the tokens cost, and what they lose"
           unit="errors in normalised units"
-          see="FAST says a smooth chunk in few tokens, and one rough value costs it many; the others need the same number for every chunk."
+          see="FAST needs few tokens for a chunk like those that it was fitted to, in which arms reach and a gripper opens or closes at once; any other roughness costs it many. The others need as many for every chunk."
         >
           <Table
             head={['tokenizer', 'tokens', 'beside bins', 'largest error', 'root mean square']}
@@ -178,7 +166,7 @@ function Tokenized(props: {
             value={text}
             onInput={({ currentTarget }) => change({ ids: currentTarget.value })}
           />
-          <div class="tokens-verdict" aria-live="polite">
+          <div style={{ minHeight: '8.5rem' }} aria-live="polite">
             {decoded.problem ? (
               <Problem
                 text={`${decoded.problem}. The plot keeps the last ids that could be read.${kind === 'FAST' ? repairs(fast, text) : ''}`}
@@ -193,9 +181,9 @@ function Tokenized(props: {
           </div>
         </Figure>
       </div>
-      <div class="tokens-steps">
+      <div class="stack">
         <FastSteps
-          {...{ explanation, spans, selected, minimum: fast.minimum, symbols: fast.codec.symbols }}
+          {...{ tokenizer: fast, explanation, spans, selected }}
           errors={selected && without && [rows[1].error.largest, errorOf(fast, without, chunk).largest]}
           onToken={(token) => change({ token })}
           onMerged={(merged) => change({ merged })}

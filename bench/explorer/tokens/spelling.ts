@@ -22,9 +22,9 @@ export function spansAfter({ symbols, merges }: FastExplanation, count: number):
   return [...spans.values()];
 }
 
-/** Dimension and frequency of the coefficient at an index of the string. */
-export function coefficientAt(index: number): { dimension: number; frequency: number } {
-  return { dimension: index % shape.dimension, frequency: Math.floor(index / shape.dimension) };
+/** The coefficient at an index of the string, in words. */
+export function coefficientAt(index: number): string {
+  return `dimension ${index % shape.dimension}, frequency ${Math.floor(index / shape.dimension)}`;
 }
 
 /** Numbers with repeats counted: `3 0 x7`. */
@@ -40,8 +40,6 @@ export function shortened(numbers: readonly number[]): string {
 
 /** The ids of a text: numbers with anything else between them as it stands, for the tokenizer to judge. */
 export function idsOf(text: string): number[] {
-  return text
-    .split(/[\s,]+/)
-    .filter((word) => word !== '')
-    .map(Number);
+  const words = text.split(/[\s,]+/).filter((word) => word !== '');
+  return words.map(Number);
 }

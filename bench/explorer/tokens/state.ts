@@ -1,26 +1,26 @@
 /** What the page of action tokens holds in its link, and what it computes of that. */
 import * as v from 'valibot';
+import { count } from '../../../engine/files/json-schema.ts';
 import { type ActionChunk, type ActionTokenizer, FastTokenizer } from '../../../tokenizers/index.ts';
 import { reportRows } from '../../tokenize/report.ts';
 import { presets, shape, smoothChunks, valuesOf } from './chunks.ts';
 import type { Span } from './spelling.ts';
 
 export const kinds = ['FAST', 'bins', 'string'] as const;
-const integer = (low: number, high: number) => v.pipe(v.number(), v.integer(), v.minValue(low), v.maxValue(high));
 const value = v.pipe(v.number(), v.minValue(-1), v.maxValue(1));
 export const schema = v.object({
   chunk: v.pipe(v.array(value), v.length(shape.horizon * shape.dimension)),
-  dimension: integer(0, shape.dimension - 1),
-  scale: integer(1, 40),
-  vocabulary: integer(64, 1024),
-  bins: integer(2, 256),
-  decimals: integer(1, 4),
+  dimension: count(0, shape.dimension - 1),
+  scale: count(1, 40),
+  vocabulary: count(64, 1024),
+  bins: count(2, 256),
+  decimals: count(1, 4),
   /** The tokenizer whose reconstruction is drawn, and whose ids are edited. */
   kind: v.picklist(kinds),
   /** The first symbol of the selected FAST token. */
-  token: v.nullable(integer(0, shape.horizon * shape.dimension - 1)),
+  token: v.nullable(count(0, shape.horizon * shape.dimension - 1)),
   /** Number of merges applied; null for all. */
-  merged: v.nullable(integer(0, shape.horizon * shape.dimension)),
+  merged: v.nullable(count(0, shape.horizon * shape.dimension)),
   /** Edited ids; null for those of the chunk. */
   ids: v.nullable(v.string()),
 });

@@ -1,6 +1,6 @@
 /**
- * The tables of a model as it runs, derived by experiment and not read from its settings: who attends to whom, which edges pass
- * gradient, and which parameters each loss reaches.
+ * The attention table of a model as it runs, derived by experiment and not read from its settings: who attends to whom, and which edges
+ * pass gradient. Which parameters each loss reaches is what gradient-flow.ts measures.
  *
  * In a model of one layer, a row changes other rows by attention alone, and only those that attend to it. Each row is perturbed in an
  * example of its own, so that two passes over one batch show all edges. Rows of memory are perturbed where cross-attention reads them, in
@@ -18,14 +18,14 @@ import {
   withoutTape,
 } from '../../engine/index.ts';
 import { add } from '../../kernels/index.ts';
-import { isMemory, type ModelConfiguration, runsThrough, windowOf } from '../architecture/configuration.ts';
-import { type Inputs, integers, tensorsOf } from '../architecture/inputs.ts';
-import type { PerExpert } from '../architecture/mixture.ts';
-import { Model } from '../architecture/model.ts';
-import { mapped } from '../architecture/records.ts';
-import { imagesAsMemory, type RunningBlock, rowsOf, trainingBlocks } from '../architecture/sequence.ts';
-import { type PassOptions, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
-import { fillZeros, wholeBatch } from './without-zeros.ts';
+import { isMemory, type ModelConfiguration, runsThrough, windowOf } from '../../model/architecture/configuration.ts';
+import { type Inputs, integers, tensorsOf } from '../../model/architecture/inputs.ts';
+import type { PerExpert } from '../../model/architecture/mixture.ts';
+import { Model } from '../../model/architecture/model.ts';
+import { mapped } from '../../model/architecture/records.ts';
+import { imagesAsMemory, type RunningBlock, rowsOf, trainingBlocks } from '../../model/architecture/sequence.ts';
+import { type PassOptions, trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
+import { fillZeros, wholeBatch } from '../../model/inspect/without-zeros.ts';
 
 /** The part of a key block that a query block sees: every row; each row itself and those before it; or another part. */
 export interface DerivedEdge {
@@ -36,9 +36,6 @@ export interface DerivedEdge {
 
 /** By query block: the key blocks that it attends to. */
 export type DerivedAttention = Readonly<Record<string, Readonly<Record<string, DerivedEdge>>>>;
-
-/** By objective and group of parameters without frozen ones: whether the loss alone gives any of them a gradient that is not exactly 0. */
-export type DerivedGradients = Readonly<Record<string, Readonly<Record<string, boolean>>>>;
 
 const SEED = 1;
 
@@ -145,31 +142,6 @@ function withSingleRows(
     return [name, integers(validity, shape)];
   });
   return { ...inputs, ...Object.fromEntries(made) };
-}
-
-/** The gradient table of a model with these settings, each loss backward by itself. */
-export async function derivedGradients(device: Device, settings: ModelConfiguration): Promise<DerivedGradients> {
-  using model = new Model(device, settings);
-  model.initialise(SEED);
-  await fillZeros(model);
-  const inputs = trainingInputs(model.architecture, wholeBatch(settings, 1, SEED));
-  const { parameters } = model;
-  return await device.step(async () => {
-    const pass = trainingPass(model, tensorsOf(device, inputs));
-    const table: Record<string, Record<string, boolean>> = {};
-    for (const { name } of model.objectives) {
-      parameters.zeroGradients();
-      backward(pass.objectives[name].loss);
-      table[name] = {};
-      for (const { group, rate, gradients } of parameters.arenas) {
-        if (rate === null) continue;
-        const range = gradients();
-        const own = new Float32Array(await device.read(range, range.byteLength));
-        table[name][group] ||= own.some((value) => value !== 0);
-      }
-    }
-    return table;
-  });
 }
 
 /** The settings with one layer, and one copy of each block: all copies see the same. */
