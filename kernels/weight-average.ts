@@ -3,6 +3,8 @@ import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./weight-average.wgsl', import.meta.url));
 const THREADS = 64;
+/** How often a value and its average are read or written. */
+const MOVED = { begin: [1, 1], update: [1, 2], exchange: [2, 2] } as const;
 
 /** An exponential moving average of the parameters in `arenas`, f32 or bf16, in 4 bytes for each parameter. It begins as their values. */
 export class WeightAverage implements Disposable {
@@ -55,9 +57,10 @@ export class WeightAverage implements Disposable {
   }
   readonly [Symbol.dispose] = this.dispose;
 
-  private run(entry: 'begin' | 'update' | 'exchange', operations: number): void {
+  private run(entry: keyof typeof MOVED, operations: number): void {
     const { device, decay } = this;
     device.currentStep('average of weights');
+    const [ofValues, ofAverages] = MOVED[entry];
     for (const { arena, average } of this.pairs) {
       const groups = arena.elements / 4;
       const isHalf = arena.dtype === 'bf16';
@@ -68,7 +71,7 @@ export class WeightAverage implements Disposable {
         bindings: { value: arena.values, average },
         uniform: { ...fields, decay },
         flops: operations * groups,
-        bytes: (entry === 'update' ? 3 : 4) * average.byteLength,
+        bytes: ofValues * arena.values.byteLength + ofAverages * average.byteLength,
       });
     }
   }
