@@ -10,7 +10,7 @@ interface Stacked {
   readonly parts: readonly Tensor[];
 }
 
-/** Each [rows, width]. Trained parameters that follow each other in their arena stay where they are; others are copied. */
+/** Each [rows, width]. Parameters that follow each other in their arena stay where they are; others are copied. */
 export function stacked(matrices: readonly Tensor[]): Stacked {
   if (matrices.length === 1) return { whole: matrices[0], parts: matrices };
   const inPlace = stackedInPlace(matrices);
@@ -20,10 +20,10 @@ export function stacked(matrices: readonly Tensor[]): Stacked {
   return { whole, parts: [whole] };
 }
 
-/** Trained parameters that follow each other in their arena; null for others. */
+/** Parameters, or tensors without a gradient, that follow each other in their buffer; null for others. */
 export function stackedInPlace(matrices: readonly Tensor[]): Stacked | null {
-  const areTrained = matrices.every(({ recorded, gradientStorage }) => !recorded && gradientStorage);
-  const whole = areTrained ? together(matrices) : null;
+  const areLeaves = matrices.every((own) => !own.recorded && (own.gradientStorage || !own.wantsGradient));
+  const whole = areLeaves ? together(matrices) : null;
   return whole && { whole, parts: matrices };
 }
 
