@@ -11,11 +11,12 @@ import type { CheckpointSettings } from '../model/training/checkpoint.ts';
 import { type Answered, type AskResult, askAbout, askAlone, expectAnswers } from './asking.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
-import { number, outputFile, text } from './options.ts';
+import { decimal, number, outputFile, text } from './options.ts';
 import {
   expectNamed,
   expectNoise,
   expectStep,
+  expectTokensToDraw,
   isSeeing,
   type PolicyValues,
   policyOptions,
@@ -46,29 +47,36 @@ export const act = command({
     ),
     image: text('PNG or JPEG file to ask about, instead of the image of an episode', {
       needs: 'ask',
-      excludes: ['episode', 'step', 'seed', 'data'],
+      excludes: ['episode', 'step', 'data'],
     }),
     picture: outputFile('PNG file for the image with the places of the answer drawn in', { needs: 'ask' }),
-    seed: number('chooses the noise; 0 by default'),
+    seed: number('chooses the noise, and the tokens with --temperature; 0 by default'),
+    temperature: decimal(
+      'draws the tokens of actions, subtasks and answers by the softmax of their logits divided by this; the likeliest by default',
+      { above: 0 },
+    ),
     ...deviceOptions,
   },
-  async run({ episode, step, ask, image, picture, seed, ...values }, { progress }): Promise<ActOrAsk> {
+  async run({ episode, step, ask, image, picture, seed, temperature, ...values }, { progress }): Promise<ActOrAsk> {
     const checkpoint = await expectNamed(values.checkpoint);
     if (picture !== undefined && !picture.endsWith('.png'))
       throw new InputError(`--picture ${picture}: it is written as PNG; give it a name that ends in .png`);
     if (picture !== undefined && image !== undefined && resolve(picture) === resolve(image))
       throw new InputError(`--picture ${picture}: it would replace --image; give it another name`);
     const seeing = await isSeeing(checkpoint);
-    if (seeing && (ask === undefined || seed !== undefined))
+    const isNeedless = seed !== undefined && temperature === undefined;
+    if (isNeedless && image !== undefined)
+      throw new InputError('--seed: an answer takes the likeliest tokens: give --temperature, or leave it out');
+    if (seeing && (ask === undefined || isNeedless))
       throw new InputError(
         `${ask === undefined ? `--checkpoint ${checkpoint}` : '--seed'}: a vision-language model answers questions and does not act: ${ask === undefined ? 'ask one with --ask' : 'leave it out'}`,
       );
     if (ask !== undefined && (seeing || image !== undefined)) {
-      const asked = { ask, image, picture, episode, step };
+      const asked = { ask, image, picture, episode, step, seed, temperature };
       const json = await askAlone({ ...values, checkpoint }, seeing, asked, progress);
       return { json, lines: askLines(json) };
     }
-    const json = await actOn(values, { episode, step, ask, picture, seed }, progress);
+    const json = await actOn(values, { episode, step, ask, picture, seed, temperature }, progress);
     return { json, lines: actLines(json) };
   },
 });
@@ -84,15 +92,17 @@ interface Moment {
   readonly ask?: string;
   readonly picture?: string;
   readonly seed?: number;
+  readonly temperature?: number;
 }
 
 /** The predicted chunk with the demonstrated one, and the latency by part of a second, warm call. */
 async function actOn(values: PolicyValues, moment: Moment, progress: Progress): Promise<ActResult> {
-  const { step = 0, ask, seed } = moment;
+  const { step = 0, ask, seed, temperature } = moment;
   const checks = {
     settings(settings: CheckpointSettings) {
       if (ask !== undefined) expectAnswers(settings.encoding);
-      if (seed !== undefined) expectNoise(settings);
+      if (temperature !== undefined) expectTokensToDraw(settings);
+      else if (seed !== undefined) expectNoise(settings);
     },
     dataset: (dataset: Dataset) => expectStep(episodeNamed(dataset, moment.episode), step),
   };
@@ -114,10 +124,10 @@ async function actOn(values: PolicyValues, moment: Moment, progress: Progress): 
       const pixels = places.map(([down, across]) => [down * image!.height, across * image!.width] as const);
       said = { words, places: pixels };
     };
-    const [predicted] = await policy.actInWindows(observations, { seed, onSaid });
+    const [predicted] = await policy.actInWindows(observations, { seed, temperature, onSaid });
     const latency: ActResult['latency'] = [];
     const onLatency = (name: string, milliseconds: number) => latency.push({ part: name, milliseconds });
-    await policy.actInWindows(observations, { seed, onLatency });
+    await policy.actInWindows(observations, { seed, temperature, onLatency });
     const dimension = data.length / horizon;
     const row = (values: Float32Array, i: number) => Array.from(values.subarray(i * dimension, (i + 1) * dimension));
     return {
@@ -139,17 +149,17 @@ async function actOn(values: PolicyValues, moment: Moment, progress: Progress): 
 async function answerOf(
   policy: Policy,
   observation: RawObservation,
-  { ask, picture }: Moment,
+  { ask, picture, seed, temperature }: Moment,
   demonstrated: string | null,
 ): Promise<Answered | null> {
   if (ask === undefined) {
     if (demonstrated === null) return null;
-    const [answer] = await policy.generateText([{ ...observation, request: 'subtask' }]);
+    const [answer] = await policy.generateText([{ ...observation, request: 'subtask' }], { seed, temperature });
     const question = `next subtask (demonstrated: ${demonstrated})`;
     return { question, answer, places: [], size: null, picture: null };
   }
   const [camera] = policy.encoding.settings.cameras;
   const image = observation.images[camera];
   if (!image) throw new InputError(`--ask: camera ${camera} has no image at this control step`);
-  return askAbout(policy, image, { ask, picture });
+  return askAbout(policy, image, { ask, picture, seed, temperature });
 }

@@ -39,17 +39,19 @@ export interface AskResult extends Answered {
 export interface Asked {
   readonly ask: string;
   readonly picture?: string;
+  readonly seed?: number;
+  readonly temperature?: number;
 }
 
 /** Asks about an image, and writes it with the places of the answer if a file is named for it. */
-export async function askAbout(policy: Policy, image: Image, { ask, picture }: Asked): Promise<Answered> {
+export async function askAbout(policy: Policy, image: Image, { ask, picture, ...drawing }: Asked): Promise<Answered> {
   const { encoding, model } = policy;
   const { imageWidth, imageHeight } = model.configuration.vision!;
   const wrong = wrongLocation(ask);
   if (wrong !== undefined)
     throw new InputError(`--ask: ${wrong} is no place in a picture; places are <loc0000> to <loc${LOCATIONS - 1}>`);
   const observation = await questionObservation({ prompt: ask, image: async () => image }, encoding.settings.cameras);
-  const [answer] = await policy.generateText([observation]);
+  const [answer] = await policy.generateText([observation], drawing);
   const size = [image.height, image.width] as const;
   const places: Place[] = parsePlaces(answer).places.map(({ coordinates, label }) => {
     const place = (share: number, i: number) =>

@@ -1,5 +1,8 @@
 /** Options that choose the adapter. */
-import { flag, text } from './options.ts';
+import { totalmem } from 'node:os';
+import type { Device } from '../engine/index.ts';
+import type { MemoryGiven } from '../model/training/memory-plan.ts';
+import { decimal, flag, text } from './options.ts';
 
 /** Folder of runs and caches, in the working directory. */
 export const WORK_FOLDER = '.insula';
@@ -15,3 +18,16 @@ export const experimentalOption = flag(
   'takes subgroup matrices, a feature of Dawn that is no standard yet: products whose operands are both f16 have variants with them',
   { excludes: 'floor' },
 );
+
+export const memoryOption = decimal(
+  "memory for the run on the adapter, in GB of 10^9 bytes: one that takes more is refused before it begins; a software adapter has this machine's by default, others do not say how much they have",
+  { above: 0 },
+);
+
+/** The memory for a run: as given, or where the processor computes what this machine has. */
+export function memoryFor(device: Device, given?: number): MemoryGiven | undefined {
+  if (given !== undefined) return { bytes: given * 1e9, source: '--memory' };
+  // A container has less than its machine.
+  const machine = Math.min(totalmem(), process.constrainedMemory() || Infinity);
+  return device.software ? { bytes: machine, source: 'this machine' } : undefined;
+}

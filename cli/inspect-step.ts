@@ -19,7 +19,7 @@ export async function inspectStep(
   progress: Progress,
 ) {
   expectUsedSizes('inspect', [system], sizes);
-  const configuration = await withTableFile(measuredConfiguration(system, sizes), table);
+  const configuration = await withTableFile(measuredConfiguration(system, sizes), table, progress);
   const batch = sizes.batch ?? presetNamed(sizes.preset ?? 'tiny').batch;
   using device = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
   device.pipelines.atOnce = 1; // a driver that prints what it compiles (RADV_DEBUG, IGC_ShaderDumpEnable) prints one after the other

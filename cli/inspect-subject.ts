@@ -11,7 +11,7 @@ import { randomSubject, realSubject, type Subject } from '../model/inspect/subje
 import { Policy } from '../model/policy/policy.ts';
 import { jsonOf } from '../model/policy/tokenizer-file.ts';
 import { pretrainedUrl } from '../model/pretrained/index.ts';
-import { nearSystems, PACKED_QUESTIONS } from '../model/systems/index.ts';
+import { edgeDifferences, nearSystems, PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { prepareData } from '../model/training/fitting.ts';
 import { prepareRun } from '../model/training/prepare-run.ts';
 import { withoutLacking } from '../model/training/recommended.ts';
@@ -46,7 +46,7 @@ export const subjectOptions = {
   ),
   preset: ofSystem(stepSizeOptions.preset),
   table: text(
-    'JSON file of an attention table of your own, { "query block": { "key block": cell } }, in place of the model\'s: none, full, causal, insulated, or { "mask", "window", "keyGradient", "valueGradient" }',
+    'JSON file of an attention table of your own, { "query block": { "key block": cell } }, in place of the model\'s: what it leaves out is none; none, full, causal, insulated, or { "mask", "window", "keyGradient", "valueGradient" }',
   ),
   observations: choice(
     'real: held-out control steps of --data, of the training, or of the built-in world; or random, which needs no data: the default of a fresh system without --data, where the measurement allows it',
@@ -75,7 +75,7 @@ export const subjectOptions = {
   trace: outputFile('file for the GPU times of every dispatch of --step, for chrome://tracing and Perfetto', {
     needs: 'step',
   }),
-  page: outputFile('file for the result as one HTML page', { excludes: 'step' }),
+  page: outputFile('file for the result as one HTML page; that of --step is in insula explore', { excludes: 'step' }),
   ...deviceOptions,
 };
 export type SubjectValues = ValuesOf<typeof subjectOptions>;
@@ -90,12 +90,18 @@ export interface Inspected extends Subject {
 /** Work on a subject while it is open. */
 type Work<T> = (inspected: Inspected) => Promise<T>;
 
-/** The model with the table of a file. @throws InputError if the file has none that the model can have */
+/** The model with the table of a file, whose differences are noted. @throws InputError if the file has none that the model can have */
 export async function withTableFile(
   configuration: ModelConfiguration,
   file: string | undefined,
+  progress: Progress,
 ): Promise<ModelConfiguration> {
-  return file === undefined ? configuration : withTable(configuration, await jsonOf(file), file);
+  if (file === undefined) return configuration;
+  const changed = withTable(configuration, await jsonOf(file), file);
+  const differences = edgeDifferences(configuration.edges, changed.edges);
+  const words = differences.length > 0 ? `beside the model's own: ${differences.join('; ')}` : "the model's own";
+  progress.note(`${file}: attention table, ${words}`);
+  return changed;
 }
 
 /** Opens what the options name; the result of `work` on it. What can be refused is refused before an adapter is opened. */
@@ -134,8 +140,11 @@ const openedDevice = async (values: SubjectValues, progress: Progress): Promise<
   (await openTunedDevice(values, (line) => progress.note(line))).device;
 
 /** The same values with the edges of the table. */
-const modelWith = async ({ device, configuration, parameters }: Model, table: string | undefined): Promise<Model> =>
-  new Model(device, await withTableFile(configuration, table), parameters);
+const modelWith = async (
+  { device, configuration, parameters }: Model,
+  table: string | undefined,
+  progress: Progress,
+): Promise<Model> => new Model(device, await withTableFile(configuration, table, progress), parameters);
 
 const randomWords = (examples: number, seed: number) => `${counted(examples, 'random example')} of seed ${seed}`;
 const realWords = ({ real }: Subject, data: string) =>
@@ -144,7 +153,7 @@ const realWords = ({ real }: Subject, data: string) =>
 function ofPolicy<T>(values: SubjectValues, progress: Progress, work: Work<T>): Promise<T> {
   const { batch = EXAMPLES, seed = 0, table } = values;
   return withPolicy(values, progress, { settings: () => {} }, async ({ policy, dataset, settings: { run } }) => {
-    const own = new Policy(await modelWith(policy.model, table), policy.encoding);
+    const own = new Policy(await modelWith(policy.model, table, progress), policy.encoding);
     const subject = await realSubject(own, run, prepareData(dataset, run.seed).split, batch, seed);
     const title = `${values.checkpoint}, a ${run.system}`;
     return work({ ...subject, title, examples: realWords(subject, dataset.name), system: run.system });
@@ -158,7 +167,7 @@ async function ofCheckpoint<T>(values: SubjectValues, progress: Progress, work: 
     using device = await openedDevice(values, progress);
     using model = await checkpoint.loadModel(device);
     const { system } = checkpoint.settings.run;
-    const subject = randomSubject(await modelWith(model, table), batch, seed);
+    const subject = randomSubject(await modelWith(model, table, progress), batch, seed);
     const title = `${values.checkpoint}, a ${system}`;
     return await work({ ...subject, title, examples: randomWords(batch, seed), system });
   } finally {
@@ -181,7 +190,7 @@ async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: W
     const dataset = await chooseData(wanted, { episodes, seed, frameSize: vision.image }, progress);
     const { settings } = withoutLacking(wanted, given, dataset);
     const { configuration, encoding, split } = await prepareRun({ settings, dataset, from, listener: progress });
-    const changed = await withTableFile(configuration, table);
+    const changed = await withTableFile(configuration, table, progress);
     using device = await openedDevice(values, progress);
     using model = await begunModel(device, changed, seed, from);
     const subject = await realSubject(new Policy(model, encoding), settings, split, batch, seed);
@@ -196,7 +205,7 @@ async function ofFreshSystem<T>(values: SubjectValues, progress: Progress, work:
   const { system = 'knowledge-insulation', preset = 'tiny', batch = EXAMPLES, seed = 0, table } = values;
   expectUsedSizes('inspect', [system], values);
   const fresh = withGates(measuredConfiguration(system, values), system, values.gates);
-  const configuration = await withTableFile(fresh, table);
+  const configuration = await withTableFile(fresh, table, progress);
   using device = await openedDevice(values, progress);
   using model = await begunModel(device, configuration, seed);
   const title = `${system}, preset ${preset}, initial weights of seed ${seed}`;

@@ -52,7 +52,8 @@ function measured(
   signal: AbortSignal,
 ) {
   return withSubject(values, needsReal, progress, async (inspected) => {
-    const { title, system, model } = inspected;
+    const { system, model } = inspected;
+    const title = values.table === undefined ? inspected.title : `${inspected.title}, attention table ${values.table}`;
     const result = await measure(inspected, values, { progress, signal });
     const { examples = inspected.examples } = result;
     const where = `measured on ${model.device.description}`;

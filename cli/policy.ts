@@ -100,6 +100,12 @@ export function expectNoise({ run, configuration }: CheckpointSettings): void {
     );
 }
 
+/** @throws InputError if the policy writes no tokens, which --temperature draws */
+export function expectTokensToDraw({ run, configuration }: CheckpointSettings): void {
+  if (!objectivesOf(configuration).some(({ decode, obstacle }) => decode && !obstacle))
+    throw new InputError(`--temperature: ${run.system} writes no tokens; leave it out`);
+}
+
 async function dataOf(
   path: string,
   values: PolicyValues,

@@ -12,7 +12,7 @@ import { EventFile } from '../model/training/tensorboard.ts';
 import { command } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { openQuestions } from './data.ts';
-import { CACHE_FOLDER, deviceOptions, WORK_FOLDER } from './device.ts';
+import { CACHE_FOLDER, deviceOptions, memoryFor, memoryOption, WORK_FOLDER } from './device.ts';
 import { flag, number, outputFolder, text } from './options.ts';
 import { concluded } from './pretraining-scores.ts';
 import { describe, type Progress } from './progress.ts';
@@ -36,10 +36,14 @@ export const pretrain = command({
     out: outputFolder('folder for the model and the checkpoint; a new one in .insula by default'),
     resume: flag('resumes the run in --out, or the last run without --out'),
     overwrite: flag('replaces the run in --out, or the last run without --out', { excludes: 'resume' }),
+    memory: memoryOption,
     ...deviceOptions,
   },
   interruptible: true,
-  async run({ out, resume, overwrite, adapter, floor, tuning, preset, scenes, ...own }, { progress, signal, words }) {
+  async run(
+    { out, resume, overwrite, memory, adapter, floor, tuning, preset, scenes, ...own },
+    { progress, signal, words },
+  ) {
     const given = { ...own, ...(preset !== undefined && { preset: presetNamed(preset) }) };
     const usual = join(WORK_FOLDER, `pretrained-${pretrainingSettings(given).preset.name}`);
     const folder = await runFolder({ out, usual, resume, overwrite }, (line) => progress.note(line));
@@ -58,7 +62,10 @@ export const pretrain = command({
           progress.note(`${checkpoint}: resuming from step ${folder.resume.progress.step} of ${settings.steps}`);
         const events = new EventFile(folder.path, settings, folder.resume?.progress);
         const onHistory = (history: RunHistory) => events.write(history);
-        const result = await runPretraining(device, prepared, { checkpointPath: checkpoint, signal, onHistory });
+        const result = await runPretraining(device, prepared, {
+          ...{ checkpointPath: checkpoint, signal, onHistory },
+          memory: memoryFor(device, memory),
+        });
         const { finished, step, resumedAt, history, objectives, seconds } = result;
         const heldOut = history.heldOut.at(-1)?.losses ?? null;
         const end = finished

@@ -23,13 +23,14 @@ import { expectTokens, type RunSettings, systemOf } from '../model/training/run-
 import { expectPresetSizes, openStart } from '../model/training/start.ts';
 import { EventFile } from '../model/training/tensorboard.ts';
 import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
-import { command } from './command.ts';
+import { command, type Result } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { chooseData, coTrainingOf, readParaphrasing, TABLETOP } from './data.ts';
-import { deviceOptions, WORK_FOLDER } from './device.ts';
+import { deviceOptions, memoryFor, memoryOption, WORK_FOLDER } from './device.ts';
 import { givenEncoding } from './given-encoding.ts';
 import { trainingNotes } from './notes.ts';
 import { flag, outputFolder } from './options.ts';
+import { type PlanSummary, planOf } from './plan.ts';
 import type { Progress } from './progress.ts';
 import { type RunFolder, resumedSettings, runFolder } from './run-folder.ts';
 import { givenSettings, runOptions, settingsOfRun } from './run-options.ts';
@@ -49,11 +50,16 @@ export const train = command({
     out: outputFolder('folder for checkpoint and report; a new one in .insula by default'),
     resume: flag('resumes the run in --out, or the last run without --out'),
     overwrite: flag('replaces the run in --out, or the last run without --out', { excludes: 'resume' }),
+    plan: flag('prints the memory that the run would take on the adapter, and trains nothing'),
+    memory: memoryOption,
     ...deviceOptions,
   },
   interruptible: true,
   notes: trainingNotes,
-  async run({ out, resume, overwrite, adapter, floor, tuning, ...values }, { progress, signal, words }) {
+  async run(
+    { out, resume, overwrite, plan, memory, adapter, floor, tuning, ...values },
+    { progress, signal, words },
+  ): Promise<TrainResult> {
     const given = givenSettings(values);
     const folder = await runFolder({ out, usual: usualFolder(settingsOfRun(given)), resume, overwrite }, (line) =>
       progress.note(line),
@@ -61,11 +67,7 @@ export const train = command({
     try {
       const settings = settingsOf(given, folder);
       const device = { adapter, floor, tuning };
-      const run = { folder, given, settings, device, command: commandLine(words), progress, signal };
-      const { summary, objectives } = await trainIn(run);
-      const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
-      const lines = trainLines(summary, objectives, commandLine([...again, '--resume']));
-      return { json: summary, lines, status: summary.finished ? 0 : 130 };
+      return await trainIn({ folder, given, settings, device, plan, memory, words, progress, signal });
     } finally {
       await folder.resume?.close();
       await folder.leave();
@@ -101,18 +103,17 @@ interface Run {
   readonly given: Partial<RunSettings>;
   readonly settings: RunSettings;
   readonly device: { readonly adapter?: string; readonly floor?: boolean; readonly tuning?: string };
-  /** The command as typed, for the report. */
-  readonly command: string;
+  readonly plan?: boolean;
+  readonly memory?: number;
+  readonly words: readonly string[];
   readonly progress: Progress;
   readonly signal: AbortSignal;
 }
 
-interface Trained extends Pick<PreparedRun, 'objectives'> {
-  readonly summary: TrainSummary;
-}
+type TrainResult = Result<TrainSummary | PlanSummary>;
 
-async function trainIn(run: Run): Promise<Trained> {
-  const { settings, progress, signal } = run;
+async function trainIn(run: Run): Promise<TrainResult> {
+  const { settings, progress, signal, words } = run;
   const from = run.folder.resume || settings.from === null ? undefined : await openStart(settings.from);
   let world: TabletopWorld | null = null;
   const openWorld = async () => {
@@ -131,18 +132,22 @@ async function trainIn(run: Run): Promise<Trained> {
     const { device } = await openTunedDevice(run.device, (line) => progress.note(line));
     try {
       progress.note(`${settings.system}, preset ${settings.preset.name}, on ${device.description}`);
+      const memory = memoryFor(device, run.memory);
+      if (run.plan) return await planOf(device, prepared, memory);
       const { checkpoint, resume } = run.folder;
       if (resume) progress.note(`${checkpoint}: resuming from step ${resume.progress.step} of ${settings.steps}`);
       const events = new EventFile(run.folder.path, settings, resume?.progress);
       const result = await runTraining(device, prepared, {
-        ...{ checkpointPath: checkpoint, signal },
+        ...{ checkpointPath: checkpoint, signal, memory },
         onHistory: (history) => events.write(history),
         closedLoop: settings.data === null ? (policy) => actingRates(policy, run) : undefined,
       });
       const finished = { ...run, settings: prepared.settings };
       const summary = await concluded(finished, prepared, result, dataSeconds, device.description);
       result.policy.model.dispose();
-      return { summary, objectives: prepared.objectives };
+      const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
+      const lines = trainLines(summary, prepared.objectives, commandLine([...again, '--resume']));
+      return { json: summary, lines, status: summary.finished ? 0 : 130 };
     } finally {
       device.close();
     }
@@ -184,7 +189,7 @@ async function concluded(
   dataSeconds: number,
   adapter: string,
 ): Promise<TrainSummary> {
-  const { settings, command: typed, signal } = run;
+  const { settings, words, signal } = run;
   const { path, checkpoint } = run.folder;
   const start = performance.now();
   const acting = result.finished && settings.data === null;
@@ -213,7 +218,7 @@ async function concluded(
     const { scenes, measure } = summary.closedLoop ?? {};
     const films = film.episodes(closedLoop?.episodes ?? []);
     const acted = closedLoop && { ...closedLoop, films, measure: `${scenes}: ${measure}` };
-    const report = await reportOf(typed, result, acted, dataset, adapter, seconds, { swapped, kept });
+    const report = await reportOf(commandLine(words), result, acted, dataset, adapter, seconds, { swapped, kept });
     await writeReport(summary.report, report);
     await writeEpisodes(join(path, 'episodes'), films);
   }

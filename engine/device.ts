@@ -80,7 +80,7 @@ export class Device {
 
   constructor(
     readonly gpu: GPUDevice,
-    adapter: GPUAdapter,
+    readonly adapter: GPUAdapter,
     readonly options: DeviceOptions,
     private readonly release: () => void,
     /** Bytes of op parameters that need no uniform buffer. */

@@ -10,6 +10,7 @@ export { type Kernel, loadedKernels, loadKernel, type Parameters, parseKernel, s
 export { type BufferRange, roundUp } from './memory.ts';
 export { openDevice } from './open.ts';
 export { type Arena, ParameterSet, type ParameterSpecification, parameter } from './parameters.ts';
+export { planningDevice } from './planning.ts';
 export type { DispatchTime, DispatchWork } from './profile.ts';
 export { philox, Random, randomStream, streams } from './random.ts';
 export { recompute } from './recompute.ts';

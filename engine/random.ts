@@ -25,7 +25,8 @@ export const streams = {
   augmentation: 9,
   places: 10,
   delay: 11,
-  parameterRounding: 12,
+  tokens: 12,
+  parameterRounding: 13,
 } as const;
 
 const MULTIPLIER_0 = 0xd2511f53;

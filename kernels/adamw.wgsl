@@ -45,7 +45,7 @@ fn packValue(value: vec4f, group: u32) -> Value { return value; }            // 
 // @or bf16    return bits.xz | (bits.yw << vec2u(16u)); }
 const BLOCK_GROUPS: u32 = 16u;
 const ROUNDING: u32 = 6u;                                                    // streams of engine/random.ts
-const PARAMETER_ROUNDING: u32 = 12u;
+const PARAMETER_ROUNDING: u32 = 13u;
 
 struct Shape {
   groups: u32, run: u32, near: u32, far: u32,

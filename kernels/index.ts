@@ -66,5 +66,6 @@ export * from './rms-norm.ts';
 export * from './rotary.ts';
 export * from './softmax.ts';
 export * from './token-cache.ts';
+export * from './token-choice.ts';
 export * from './tokens.ts';
 export * from './weight-average.ts';

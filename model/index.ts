@@ -82,6 +82,7 @@ export { PolicySession } from './policy/session.ts';
 export * from './systems/index.ts';
 export * from './training/checkpoint.ts';
 export type { Losses, RunHistory } from './training/history.ts';
+export { type MemoryGiven, type MemoryPlan, memoryPlan } from './training/memory-plan.ts';
 export type { Pack, PackedQuestion, PackSource, Thing } from './training/packs.ts';
 export { type PreparedRun, prepareRun, type RunListener, type RunOptions } from './training/prepare-run.ts';
 export { type Preset, presetNamed, presets } from './training/presets.ts';

@@ -103,6 +103,16 @@ describe('insula act --ask', () => {
     expect(again.json).not.toHaveProperty('predicted');
   });
 
+  test('draws an answer at a temperature, the same again for its seed', async () => {
+    const drawn = async (seed: number) => {
+      const values = { ask: 'what is it?', image: at('wide.png'), seed, temperature: 3 };
+      return ((await runCommand(act, { checkpoint: at('seeing.safetensors'), ...values })).json as AskResult).answer;
+    };
+    const first = await drawn(1);
+    expect(await drawn(1)).toBe(first);
+    expect(await drawn(2)).not.toBe(first);
+  });
+
   test('asks about a frame of data, from another camera if it must', async () => {
     const dataset = syntheticDataset();
     const named = { ...dataset, cameras: ['top'], episodes: dataset.episodes.map(renamed) };
@@ -138,6 +148,11 @@ describe('insula act --ask', () => {
       /^--checkpoint \/seeing\.safetensors: a vision-language model .* does not act: ask one with --ask$/,
     );
     await refused({ ask: 'x', seed: 1 }, /^--seed: a vision-language model .* does not act: leave it out$/);
+    await refused({ ask: 'x', seed: 1, image }, /^--seed: an answer takes the likeliest tokens: give --temperature, /);
+    await refused(
+      { temperature: 1, checkpoint: at('plain.safetensors') },
+      /^--temperature: pi0 writes no tokens; leave it out$/,
+    );
     await refused({ ask: 'x', image: at('text.png') }, /^--image \/text\.png: neither a JPEG nor a PNG file/);
     await refused({ ask: 'x', image: at('gone.png') }, /gone\.png: cannot open it: no such file or folder$/);
     await refused(
@@ -155,7 +170,6 @@ describe('insula act --ask', () => {
     for (const other of [
       ['--episode', '1'],
       ['--step', '2'],
-      ['--seed', '3'],
       ['--data', 'a'],
     ])
       expect(() => read('--image', 'a.png', ...other)).toThrow(/^act: --image .*; see insula act --help$/);

@@ -170,7 +170,7 @@ describe('safetensors: lies in the header', () => {
     ['empty', new Uint8Array(0), /cut off: 0 bytes/],
     ['seven bytes', new Uint8Array(7), /cut off: 7 bytes/],
     ['header longer than the file', fileOf({}, 0, 100), /cut off, or not .* header of 100 bytes, only 2 bytes follow/],
-    ['absurd header length', fileOf({}, 0, 2 ** 52), /header length 4503599627370496 is over the limit/],
+    ['absurd header length', fileOf({}, 0, 2 ** 52), /not a safetensors file: its first 8 bytes are no length/],
     ['not JSON', fileOf('{"a": '), /header is not JSON/],
     ['not UTF-8', fileOf({}, Uint8Array.of(0xff), 3), /header is not JSON/],
     ['a list', fileOf([]), /not a JSON object/],

@@ -263,6 +263,8 @@ function runEveryOp(device: Device): void {
   kernels.flowInterpolate(data([2, 3, 4]), data([2, 3, 4]), data([2]));
   both(kernels.eulerStep(leaf([2, 3, 4]), leaf([2, 3, 4]), -0.1));
   kernels.randomUniform([7], ids([4]));
+  kernels.chooseTokens(data([2, 50]), ids([2, 2]));
+  kernels.chooseTokens(data([2, 50]), ids([2, 2]), { draws: data([2]), temperature: 2 });
   multiplyAdd(device, 64, 1);
   increment(device, data([1]));
   const [source, target] = [data([2 ** 20]), data([2 ** 20])];

@@ -3,7 +3,7 @@ import { type Device, randomStream, streams } from '../../engine/index.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { actingObjective, type OnLatency } from '../../model/architecture/objectives/index.ts';
 import { measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
-import { act, argmax } from '../../model/policy/acting.ts';
+import { act } from '../../model/policy/acting.ts';
 import { type PartLatency, timesByPart } from '../../model/policy/latency.ts';
 import { SUBTASK, systemNamed } from '../../model/systems/index.ts';
 import { fixedTokenizers } from '../../model/training/fitting.ts';
@@ -98,12 +98,14 @@ class TimedPolicy implements Entrant {
     const written = new Map<number, number>();
     await act(model, batch, {
       ...{ noise, steps: sizes.steps, onLatency },
-      choose: (sample, logits, target) => {
-        const likeliest = argmax(logits);
-        if (!tokens || target === SUBTASK) return likeliest;
-        const place = written.get(sample) ?? 0;
-        written.set(sample, place + 1);
-        return tokens[place] ?? null;
+      writer: {
+        allowed(sample, target) {
+          if (!tokens || target === SUBTASK) return 'all';
+          const place = written.get(sample) ?? 0;
+          written.set(sample, place + 1);
+          return place < tokens.length ? [tokens[place]] : null;
+        },
+        write: () => true,
       },
     });
   }

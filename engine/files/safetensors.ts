@@ -162,8 +162,7 @@ async function readHeader(source: ByteSource): Promise<SafetensorsFile> {
     throw fail(`cut off: ${source.size} bytes, a safetensors file starts with 8 bytes of header length`);
   const prefix = await readRange(source, 0, 8, 'the header length');
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
-  if (length > BigInt(HEADER_LIMIT))
-    throw fail(`not a safetensors file: header length ${length} is over the limit of ${HEADER_LIMIT} bytes`);
+  if (length > BigInt(HEADER_LIMIT)) throw fail('not a safetensors file: its first 8 bytes are no length of a header');
   if (Number(length) > source.size - 8)
     throw fail(`cut off, or not a safetensors file: a header of ${length} bytes, only ${source.size - 8} bytes follow`);
   const dataStart = 8 + Number(length);

@@ -57,3 +57,24 @@ export const total = (x: Numbers): number => sum(x.length, (i) => x[i]);
 /** The sum of all rows of `width` elements. */
 export const sumRows = (x: Numbers, width: number): Float64Array =>
   make(width, (column) => sum(x.length / width, (row) => x[row * width + column]));
+
+/**
+ * The likeliest of the allowed ids of a row of logits, of several the lowest; with a temperature and a number u in [0, 1), the first
+ * at which the cumulative softmax over the allowed ids exceeds u.
+ */
+export function chooseToken(
+  logits: Numbers,
+  allowed: readonly number[],
+  draw?: { readonly u: number; readonly temperature: number },
+): number {
+  const likeliest = allowed.reduce((best, id) => (logits[id] > logits[best] ? id : best));
+  if (!draw) return likeliest;
+  const shares = allowed.map((id) => Math.exp((logits[id] - logits[likeliest]) / draw.temperature));
+  const total = shares.reduce((sum, share) => sum + share, 0);
+  let walked = 0;
+  for (const [i, id] of allowed.entries()) {
+    walked += shares[i];
+    if (walked > draw.u * total) return id;
+  }
+  return likeliest;
+}

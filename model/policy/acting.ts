@@ -1,5 +1,6 @@
 /** One call of a model that acts: by the objective that acts, over a cache of keys and values. */
 import { InputError } from '../../engine/files/errors.ts';
+import { randomStream, streams } from '../../engine/index.ts';
 import { sourceOf } from '../architecture/configuration.ts';
 import { expectInputs, floats, type ObservationBatch } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
@@ -8,7 +9,10 @@ import {
   actingObjective,
   type Objective,
   type OnLatency,
+  type OnLogits,
   type PreviousChunks,
+  type TokenSampling,
+  type TokenWriter,
   targetsBefore,
 } from '../architecture/objectives/index.ts';
 import { openSession } from '../architecture/session.ts';
@@ -27,10 +31,12 @@ export interface SamplingOptions {
 
 /** How a policy acts; `previous` chunks are in the units of each robot. */
 export interface ActOptions extends SamplingOptions {
-  /** Chooses the noise; the same seed and observation give the same chunk. */
+  /** Chooses noise and tokens that are drawn; the same seed and observation give the same chunk. */
   seed?: number;
-  /** Index of the sample: the same seed gives different noise for different indices. */
+  /** Index of the sample: the same seed draws differently for different indices. */
   sample?: number;
+  /** Above 0: tokens are drawn by the softmax of their logits divided by it. Default: the likeliest are taken. */
+  temperature?: number;
   /** Called with the subtask that the policy says about each observation before it acts; its places are in the original picture. */
   onSaid?: (said: readonly Said[]) => void;
   /** Called, if the policy decodes action tokens, with whether they completed the chunk of each observation. */
@@ -42,22 +48,38 @@ interface ActingOptions extends SamplingOptions {
   readonly objective?: Objective | null;
   /** Standard normal, [batch, horizon, actionDimension]; determines the chunks of a flow. */
   readonly noise?: Float32Array;
-  /** The next id of a sample's target from its logits [vocabulary], or null if it has ended. Default: argmax, without an end. */
-  readonly choose?: (sample: number, logits: Float32Array, target: string) => number | null;
+  /** Writes the targets; default: any ids, without an end. */
+  readonly writer?: TokenWriter;
+  readonly sampling?: TokenSampling;
+  readonly onLogits?: OnLogits;
   /** The numbers, by their source, that the decoded targets give to other blocks. */
   readonly numbersOf?: () => ObservationBatch['numbers'];
 }
 
-/** The id of the largest logit, among the allowed ids or all. */
-export function argmax(logits: Float32Array, allowed: Iterable<number> = logits.keys()): number {
-  let best = -1;
-  for (const id of allowed) if (best < 0 || logits[id] > logits[best]) best = id;
-  return best;
+/** More than an observation's tokens in a call. */
+const MOST_TOKENS = 2 ** 16;
+
+/** How the tokens of `batch` observations are drawn; undefined without a temperature. */
+export function tokenSampling(
+  { seed = 0, sample = 0, temperature }: Pick<ActOptions, 'seed' | 'sample' | 'temperature'>,
+  batch: number,
+): TokenSampling | undefined {
+  if (temperature === undefined) return undefined;
+  const random = randomStream(seed, sample, streams.tokens);
+  let token = 0;
+  const draws = () => {
+    const numbers = Float32Array.from({ length: batch }, (_, row) => random.uniform(row * MOST_TOKENS + token));
+    token += 1;
+    return numbers;
+  };
+  return { temperature, draws };
 }
 
+const anyIds: TokenWriter = { allowed: () => 'all', write: () => true };
+
 /**
- * Normalised chunks [batch, horizon, actionDimension]; null where `choose` gets the tokens of an objective that decodes. The targets
- * that the actions read are decoded first, by the same `choose`.
+ * Normalised chunks [batch, horizon, actionDimension]; null where `writer` gets the tokens of an objective that decodes. The targets
+ * that the actions read are decoded first, by the same `writer`.
  *
  * @throws InputError if the objective cannot act
  */
@@ -66,8 +88,8 @@ export async function act(
   given: ObservationBatch,
   options: ActingOptions = {},
 ): Promise<Float32Array | null> {
-  const { objective = actingObjective(model.objectives), noise, choose, numbersOf } = options;
-  const { steps = 10, onLatency, onState, previous } = options;
+  const { objective = actingObjective(model.objectives), noise, numbersOf } = options;
+  const { steps = 10, onLatency, onState, previous, writer = anyIds, sampling, onLogits } = options;
   const { device, architecture, parameters, configuration } = model;
   if (!objective?.acts) throw new InputError(refusal(objective ? [objective] : model.objectives));
   if (previous && !objective.continues)
@@ -75,7 +97,7 @@ export async function act(
       `real-time chunking is for systems that act by a flow, and the ${objective.name} loss is none`,
     );
   const acting = (observation: ObservationBatch, before = ''): Acting => ({
-    ...{ device, observation, steps, onState, previous },
+    ...{ device, observation, steps, onState, previous, writer, sampling, onLogits },
     open: (blocks) =>
       openSession(model, observation, {
         ...blocks,
@@ -87,7 +109,6 @@ export async function act(
       expectInputs({ noise: floats(noise, shape) });
       return noise;
     },
-    choose: choose ?? ((_, logits) => argmax(logits)),
     tokenHead: architecture.tokenHead(parameters),
     embedIds: (ids) => architecture.blockInputs.embedIds(parameters, ids),
   });

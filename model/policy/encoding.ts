@@ -53,8 +53,10 @@ export interface RawObservation extends RobotState {
 }
 
 interface ChunkWriter {
-  /** Appends and returns the id that `choose` selects from the allowed next ids; null if the chunk is complete. */
-  write(choose: (allowed: Int32Array) => number): number | null;
+  /** The ids that may come next; null if the chunk is complete. */
+  allowed(): Iterable<number> | null;
+  /** Appends one of them. */
+  write(id: number): true;
   isComplete(): boolean;
   /** The normalised chunk; the rest of an incomplete chunk is zero. */
   decode(): Float32Array;
@@ -191,20 +193,22 @@ export class Encoding extends RobotNumbers {
     const most = tokens && tokens - introduction.length;
     let state = 0;
     return {
-      write(choose) {
-        const given = introduction.shift();
-        if (given !== undefined) return given;
+      allowed() {
+        if (introduction.length > 0) return introduction.slice(0, 1);
         if (state === grammar.complete) return null;
         const allowed = grammar.allowed(state, most && most - written.length);
         if (allowed.length === 0)
           throw new InputError(
             `the action tokenizer has no token that may follow at ${state} of ${grammar.complete} of a chunk of ${shape.horizon} x ${shape.dimension} numbers: it cannot write such chunks`,
           );
-        const id = choose(actionIds.toVocabulary(allowed));
+        return actionIds.toVocabulary(allowed);
+      },
+      write(id) {
+        if (introduction.shift() !== undefined) return true;
         const [action] = actionIds.toActions([id]);
         written.push(action);
         state = grammar.next(state, action);
-        return id;
+        return true;
       },
       isComplete: () => state === grammar.complete,
       decode: () => {

@@ -3,7 +3,7 @@ import { lastSteps, windowOf } from '../architecture/configuration.ts';
 import type { Model } from '../architecture/model.ts';
 import type { PreviousChunks } from '../architecture/objectives/index.ts';
 import { SUBTASK } from '../systems/index.ts';
-import { type ActOptions, act, argmax } from './acting.ts';
+import { type ActOptions, act, tokenSampling } from './acting.ts';
 import type { Encoding, RawObservation } from './encoding.ts';
 import { PolicySession } from './session.ts';
 import { inOriginalPicture, type Said, type SubtaskTokens } from './subtask.ts';
@@ -37,14 +37,14 @@ export class Policy {
 
   /**
    * Normalised chunks [horizon * actionDimension], one for each observation; of a policy with history one for each window of control
-   * steps, which lie one window after another, each oldest first: the chunk of its last step. Action tokens are decoded greedily under
-   * the tokenizer's grammar, behind the subtask if the policy says one; the rest of an incomplete chunk is zero.
+   * steps, which lie one window after another, each oldest first: the chunk of its last step. Action tokens are decoded under the
+   * tokenizer's grammar, behind the subtask if the policy says one; the rest of an incomplete chunk is zero.
    */
   async actNormalised(observations: readonly RawObservation[], options: ActOptions = {}): Promise<Float32Array[]> {
     const { model, encoding } = this;
     const { horizon, actionDimension } = model.configuration;
     const size = horizon * actionDimension;
-    const { seed = 0, sample = 0, onSaid, onDecoded, previous, ...sampling } = options;
+    const { seed = 0, sample = 0, temperature, onSaid, onDecoded, previous, ...others } = options;
     const last = lastSteps(model.configuration, observations.length);
     const noise = new Float32Array(observations.length * size);
     randomStream(seed, sample, streams.sampling).fillNormal(noise);
@@ -54,18 +54,20 @@ export class Policy {
     const writer = (own: number) => (writers[own] ??= encoding.chunkWriter(shape, observations[own].robot));
     const said = observations.map((): number[] => []);
     const actions = await act(model, encoding.observe(observations, model.configuration), {
-      ...sampling,
+      ...others,
       noise,
+      sampling: tokenSampling({ seed, sample, temperature }, observations.length),
       previous:
         previous &&
         this.normalised(
           previous,
           last.map((own) => observations[own]),
         ),
-      choose: (own, logits, target) =>
-        target === SUBTASK
-          ? sayNext(encoding.subtask!, said[own], logits)
-          : writer(own).write((allowed) => argmax(logits, allowed)),
+      writer: {
+        allowed: (own, target) => (target === SUBTASK ? encoding.subtask!.allowed(said[own]) : writer(own).allowed()),
+        write: (own, id, target) =>
+          target === SUBTASK ? say(encoding.subtask!, said[own], id) : writer(own).write(id),
+      },
       numbersOf: () => encoding.numbers(said, observations, model.configuration),
     });
     if (encoding.subtask) onSaid?.(said.map((ids, own) => this.said(ids, observations[own])));
@@ -92,12 +94,15 @@ export class Policy {
   }
 
   /**
-   * Greedily decoded answers or subtasks, as each observation requests; locations are `<locNNNN>`. A text without an
+   * Decoded answers or subtasks, as each observation requests; locations are `<locNNNN>`. A text without an
    * end is truncated to the model's target block.
    *
    * @throws InputError if the model was trained without questions, or predicts no tokens
    */
-  async generateText(observations: readonly RawObservation[]): Promise<string[]> {
+  async generateText(
+    observations: readonly RawObservation[],
+    options: Pick<ActOptions, 'seed' | 'sample' | 'temperature'> = {},
+  ): Promise<string[]> {
     const { encoding, model } = this;
     if (!encoding.settings.locations)
       throw new InputError('this policy was trained without questions, so it cannot answer any');
@@ -112,14 +117,19 @@ export class Policy {
       throw new InputError('this policy predicts no tokens but those of its subtask, so it cannot answer questions');
     await act(model, encoding.observe(observations, model.configuration), {
       objective,
-      choose: (sample, logits, target) => {
-        const own = written[sample];
-        if (subtask && isSubtask(sample)) return target === SUBTASK ? sayNext(subtask, own, logits) : null;
-        if (target !== answering) return null;
-        const id = argmax(logits, textIds);
-        if (id === encoding.endOfSequence) return null;
-        own.push(id);
-        return isSubtask(sample) && encoding.decodeText(own).includes(';') ? null : id;
+      sampling: tokenSampling(options, observations.length),
+      writer: {
+        allowed(sample, target) {
+          if (subtask && isSubtask(sample)) return target === SUBTASK ? subtask.allowed(written[sample]) : null;
+          return target === answering ? textIds : null;
+        },
+        write(sample, id) {
+          const own = written[sample];
+          if (subtask && isSubtask(sample)) return say(subtask, own, id);
+          if (id === encoding.endOfSequence) return false;
+          own.push(id);
+          return !(isSubtask(sample) && encoding.decodeText(own).includes(';'));
+        },
       },
     });
     return written.map((ids, sample) => {
@@ -129,11 +139,9 @@ export class Policy {
   }
 }
 
-/** The most likely next token of a subtask, which is added to those that were said; null at its end. */
-function sayNext(subtask: SubtaskTokens, said: number[], logits: Float32Array): number | null {
-  const allowed = subtask.allowed(said);
-  const id = allowed.length > 0 ? argmax(logits, allowed) : null;
-  if (id === null || subtask.isEnd(id)) return null;
+/** Adds the next token of a subtask to those that were said; false for its end. */
+function say(subtask: SubtaskTokens, said: number[], id: number): boolean {
+  if (subtask.isEnd(id)) return false;
   said.push(id);
-  return id;
+  return true;
 }

@@ -94,14 +94,14 @@ export class SubtaskTokens {
     return { words: this.text.decode(ids.filter((id) => !this.isLocation(id))), places };
   }
 
-  /** The ids that may follow, an end among them; none after the last place where nothing else is said. */
-  allowed(written: readonly number[]): readonly number[] {
+  /** The ids that may follow, an end among them; null after the last place where nothing else is said. */
+  allowed(written: readonly number[]): readonly number[] | null {
     const { settings, allLocations, allWords, ends } = this;
     const said = written.filter((id) => this.isLocation(id)).length;
     const locations = said === written.length && said < 2 * settings.places ? allLocations : [];
     if (said % 2 === 1) return locations;
     const isComplete = said === 2 * settings.places && !settings.words;
-    return isComplete ? [] : [...locations, ...allWords, ...ends];
+    return isComplete ? null : [...locations, ...allWords, ...ends];
   }
 
   /** All ids that may be said, ends among them. */

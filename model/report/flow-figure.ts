@@ -33,7 +33,9 @@ const causesInWords = (causes: readonly ZeroCause[]) => causes.map((own) => zero
 function zeroLegend({ losses }: GradientFlow): string[] {
   const found = new Set(Object.values(losses).flatMap((cells) => cells.flatMap(({ causes }) => causes ?? [])));
   const listed = Object.entries(zeroCauses).filter(([cause]) => found.has(cause as ZeroCause));
-  return listed.map(([, { mark, words, test }]) => `${mark}: ${words}: ${test}`);
+  const isJoined = Object.values(losses).some((cells) => cells.some(({ causes }) => causes && causes.length > 1));
+  const joined = 'letters with + between them: only with all of these changed is it not 0';
+  return [...listed.map(([, { mark, words, test }]) => `${mark}: ${words}: ${test}`), ...(isJoined ? [joined] : [])];
 }
 
 /**
@@ -125,7 +127,9 @@ export function interferenceFindings({ parts, pairs, settings }: Interference): 
       })),
       notes: [
         ...(shared.length === 0
-          ? ['No part of the model gets a gradient of both, with edges of any kind; the gradient flow says why.']
+          ? [
+              'No part of the model gets a gradient of both, with edges of any kind; --gradients says why (gates that begin at 0 pass none: --gates 1 opens them).',
+            ]
           : []),
         ...(settings.length === 1
           ? ['The table has no edge that it stops or scales, and none between experts, to open or cut.']

@@ -72,7 +72,7 @@ export function shareFinding(shown: ShownMaps): Finding {
     title: 'Where each block looks',
     label: 'Shares of attention: rows are query blocks by layer, columns key blocks',
     about: `The share of the attention of each query block that falls on each key block, as ${headWords(shown)} and over the rows of the query block: a layer's shares have the sum 100 %${memory ? ', and those of memory, which is read by cross-attention, one of their own' : ''}.`,
-    colours: 'Hatched: the table cuts it.',
+    colours: 'Hatched: no edge.',
     columns,
     rows: queries.flatMap((query) =>
       layers.map((layer, i) => ({

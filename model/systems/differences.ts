@@ -1,5 +1,6 @@
 /** The differences between two systems, field by field, and in words. */
 import type { Edge } from '../../kernels/index.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { System } from './system.ts';
 
 /** A field with its value in both systems; undefined where a system has no such field. */
@@ -119,6 +120,24 @@ function changedEdges(changes: readonly Change[]): Difference[] {
         : `${queries.join(', ')} ${verb} to ${keys}: ${edgeText(after as Edge)}${before === undefined ? '' : ` (was ${edgeText(before as Edge)})`}`;
     return { words, changes: rows.flat() };
   });
+}
+
+/** The differences of two attention tables in words. */
+export function edgeDifferences(before: ModelConfiguration['edges'], after: ModelConfiguration['edges']): string[] {
+  const byPlace = (edges: ModelConfiguration['edges']) =>
+    new Map(
+      edges.flatMap(({ query, key, edge }) => (edge.mask === 'none' ? [] : [[`${query}/${key}`, edge] as const])),
+    );
+  const [was, is] = [byPlace(before), byPlace(after)];
+  const places = [...new Set([...was.keys(), ...is.keys()])].filter(
+    (place) => JSON.stringify(was.get(place)) !== JSON.stringify(is.get(place)),
+  );
+  const changes = places.map((place) => ({
+    path: ['edges', ...place.split('/')],
+    before: was.get(place),
+    after: is.get(place),
+  }));
+  return changedEdges(changes).map(({ words }) => words);
 }
 
 function grouped<T>(all: readonly T[], keyOf: (own: T) => string): T[][] {

@@ -32,7 +32,15 @@ import { flamingo, flamingoPolicyHead } from './robovlms-flamingo.ts';
 import type { System } from './system.ts';
 import { transfusion } from './transfusion.ts';
 
-export { type Change, type Difference, differencesOf, edgeText, fieldsOf, settingsOf } from './differences.ts';
+export {
+  type Change,
+  type Difference,
+  differencesOf,
+  edgeDifferences,
+  edgeText,
+  fieldsOf,
+  settingsOf,
+} from './differences.ts';
 export { MARKS, PACKED_QUESTIONS, packedQuestions, type SlotLengths, slotBlocks } from './packed-questions.ts';
 export { type SubtaskSizes, withSubtask } from './subtask.ts';
 export {

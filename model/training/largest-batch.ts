@@ -1,7 +1,8 @@
+import { type Device, InputError } from '../../engine/index.ts';
 import { type ModelConfiguration, patchesPerImage, windowOf } from '../architecture/configuration.ts';
 
 /** The largest batch, in examples, whose largest activation, in f32, fits a binding of `bytes`. */
-export function largestBatch(configuration: ModelConfiguration, bytes: number): number {
+function largestBatch(configuration: ModelConfiguration, bytes: number): number {
   const { blocks, experts, vision } = configuration;
   const rows = (weights: string) =>
     blocks.reduce(
@@ -15,4 +16,11 @@ export function largestBatch(configuration: ModelConfiguration, bytes: number): 
     vision ? vision.cameras * patchesPerImage(vision) * Math.max(...towers) : 0,
   );
   return Math.floor(bytes / (4 * widest * windowOf(configuration)));
+}
+
+/** @throws InputError if a batch has more examples than the bindings of a device hold */
+export function expectBatch(configuration: ModelConfiguration, batch: number, { limits }: Device): void {
+  const most = largestBatch(configuration, limits.maxStorageBufferBindingSize);
+  if (batch > most)
+    throw new InputError(`batch ${batch}: this adapter takes at most ${most} examples of this model at a time`);
 }

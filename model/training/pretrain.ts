@@ -121,14 +121,14 @@ export interface PretrainingResult {
   readonly seconds: { readonly compile: number; readonly train: number; readonly evaluate: number };
 }
 
-/** @throws InputError if the batch is too large for the adapter, or if a loss diverges */
+/** @throws InputError if the run does not fit the adapter or `options.memory`, or if a loss diverges */
 export async function runPretraining(
   device: Device,
   prepared: PreparedPretraining,
   options: RecordOptions,
 ): Promise<PretrainingResult> {
   const { settings, source, resume, encoding, configuration, objectives } = prepared;
-  expectToFit(device, prepared);
+  await expectToFit(device, prepared, options);
   const kept = checkpointSettings(device, prepared);
   const model = resume ? await resume.loadModel(device) : await initialModel(device, configuration, encoding, settings);
   const maker = new PackMaker(encoding, configuration, settings, source.slots);

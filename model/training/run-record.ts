@@ -4,6 +4,7 @@ import type { ObjectiveDescription, Reference } from '../architecture/objectives
 import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
 import { answersDescription } from './co-training.ts';
 import { type ActingRow, emptyHistory, type Losses, type RunHistory } from './history.ts';
+import type { MemoryGiven } from './memory-plan.ts';
 import type { RunListener } from './prepare-run.ts';
 import type { RunSettings } from './run-settings.ts';
 import { type ExampleSampler, type Maker, Trainer } from './trainer.ts';
@@ -37,6 +38,8 @@ export interface RecordOptions {
   readonly checkpointPath: string;
   /** Ends the run, with a checkpoint, after the current training step or held-out batch. */
   readonly signal?: AbortSignal;
+  /** The memory that there is for the run; unknown by default. */
+  readonly memory?: MemoryGiven;
   /** Called with the history after each measurement and each checkpoint. */
   readonly onHistory?: (history: RunHistory) => Promise<void>;
 }

@@ -1,5 +1,5 @@
 /** A training run on an adapter: model, steps, checkpoints, measurements. Progress goes to the listener. */
-import { type Device, InputError } from '../../engine/index.ts';
+import type { Device } from '../../engine/index.ts';
 import { chosenVariants, useVariants } from '../../kernels/index.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { evaluationSamples, type Split } from '../data/index.ts';
@@ -8,7 +8,8 @@ import { BatchMaker } from './batches.ts';
 import type { CheckpointSettings } from './checkpoint.ts';
 import { type AnsweredQuestion, answerQuestions, exampleSampler } from './co-training.ts';
 import type { ClosedLoopRates, RunHistory } from './history.ts';
-import { largestBatch } from './largest-batch.ts';
+import { expectBatch } from './largest-batch.ts';
+import { expectMemory } from './memory-plan.ts';
 import { type OpenLoop, openLoopOf } from './open-loop.ts';
 import type { PreparedRun } from './prepare-run.ts';
 import { carryOut, type RecordOptions, unlessAborted } from './run-record.ts';
@@ -39,11 +40,11 @@ export interface RunResult {
   readonly answers: readonly AnsweredQuestion[] | null;
 }
 
-/** @throws InputError if the batch is too large for the adapter, or if a loss diverges */
+/** @throws InputError if the run does not fit the adapter or `options.memory`, or if a loss diverges */
 export async function runTraining(device: Device, prepared: PreparedRun, options: TrainOptions): Promise<RunResult> {
   const { settings, resume, from, split, missing, encoding, configuration, coTraining, dataset, listener } = prepared;
   const { signal, closedLoop } = options;
-  expectToFit(device, prepared);
+  await expectToFit(device, prepared, options);
   const kept = checkpointSettings(device, prepared);
   const model = resume ? await resume.loadModel(device) : await begunModel(device, configuration, settings.seed, from);
   const maker = new BatchMaker(encoding, configuration, settings);
@@ -82,13 +83,14 @@ export async function runTraining(device: Device, prepared: PreparedRun, options
   };
 }
 
-export function expectToFit(
+/** @throws InputError if the batch is too large for the adapter, or if the run takes more memory than `memory` says there is */
+export async function expectToFit(
   device: Device,
-  { settings: { batch }, configuration }: Pick<PreparedRun, 'settings' | 'configuration'>,
-): void {
-  const most = largestBatch(configuration, device.limits.maxStorageBufferBindingSize);
-  if (batch > most)
-    throw new InputError(`batch ${batch}: this adapter takes at most ${most} examples of this model at a time`);
+  { settings, configuration, listener }: Pick<PreparedRun, 'settings' | 'configuration' | 'listener'>,
+  { memory }: Pick<RecordOptions, 'memory'>,
+): Promise<void> {
+  expectBatch(configuration, settings.batch, device);
+  await expectMemory(device, configuration, settings, (line) => listener.note(line), memory);
 }
 
 /** A resumed run keeps its kernel variants if the device supports them, because other variants round differently. */

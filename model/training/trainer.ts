@@ -124,6 +124,11 @@ export class Trainer<Example> implements Disposable {
     return result;
   }
 
+  /** Memory and dispatches of the captured training step. Throws before `prepareStep`. */
+  stats(): ReturnType<TrainingStep['stats']> {
+    return this.trainingStep.stats();
+  }
+
   dispose(): void {
     this.trainingStep.dispose();
     this.optimizer.dispose();
@@ -136,7 +141,7 @@ export class Trainer<Example> implements Disposable {
   }
 
   private pass(inputs: Inputs): TrainingPass {
-    return trainingPass(this.model, tensorsOf(this.device, inputs));
+    return trainingPass(this.model, tensorsOf(this.device, inputs), { recompute: this.settings.recompute });
   }
 
   private async inputs(step: number, part: number): Promise<Inputs> {

@@ -35,9 +35,13 @@ test('a target that the actions see is decoded first, and decides them', async (
     const written = [0, 0];
     return act(model, observation, {
       noise,
-      choose(sample, _, target) {
-        chosen.push(target);
-        return ids[written[sample]++] ?? null;
+      writer: {
+        allowed(sample, target) {
+          chosen.push(target);
+          const id = ids[written[sample]++];
+          return id === undefined ? null : [id];
+        },
+        write: () => true,
       },
     });
   };

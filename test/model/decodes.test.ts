@@ -51,7 +51,7 @@ test('a tokenizer without a token that may come next is refused', () => {
     processor: { scale: 10, min_token: 0 },
   });
   const writer = encoding.chunkWriter({ horizon: HORIZON, dimension: DIMENSION });
-  expect(() => writer.write(([first]) => first)).toThrow(
+  expect(() => writer.allowed()).toThrow(
     'the action tokenizer has no token that may follow at 0 of 8 of a chunk of 2 x 2 numbers',
   );
 });

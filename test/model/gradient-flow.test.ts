@@ -14,7 +14,7 @@ import { type GradientFlow, gradientFlow } from '../../model/inspect/gradient-fl
 import { interference } from '../../model/inspect/interference.ts';
 import { systemTables } from '../../model/inspect/system-tables.ts';
 import { fillZeros } from '../../model/inspect/without-zeros.ts';
-import { configurationOf, systemNamed } from '../../model/systems/index.ts';
+import { configurationOf, edgeDifferences, systemNamed } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import { TrainingStep } from '../../model/training/training-step.ts';
 import { testDevice } from '../support/devices.ts';
@@ -181,6 +181,13 @@ describe('an attention table of one’s own', () => {
       { query: 'target', key: 'target', edge: edge({ mask: 'causal' }) },
       { query: 'action', key: 'image', edge: edge(soft) },
     ]);
+    expect(edgeDifferences(configuration.edges, edges)).toEqual([
+      'image, language, target no longer attend to image, language',
+      'action attends to image: full, keys x 0.1, values x 1 (was insulated)',
+      'action no longer attends to language',
+      'action no longer attends to action',
+    ]);
+    expect(edgeDifferences(edges, edges)).toEqual([]);
   });
 
   test.each([

@@ -122,27 +122,35 @@ async function expectActing(model: Model, given: TrainingBatch): Promise<void> {
   const written = new Map<string, number>();
   const scores = new Map<number, number>();
   const running = trainingBlocks(configuration);
-  const forced = (sample: number, logits: Float32Array, target: string): number | null => {
+  const predicting = new Map<number, number>();
+  const onLogits = (logits: Float32Array) => {
     expect(logits.every(Number.isFinite)).toBe(true);
+    const size = logits.length / given.batch;
+    for (const [sample, row] of predicting) {
+      const own = logits.subarray(sample * size, (sample + 1) * size);
+      scores.set(row, Math.log(own.reduce((sum, logit) => sum + Math.exp(logit), 0)));
+    }
+    predicting.clear();
+  };
+  const allowed = (sample: number, target: string): number[] | null => {
     const block = blocks.find(({ name }) => name === target)!;
     const { ids, valid } = batch.ids[sourceOf(block)];
     const key = `${target}/${sample}`;
     const at = written.get(key) ?? 0;
     written.set(key, at + 1);
-    if (at === block.length) return null;
     const row = sample * block.length + at;
     if (!valid[row]) return null;
-    const predicting = rowsBefore(configuration, batch, running, target)[row];
-    scores.set(predicting, Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)));
-    return ids[row];
+    predicting.set(sample, rowsBefore(configuration, batch, running, target)[row]);
+    return [ids[row]];
   };
+  const writer = { allowed, write: () => true };
   for (const objective of model.objectives) {
     written.clear();
     const states: Float32Array[] = [];
     const onState = (state: Float32Array) => states.push(state);
     const before = Array.from({ length: given.batch }, (_, i) => batch.actions!.slice(i * size, (i + 1) * size));
     const previous = objective.continues && delay > 0 ? { chunks: before, delay } : undefined;
-    const options = { objective, noise, steps: diffuses ? 2 : 1, choose: forced, onState, previous };
+    const options = { objective, noise, steps: diffuses ? 2 : 1, writer, onLogits, onState, previous };
     const acting = act(model, batch, options);
     if (!objective.acts) {
       await expect(acting).rejects.toThrow(InputError);

@@ -6,7 +6,7 @@ import type { BlockSettings, ModelConfiguration } from '../../model/architecture
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
-import { type ActOptions, act, argmax } from '../../model/policy/acting.ts';
+import { type ActOptions, act } from '../../model/policy/acting.ts';
 import { testDevice } from './devices.ts';
 import { type Fixture, fixtureTolerance } from './fixtures.ts';
 import { expectClose, expectZero, relativeError } from './numbers.ts';
@@ -171,11 +171,14 @@ export function testGoldenModel({ fixture, configuration, batch, weights, gradie
       const ids: number[][] = Array.from({ length: batch.batch }, () => []);
       const logits: number[][] = Array.from({ length: batch.batch }, () => []);
       await act(model, batch, {
-        choose: (sample, scores) => {
-          if (ids[sample].length === steps) return null;
-          ids[sample].push(argmax(scores));
-          logits[sample].push(...scores);
-          return ids[sample].at(-1)!;
+        onLogits: (scores) => {
+          const vocabulary = scores.length / batch.batch;
+          for (const [sample, own] of logits.entries())
+            own.push(...scores.subarray(sample * vocabulary, (sample + 1) * vocabulary));
+        },
+        writer: {
+          allowed: (sample) => (ids[sample].length === steps ? null : 'all'),
+          write: (sample, id) => ids[sample].push(id) > 0,
         },
       });
       expect(ids.flat()).toEqual(Array.from(fixture.get('expected/decode/ids').data));

@@ -1,7 +1,16 @@
 /** Next-token prediction by the backbone: answers, subtasks and discrete action tokens. */
-import { InputError } from '../../../engine/files/errors.ts';
-import { tensor } from '../../../engine/index.ts';
-import { linear, linearCrossEntropy, linearCrossEntropyRows, reshape, rowsWithLoss } from '../../../kernels/index.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
+import { type Shape, type Tensor, tensor } from '../../../engine/index.ts';
+import {
+  allowedBits,
+  chooseTokens,
+  linear,
+  linearCrossEntropy,
+  linearCrossEntropyRows,
+  NO_TOKEN,
+  reshape,
+  rowsWithLoss,
+} from '../../../kernels/index.ts';
 import { type BlockSettings, blocksBefore, type ModelConfiguration, runsThrough } from '../configuration.ts';
 import { expectBelow, expectLength, floats, type Ids, inputNamed, integers, type TrainingBatch } from '../inputs.ts';
 import { blocksNamed, lastRowsBefore, rowsOf } from '../sequence.ts';
@@ -89,12 +98,15 @@ export function nextToken(
 }
 
 /**
- * Decodes a target block token by token against a key/value cache, until `choose` has ended every sample. The last real row
- * before the block predicts the first token. Token i, at position P + i after P real tokens, predicts token i + 1.
+ * Decodes a target block token by token against a key/value cache, until the writer has ended every sample. The last real row
+ * before the block predicts the first token. Token i, at position P + i after P real tokens, predicts token i + 1. The adapter chooses
+ * among the allowed ids, so that of a token nothing but its id comes to the host.
+ *
+ * @throws InputError if no allowed id has a logit that is a number
  */
 async function decoded(
   configuration: ModelConfiguration,
-  { device, observation, open, choose, tokenHead, embedIds }: Acting,
+  { device, observation, open, writer, sampling, onLogits, tokenHead, embedIds }: Acting,
   target: BlockSettings,
 ): Promise<Ids> {
   const { batch } = observation;
@@ -105,35 +117,56 @@ async function decoded(
   const blocks = blocksNamed(configuration, prefix);
   const { of } = rowsOf(blocks, before.name);
   const last = lastRowsBefore(configuration, observation, blocks, target).map((row, sample) => sample * of + row);
-  let scores = await session.prefix((rows) => {
-    const at = tensor(device, Uint32Array.from(last), [batch, 1], { dtype: 'u32' });
-    const hidden = rows(before.name, { at });
-    return linear(reshape(hidden, [batch, hidden.shape[2]]), tokenHead);
-  });
   const ended = new Set<number>();
   const written = { ids: new Uint32Array(batch * length), valid: new Uint8Array(batch * length) };
   const previous = new Uint32Array(batch);
-  for (let token = 0; ; token++) {
-    const logits = await scores.read();
-    scores.dispose();
-    const vocabulary = logits.length / batch;
-    for (let sample = 0; sample < batch; sample++) {
-      if (ended.has(sample)) continue;
-      const id = choose(sample, logits.subarray(sample * vocabulary, (sample + 1) * vocabulary), name);
-      if (id === null) ended.add(sample);
+  /** The ids that the samples may say next; none for those that have ended. */
+  const allowedNext = () =>
+    Array.from({ length: batch }, (_, sample) => {
+      const ids = ended.has(sample) ? null : writer.allowed(sample, name);
+      if (ids === null) ended.add(sample);
+      return ids;
+    });
+  const ids = (data: Uint32Array, shape: Shape) => tensor(device, data, shape, { dtype: 'u32' });
+  /** The ids chosen by the logits of hidden states [batch, 1, width], and the logits if somebody looks at them. */
+  const chosenBy = (hidden: Tensor, allowed: Uint32Array) => {
+    const logits = linear(reshape(hidden, [batch, hidden.shape[2]]), tokenHead);
+    const bits = ids(allowed, [batch, allowed.length / batch]);
+    const draws = sampling && { ...sampling, draws: tensor(device, sampling.draws(), [batch]) };
+    return { choice: chooseTokens(logits, bits, draws), ...(onLogits && { logits }) };
+  };
+  for (let token = 0; token < length; token++) {
+    const next = allowedNext();
+    if (ended.size === batch) break;
+    const allowed = allowedBits(next, configuration.vocabulary);
+    const { choice, logits } =
+      token === 0
+        ? await session.prefix((rows) =>
+            chosenBy(rows(before.name, { at: ids(Uint32Array.from(last), [batch, 1]) }), allowed),
+          )
+        : await session.suffix(`token ${token + 1}`, {}, ({ runRow }) => {
+            const row = embedIds(ids(previous.slice(), [batch, 1]));
+            return chosenBy(runRow({ block: name, first: token - 1, rows: 1 }, row), allowed);
+          });
+    if (logits) onLogits!(await logits.read(), name);
+    logits?.dispose();
+    const chosen = await choice.read('u32');
+    choice.dispose();
+    chosen.forEach((id, sample) => {
+      if (ended.has(sample)) return;
+      if (id === NO_TOKEN)
+        throw new InputError(
+          `token ${token + 1} of ${quote(name)}: no logit of an allowed id is a number; are there NaNs in the weights?`,
+        );
+      if (!writer.write(sample, id, name)) ended.add(sample);
       else {
         previous[sample] = id;
         written.ids[sample * length + token] = id;
         written.valid[sample * length + token] = 1;
       }
-    }
-    if (ended.size === batch || token + 1 >= length) return written;
-    scores = await session.suffix(`token ${token + 2}`, {}, ({ runRow }) => {
-      const row = embedIds(tensor(device, previous.slice(), [batch, 1], { dtype: 'u32' }));
-      const hidden = runRow({ block: name, first: token, rows: 1 }, row);
-      return linear(reshape(hidden, [batch, hidden.shape[2]]), tokenHead);
     });
   }
+  return written;
 }
 
 /** Factors of the rows in sums over examples of means over the tokens of each target. */

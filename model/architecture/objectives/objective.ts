@@ -3,7 +3,7 @@
  * knows none by name.
  */
 import type { Device, ParameterSet, Random, Tensor } from '../../../engine/index.ts';
-import type { RowsOfBlock } from '../../../kernels/index.ts';
+import type { AllowedIds, RowsOfBlock } from '../../../kernels/index.ts';
 import type { BlockSettings } from '../configuration.ts';
 import type { Ids, Inputs, InputTensors, ObservationBatch, TrainingBatch } from '../inputs.ts';
 import type { Layer } from '../layers.ts';
@@ -76,6 +76,23 @@ export interface SuffixPass {
   runRow(row: RowsOfBlock, first: Tensor): Tensor;
 }
 
+/** Writes the targets of a batch: what each may say next, and what it said. The adapter chooses. */
+export interface TokenWriter {
+  /** The ids that may come next in a sample's target; null if it has ended. */
+  allowed(sample: number, target: string): AllowedIds;
+  /** Takes the chosen id; returns false if the id ends the target and is no part of it. */
+  write(sample: number, id: number, target: string): boolean;
+}
+
+export interface TokenSampling {
+  /** Above 0: the logits are divided by it. */
+  readonly temperature: number;
+  /** Uniform numbers [batch] in [0, 1) for the next token. */
+  draws(): Float32Array;
+}
+
+export type OnLogits = (logits: Float32Array, target: string) => void;
+
 /** All that an objective needs to act. */
 export interface Acting {
   readonly device: Device;
@@ -84,8 +101,11 @@ export interface Acting {
   open(blocks: { prefix: readonly string[]; suffix: readonly string[] }): Session;
   /** Standard normal numbers of a chunk for each observation. */
   noise(): Float32Array;
-  /** The next id of a sample's target from its logits, or null if it has ended. */
-  choose(sample: number, logits: Float32Array, target: string): number | null;
+  readonly writer: TokenWriter;
+  /** Ids are drawn at random; default: the likeliest are taken. */
+  readonly sampling?: TokenSampling;
+  /** Called with the logits [batch, vocabulary] of each token before it is written; only where somebody looks at them. */
+  readonly onLogits?: OnLogits;
   readonly tokenHead: Tensor;
   /** First rows [batch, 1, width] of token ids. */
   embedIds(ids: Tensor): Tensor;
@@ -144,7 +164,7 @@ export interface Objective extends Pick<ObjectiveDescription, 'name' | 'meaning'
   readonly makes?: readonly string[];
   /** A chunk of actions [batch * horizon * actionDimension]. */
   act?(acting: Acting): Promise<Float32Array>;
-  /** The ids of a target, one after the other as `choose` says. What the target reads is in the observation. */
+  /** The ids of a target, written one after the other. What the target reads is in the observation. */
   decode?(acting: Acting, target: BlockSettings): Promise<Ids>;
 }
 

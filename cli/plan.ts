@@ -1,0 +1,39 @@
+/** `insula train --plan`: the memory that a run would take. */
+import { aligned } from '../bench/measure/table.ts';
+import type { Device } from '../engine/index.ts';
+import {
+  type MemoryGiven,
+  type MemoryPlan,
+  memoryComplaint,
+  memoryPlan,
+  planRows,
+} from '../model/training/memory-plan.ts';
+import type { PreparedRun } from '../model/training/prepare-run.ts';
+import type { Result } from './command.ts';
+
+export interface PlanSummary {
+  readonly adapter: string;
+  /** Bytes by their use. */
+  readonly memory: MemoryPlan;
+  /** Why the run does not fit, with settings that would; null if it does, or if nobody knows how much memory there is. */
+  readonly complaint: string | null;
+}
+
+export async function planOf(
+  device: Device,
+  { configuration, settings }: PreparedRun,
+  given: MemoryGiven | undefined,
+): Promise<Result<PlanSummary>> {
+  const memory = await memoryPlan(device, configuration, settings);
+  const complaint = given ? await memoryComplaint(device, configuration, settings, memory, given) : null;
+  const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+  const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
+  const has = given ? `${megabytes(given.bytes)} MB, by ${given.source}` : 'memory unknown: see --memory';
+  const rows = planRows(memory).map(([name, bytes, what]) => [name, what, megabytes(bytes)]);
+  const lines = [
+    ...aligned([['', '', 'MB'], ...rows], 2),
+    `${device.description}: ${has}; at most ${megabytes(maxBufferSize)} MB in a buffer, ${megabytes(maxStorageBufferBindingSize)} MB in a binding`,
+    ...(complaint === null ? [] : [complaint]),
+  ];
+  return { json: { adapter: device.description, memory, complaint }, lines, status: complaint === null ? 0 : 1 };
+}

@@ -1,0 +1,214 @@
+/** The memory of a training run, before any of it is allocated: the run itself, on a device that counts buffers and makes none. */
+import { counted, InputError } from '../../engine/files/errors.ts';
+import { type Device, elementCount, planningDevice } from '../../engine/index.ts';
+import { chosenVariants, useVariants } from '../../kernels/index.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { Architecture, Model } from '../architecture/model.ts';
+import { actingObjective } from '../architecture/objectives/index.ts';
+import { trainingInputs } from '../architecture/training-pass.ts';
+import { act } from '../policy/acting.ts';
+import { PACKED_QUESTIONS } from '../systems/index.ts';
+import { expectBatch } from './largest-batch.ts';
+import { randomBatch } from './random-batch.ts';
+import type { RunSettings } from './run-settings.ts';
+import { Trainer } from './trainer.ts';
+import { TrainingStep } from './training-step.ts';
+
+/** Bytes on the adapter. */
+export interface MemoryPlan {
+  /** The number of parameters. */
+  readonly parameters: number;
+  readonly weights: number;
+  readonly gradients: number;
+  /** Both of AdamW's, with the norms of gradients. */
+  readonly moments: number;
+  /** The moving average of the weights. */
+  readonly average: number;
+  /** Activations and their gradients in a training step, as the settings have it, with recomputation, and without. */
+  readonly activations: Readonly<Record<'own' | 'recomputed' | 'kept', number>>;
+  /** Inputs, masks, tile lists, op parameters and losses of a training step. */
+  readonly constants: number;
+  /** What held-out losses, gradient norms and checkpoints take beside the training step, which stays. */
+  readonly measuring: number;
+  /** Keys and values of a batch that acts, and what else acting takes. */
+  readonly caches: number;
+  readonly acting: number;
+  /** All of these with the activations that the settings have; of acting only with `actEvery`, because it comes after training otherwise. */
+  readonly total: number;
+}
+
+/** The plan of a model with so many parameters is printed before it is trained. */
+const LARGE = 20e6;
+
+/**
+ * The memory that a training run on `device` takes there; nothing is allocated.
+ *
+ * @throws InputError if a parameter or the batch is larger than the bindings of the device
+ */
+export async function memoryPlan(
+  device: Device,
+  configuration: ModelConfiguration,
+  settings: RunSettings,
+): Promise<MemoryPlan> {
+  expectBatch(configuration, settings.batch, device);
+  using planning = planningDevice(device);
+  useVariants(planning, chosenVariants(device));
+  const { memory } = planning;
+  let before = memory.bytes;
+  const grown = () => {
+    const growth = memory.bytes - before;
+    before = memory.bytes;
+    return growth;
+  };
+  const batch = randomBatch(configuration, settings.batch, 0);
+  using model = new Model(planning, configuration);
+  const weights = grown();
+  const maker = { make: async () => batch };
+  using trainer = new Trainer(model, maker, { batch: (_, size) => Array<null>(size).fill(null) }, settings);
+  const { optimizer } = trainer;
+  const average = optimizer.average?.bytes ?? 0;
+  const moments = grown() - average;
+  planning.step(() => model.parameters.zeroGradients());
+  const gradients = grown();
+  await trainer.prepareStep(0);
+  const own = activationsOf(trainer);
+  const constants = grown() - own;
+  await (await trainer.step(0)).losses;
+  await trainer.measure([null], null);
+  await trainer.gradientNorms(0);
+  for (const { byteLength } of model.parameters) memory.giveStaging(memory.takeStaging(byteLength));
+  const measuring = grown();
+  const caches = await cacheBytes(model, settings);
+  const acting = grown();
+  using other = new TrainingStep(model, optimizer, { ...settings, recompute: !settings.recompute });
+  other.capture(trainingInputs(model.architecture, batch));
+  const others = activationsOf(other);
+  const [recomputed, kept] = settings.recompute ? [own, others] : [others, own];
+  const parts = { weights, gradients, moments, average, constants, measuring };
+  const whenActing = settings.actEvery === null ? 0 : caches + acting;
+  return {
+    ...{ ...parts, caches, acting },
+    parameters: [...model.parameters].reduce((sum, { size }) => sum + size, 0),
+    activations: { own, recomputed, kept },
+    total: Object.values(parts).reduce((sum, bytes) => sum + bytes, own + whenActing),
+  };
+}
+
+const activationsOf = (step: Pick<TrainingStep, 'stats'>) => step.stats().memory.activations;
+
+/** The keys and values of a batch that acts; what else acting takes stays in the pool of the device. */
+async function cacheBytes(model: Model, { batch }: RunSettings): Promise<number> {
+  const { configuration, device } = model;
+  if (!actingObjective(model.objectives)) return 0;
+  const observation = randomBatch(configuration, batch, 0);
+  const noise = new Float32Array(observation.batch * configuration.horizon * configuration.actionDimension);
+  let [most, asked] = [0, 0];
+  const onLatency = () => {
+    most = Math.max(most, device.memory.bytes);
+  };
+  // Every kind of pass: two tokens of each sample.
+  const writer = { allowed: () => (asked++ < 2 * observation.batch ? 'all' : null), write: () => true } as const;
+  await act(model, observation, { noise, steps: 1, writer, onLatency });
+  return most - device.memory.bytes;
+}
+
+const sizeText = (bytes: number) => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
+
+/** The plan in one line. */
+export function planText(plan: MemoryPlan): string {
+  const words = planRows(plan).map(([name, bytes]) => `${name} ${sizeText(bytes)}`);
+  return `memory of ${(plan.parameters / 1e6).toFixed(1)} M parameters: ${words.join(', ')}`;
+}
+
+/** The plan as rows of a name, its bytes, and what it is. */
+export function planRows(plan: MemoryPlan): (readonly [string, number, string])[] {
+  const { own, recomputed, kept } = plan.activations;
+  const rows = [
+    ['weights', plan.weights, counted(plan.parameters, 'parameter')],
+    ['gradients', plan.gradients, 'none for frozen parameters'],
+    ['moments', plan.moments, "AdamW's: --moments"],
+    ['average', plan.average, 'moving average of the weights: --ema'],
+    ['activations', own, `${sizeText(kept)} without --recompute, ${sizeText(recomputed)} with it`],
+    ['constants', plan.constants, 'inputs, tile lists and op parameters of a training step'],
+    ['measuring', plan.measuring, 'held-out losses, gradient norms, checkpoints'],
+    ['total', plan.total, ''],
+    ['acting', plan.caches + plan.acting, `on a batch; ${sizeText(plan.caches)} are keys and values`],
+  ] as const;
+  return rows.filter(([, bytes]) => bytes > 0);
+}
+
+/** The memory that there is for a run. */
+export interface MemoryGiven {
+  readonly bytes: number;
+  /** Where that is known from: '--memory', or 'this machine'. */
+  readonly source: string;
+}
+
+/**
+ * Notes the plan of a large model in one line.
+ *
+ * @throws InputError if the run takes more than `memory`: with the settings that would fit, if there are any
+ */
+export async function expectMemory(
+  device: Device,
+  configuration: ModelConfiguration,
+  settings: RunSettings,
+  note: (line: string) => void,
+  memory?: MemoryGiven,
+): Promise<void> {
+  const { parameters } = new Architecture(configuration);
+  const isLarge = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0) >= LARGE;
+  if (!isLarge && !memory) return;
+  const plan = await memoryPlan(device, configuration, settings);
+  if (isLarge) note(planText(plan));
+  const complaint = memory && (await memoryComplaint(device, configuration, settings, plan, memory));
+  if (complaint) throw new InputError(complaint);
+}
+
+/** Why a run does not fit, and the settings with which it would; null if it fits. */
+export async function memoryComplaint(
+  device: Device,
+  configuration: ModelConfiguration,
+  settings: RunSettings,
+  { total }: MemoryPlan,
+  { bytes, source }: MemoryGiven,
+): Promise<string | null> {
+  if (total <= bytes) return null;
+  const what = `this run takes ${sizeText(total)}, more than the ${sizeText(bytes)} of ${source}`;
+  const planned = (candidate: Candidate) => {
+    const own = { ...settings, ...candidate };
+    return memoryPlan(device, { ...configuration, precision: own.precision }, own);
+  };
+  const all = candidates(settings);
+  const least = all.pop();
+  if (!least) return `${what}: choose a smaller model`;
+  let fitting = { candidate: least, plan: await planned(least) };
+  if (fitting.plan.total > bytes) return `${what}; ${optionsOf(least)} would be too much too: choose a smaller model`;
+  for (const candidate of all) {
+    const plan = await planned(candidate);
+    if (plan.total > bytes) continue;
+    fitting = { candidate, plan };
+    break;
+  }
+  return `${what}: ${optionsOf(fitting.candidate)} would take ${sizeText(fitting.plan.total)}`;
+}
+
+type Candidate = Partial<Pick<RunSettings, 'batch' | 'accumulate' | 'recompute' | 'moments' | 'precision'>>;
+
+/** Settings that take less, those first that change least; a smaller batch is made up for by accumulation, which pretraining lacks. */
+function candidates({ system, batch, accumulate, recompute, moments, precision }: RunSettings): Candidate[] {
+  const trains = system !== PACKED_QUESTIONS;
+  const savings: Candidate[] = [{}];
+  if (trains && !recompute) savings.push({ recompute: true });
+  if (trains && moments !== '8bit') savings.push(...savings.map((own) => ({ ...own, moments: '8bit' as const })));
+  if (trains && precision !== 'bf16') savings.push(...savings.map((own) => ({ ...own, precision: 'bf16' as const })));
+  const batches: Candidate[] = [{}];
+  for (let own = Math.floor(batch / 2); own >= 1; own = Math.floor(own / 2))
+    batches.push({ batch: own, ...(trains && { accumulate: Math.ceil((batch * accumulate) / own) }) });
+  return batches.flatMap((own) => savings.map((saving) => ({ ...saving, ...own }))).slice(1);
+}
+
+const optionsOf = (candidate: Candidate) =>
+  Object.entries(candidate)
+    .map(([name, value]) => (value === true ? `--${name}` : `--${name} ${value}`))
+    .join(' ');
