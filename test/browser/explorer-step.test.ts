@@ -128,7 +128,7 @@ inExplorer("the explorer's page of a step", (explorer) => {
   test('a damaged link is told', PATIENCE, async () => {
     const { page, show } = explorer;
     await show('step', link({ ...nano, system: 'pi9' }));
-    await page.getByText('The link to this page is damaged').waitFor();
+    await page.getByText("There is no system 'pi9'").waitFor();
     await page.getByText(/^Operation \d+ of/).waitFor();
   });
 });
