@@ -49,19 +49,19 @@ export function useLinked<Schema extends v.GenericSchema>(
     const { section: named, state } = placeOf(location.hash);
     if (named !== section || state === '')
       return { state: (kept.get(section) as v.InferOutput<Schema>) ?? initial, problem: null };
+    let what = 'The link to this page is damaged or of another version';
     try {
-      const { success, output } = safeParse(schema, decode(state));
+      const { success, output, issues } = safeParse(schema, decode(state));
       if (success) {
         kept.set(section, output);
         return { state: output, problem: null };
       }
+      const [{ type, input, path }] = issues;
+      if (type === 'picklist' && typeof input === 'string') what = `There is no ${path?.at(-1)?.key} '${input}'`;
     } catch {
       // The text is no JSON: told as any other state that does not fit.
     }
-    return {
-      state: initial,
-      problem: 'The link to this page is damaged or of another version: it shows its usual state.',
-    };
+    return { state: initial, problem: `${what}: the page shows its usual state.` };
   };
   const [own, setOwn] = useState(read);
   useEffect(() => {

@@ -1,11 +1,13 @@
 import { safeParse } from 'valibot';
 import { describe, expect, test } from 'vitest';
 import { codeOf } from '../../bench/explorer/attention/code.ts';
+import { timeWords } from '../../bench/explorer/attention/numbers.tsx';
 import {
   cellOf,
   edgeOf,
   initial,
   makeTable,
+  nextCell,
   problemWith,
   type State,
   stateSchema,
@@ -89,6 +91,21 @@ describe('the workbench of attention', () => {
     expect(problemWith({ ...initial, heads: 2, kvHeads: 4 })).toMatch('the second divides the first');
   });
 
+  test('a click makes an edge, stops its gradient and opens it; its mask stays', () => {
+    expect([nextCell('none'), nextCell('full'), nextCell('insulated')]).toEqual(['full', 'insulated', 'full']);
+    const stopped = nextCell('causal');
+    expect(stopped).toMatchObject({ mask: 'causal', keyGradient: 0, valueGradient: 0 });
+    expect(nextCell(stopped)).toBe('causal');
+  });
+
+  test('times have a verdict only where their interval has one', () => {
+    const others = [10, 11, 12, 10, 11, 12, 10, 11, 12];
+    const times = (factor: number, first: number) => others.map((own, i) => own * (i === 0 ? first : factor));
+    expect(timeWords(others, others)).toBe('the same');
+    expect(timeWords(times(0.5, 0.75), others)).toBe('this table: 50.0 % less (50.0 % less to 25.0 % less)');
+    expect(timeWords(times(0.5, 1.25), others)).toBe('no clear difference (50.0 % less to 25.0 % more)');
+  });
+
   test('the gradient that reaches K and V is bitwise zero where an edge stops it, and nowhere else', async () => {
     const reached = await reachingGradients(await testDevice('normal'), problem(of('ki-continuous-state')));
     const { blocks, cells } = of('ki-continuous-state');
@@ -110,7 +127,7 @@ inExplorer('the workbench of attention', (explorer) => {
   /** The numbers of this table and of that without stops, by row. */
   const shown = async () => {
     const rows = await rowsOf(explorer.page.getByRole('table', { name: 'Work' }));
-    return rows.map(([name, ...cells]) => [name, ...cells.slice(0, 2).map((text) => text.split(' ')[0])]);
+    return rows.map(([name, ...cells]) => [name, ...cells.slice(0, 2).map((text) => text.split(/\s/)[0])]);
   };
   const known = (...columns: Counts[]) =>
     Object.keys(columns[0].numbers).map((name) => [
@@ -118,23 +135,29 @@ inExplorer('the workbench of attention', (explorer) => {
       ...columns.map(({ numbers }) => numbers[name].toLocaleString('en')),
     ]);
 
-  test('a click cuts an edge: its tiles of dK/dV vanish, and so does the gradient', PATIENCE, async () => {
-    const { page, show } = explorer;
-    await show('attention');
-    await page.getByLabel('Start from').selectOption('joint-training');
-    const gradient = page.getByRole('table', { name: 'dV' });
-    await gradient.getByTitle(/^action to language: [\d.]+$/).waitFor();
-    const before = counts(problem(of('joint-training')));
-    expect(await shown()).toEqual(known(before, before));
-    await page.getByRole('button', { name: 'action reads language: full' }).click();
-    const after = counts(problem(withCell(of('joint-training'), 3, 1, 'insulated')));
-    const gone = before.live.dKeyValue.length - after.live.dKeyValue.length;
-    expect(gone).toBe(1);
-    await page.getByText(`The last change: ${gone} vanished, 0 appeared.`).waitFor();
-    expect(await shown()).toEqual(known(after, before));
-    await gradient.getByTitle('action to language: all bits are zero, cut').waitFor();
-    expect(await gradient.getByTitle(/^action to image: [\d.]+$/).count()).toBe(1);
-  });
+  test(
+    'a click on a full edge stops its gradient: its tiles of dK/dV vanish, and so does the gradient',
+    PATIENCE,
+    async () => {
+      const { page, show } = explorer;
+      await show('attention');
+      await page.getByLabel('Start from').selectOption('joint-training');
+      const gradient = page.getByRole('table', { name: 'dV' });
+      await gradient.getByTitle(/^action to language: [\d.]+$/).waitFor();
+      const before = counts(problem(of('joint-training')));
+      expect(await shown()).toEqual(known(before, before));
+      await page.getByRole('button', { name: 'action reads language: full' }).click();
+      const after = counts(problem(withCell(of('joint-training'), 3, 1, 'insulated')));
+      const gone = before.live.dKeyValue.length - after.live.dKeyValue.length;
+      expect(gone).toBe(1);
+      await page.getByText(`The last change: ${gone} vanished, 0 appeared.`).waitFor();
+      expect(await shown()).toEqual(known(after, before));
+      await gradient.getByTitle('action to language: all bits are zero, cut by the table').waitFor();
+      expect(await gradient.getByTitle(/^action to image: [\d.]+$/).count()).toBe(1);
+      await page.getByRole('button', { name: 'action reads language: insulated' }).click();
+      await page.getByText(`The last change: 0 vanished, ${gone} appeared.`).waitFor();
+    },
+  );
 
   test('the keyboard edits the table, and the link holds it', PATIENCE, async () => {
     const { page, show } = explorer;
@@ -145,6 +168,9 @@ inExplorer('the workbench of attention', (explorer) => {
     await page.keyboard.press('ArrowRight');
     await page.keyboard.press('Enter');
     await page.getByRole('button', { name: 'target reads language: insulated' }).waitFor();
+    await page.getByRole('combobox', { name: 'Mask', exact: true }).selectOption('none');
+    await page.getByRole('button', { name: 'target reads language: none' }).press('Enter');
+    await page.getByRole('button', { name: 'target reads language: full' }).press('Enter');
     await page.getByLabel('Gradient to keys').fill('0.25');
     await page.getByLabel('Tokens of action').fill('40');
     await expect.poll(address, PATIENCE).toMatch(/40\D/);
@@ -173,10 +199,31 @@ inExplorer('the workbench of attention', (explorer) => {
     await expect.poll(address, PATIENCE).toContain('q%20%2F%2032');
   });
 
+  test('documents and constants that make no sense are told, and the last good ones stay', PATIENCE, async () => {
+    const { page, show } = explorer;
+    await show('attention', large);
+    const [borders, constants] = [page.getByLabel('Documents begin at tokens'), page.getByLabel('Constants')];
+    await borders.fill('20, 70');
+    await expect.poll(address, PATIENCE).toContain("'borders':[20,70]".replaceAll(/[:[\]]/g, encodeURIComponent));
+    const state = await address();
+    const told = page.getByText('Whole numbers from 1 to 111, each above the last, with commas between them');
+    for (const text of ['5, abc', '70, 20', '-4, 9999', '1.5', '112']) {
+      await borders.fill(text);
+      await told.waitFor();
+      await borders.fill('20, 70');
+      await told.waitFor({ state: 'detached' });
+    }
+    await constants.fill('x');
+    await page.getByText('Numbers, with commas between them; the last good ones stay in use.').waitFor();
+    expect(await address()).toBe(state);
+  });
+
   test('a damaged link says so, and shows the usual table', PATIENCE, async () => {
     const { page, show } = explorer;
     await show('attention', "{'blocks':[]}");
     await page.getByText('The link to this page is damaged').waitFor();
     await page.getByRole('button', { name: 'action reads language: insulated' }).waitFor();
+    await show('step', encodeURIComponent(JSON.stringify({ system: 'nope' })));
+    await page.getByText("There is no system 'nope': the page shows its usual state.").waitFor();
   });
 });

@@ -130,14 +130,17 @@ export function Expressions(props: {
       />
     </Field>
   );
-  const list = (name: 'borders' | 'constants', label: string) => (
+  const list = (name: 'borders' | 'constants', label: string, rule: string) => (
     <Field label={label}>
       <Typed
         label={label}
         value={typed[name].join(', ')}
+        rule={`${rule}, with commas between them; the last good ones stay in use.`}
         commit={(text) => {
           const numbers = numbersIn(text);
-          const fits = numbers.every((own) => Number.isFinite(own) && (name === 'constants' || Number.isInteger(own)));
+          const isBorder = (own: number, i: number) =>
+            Number.isInteger(own) && own > (numbers[i - 1] ?? 0) && own < tokens;
+          const fits = numbers.every(name === 'borders' ? isBorder : Number.isFinite);
           if (fits) put({ [name]: numbers, ...(name === 'constants' && { heads: undefined }) });
           return fits;
         }}
@@ -156,8 +159,8 @@ export function Expressions(props: {
         {area('derivative', 'Its derivative by score')}
       </div>
       <div class="controls">
-        {list('borders', 'Documents begin at tokens')}
-        {list('constants', 'Constants')}
+        {list('borders', 'Documents begin at tokens', `Whole numbers from 1 to ${tokens - 1}, each above the last`)}
+        {list('constants', 'Constants', 'Numbers')}
       </div>
       <div style={{ minHeight: '3.5rem' }} aria-live="polite">
         {problem ? (

@@ -1,6 +1,7 @@
 /** What the table costs, counted and measured, and the gradients that it lets through. */
 import { useEffect } from 'preact/hooks';
 import type { LivePair } from '../../../kernels/index.ts';
+import { pairedRatio, spread } from '../../measure/statistics.ts';
 import { digits } from '../../measure/table.ts';
 import type { Adapter } from '../device.ts';
 import { type Cell, Figure, Matrix, Table } from '../parts.tsx';
@@ -11,20 +12,31 @@ import {
   type Problem as Given,
   measuredTimes,
   type ReachingByBlock,
+  ROUNDS,
   reachingGradients,
 } from './work.ts';
 
 const exactly = (value: number) => value.toLocaleString('en');
-const less = (own: number, other: number) =>
-  own === other ? 'the same' : `${Math.abs(100 * (1 - own / other)).toFixed(1)} % ${own < other ? 'less' : 'more'}`;
+const less = (ratio: number) => `${Math.abs(100 * (1 - ratio)).toFixed(1)} % ${ratio < 1 ? 'less' : 'more'}`;
 
-/** Numbers by their names, beside those of the same table without stops and of dense attention. */
-function Numbers(props: {
+/** The times of this table beside others of the same rounds, in words; no verdict where the interval of their ratio holds 1. */
+export function timeWords(own: readonly number[], others: readonly number[]): string {
+  const ratio = own === others ? null : pairedRatio(own, others);
+  if (!ratio) return 'the same';
+  const interval = `${less(ratio.low)} to ${less(ratio.high)}`;
+  return ratio.low <= 1 && ratio.high >= 1
+    ? `no clear difference (${interval})`
+    : `this table: ${less(ratio.ratio)} (${interval})`;
+}
+
+/** Values by their names, beside those of the same table without stops and of dense attention, and in `words` how they differ. */
+function Numbers<T>(props: {
   label: string;
-  of: Compared<Readonly<Record<string, number>>>;
-  text?(value: number): string;
+  of: Compared<Readonly<Record<string, T>>>;
+  text(value: T): string;
+  words(own: T, other: T): string;
 }) {
-  const { label, text = exactly } = props;
+  const { label, text, words } = props;
   const { own, withoutStops, dense } = props.of;
   return (
     <Table
@@ -35,7 +47,8 @@ function Numbers(props: {
         text(value),
         ...[withoutStops[name], dense[name]].map((other) => (
           <>
-            {text(other)} <span class="small">{less(value, other)}</span>
+            {text(other)}
+            <span class="note">{words(value, other)}</span>
           </>
         )),
       ])}
@@ -50,7 +63,12 @@ export function Counted({ compared: { own, withoutStops, dense } }: { compared: 
       unit="one sample; FLOPs of all heads"
       see="A stop changes no number of forward and of dQ. It takes pairs out of dK/dV, whose share of all is what it can save."
     >
-      <Numbers label="Work" of={{ own: own.numbers, withoutStops: withoutStops.numbers, dense: dense.numbers }} />
+      <Numbers
+        label="Work"
+        of={{ own: own.numbers, withoutStops: withoutStops.numbers, dense: dense.numbers }}
+        text={exactly}
+        words={(own, other) => (own === other ? 'the same' : `this table: ${less(own / other)}`)}
+      />
     </Figure>
   );
 }
@@ -61,7 +79,7 @@ export function Measured({ adapter, given }: { adapter: Adapter; given: Given })
   return (
     <Figure
       title="Time"
-      unit="ms on this adapter, medians of 5 rounds"
+      unit={`ms on this adapter, medians of ${ROUNDS} rounds; 99 % intervals in parentheses`}
       see="Stops change nothing forward. A small shape is mostly the start of its kernels: lengthen the blocks until the times follow the FLOPs."
     >
       <WorkButton
@@ -71,7 +89,7 @@ export function Measured({ adapter, given }: { adapter: Adapter; given: Given })
       <div class={busy || old ? 'busy' : undefined} style={{ minHeight: '9rem' }}>
         {answer && (
           <>
-            <Numbers label="Times" of={answer.value} text={digits} />
+            <Numbers label="Times" of={answer.value} text={(times) => digits(spread(times).median)} words={timeWords} />
             <p class="small">
               Measured in {answer.seconds.toFixed(1)} s{old && ', for an earlier table'}.
             </p>
@@ -91,7 +109,7 @@ function whyZero({ given, live }: Asked, names: readonly string[], side: 'key' |
   const { cells, layout } = given.table;
   const [q, k] = names.map((name) => layout.blocks.findIndex((block) => block.name === name));
   if (cells[q][k].mask === 'none') return 'no edge';
-  if (cells[q][k][`${side}Gradient`] === 0) return 'cut';
+  if (cells[q][k][`${side}Gradient`] === 0) return 'cut by the table';
   return live.some(({ query, key }) => query.block === q && key.block === k) ? 'computed' : 'masked';
 }
 

@@ -190,7 +190,7 @@ export function Pictures(props: { table: AttentionTable; seen: Uint8Array; live:
     <>
       <p class="see">All to scale: rows are queries, columns keys.</p>
       <Hatches layout={table.layout} />
-      <div class="grid" style={{ '--column': '17rem', minHeight: '22rem' }}>
+      <div class="grid attention-pictures" style={{ '--column': '17rem', minHeight: '22rem' }}>
         <MaskPicture table={table} seen={seen} />
         {planLists.map((list) => (
           <TilePicture key={list} title={words[list][0]} see={words[list][1]} table={table} live={live[list]} />

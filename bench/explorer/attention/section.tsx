@@ -30,6 +30,7 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
   const last = useRef(made);
   last.current = made ?? last.current;
   const shown = last.current;
+  const code = codeOf({ ...state, expression: registered?.given ?? noExpression });
 
   const size = (name: keyof typeof sizes, label: string, fits: (size: number) => boolean = () => true) => (
     <Choice
@@ -67,8 +68,8 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
           {size('headDimension', 'Head dimension')}
         </div>
         <p class="small">
-          Tiles are pieces of at most 32 tokens of one block, in all kernels; FLOPs are those of the library's cost
-          model, masked scores included.
+          Tiles are pieces of at most 32 tokens of one block, in all kernels. Pairs of tokens are those of whole tiles,
+          and FLOPs those of the library's cost model: both include masked scores.
         </p>
         {shown && (
           <>
@@ -91,8 +92,11 @@ export function AttentionSection({ adapter }: { adapter: Adapter }) {
         <section>
           <h2>As a program</h2>
           <pre class="wide">
-            <code>{codeOf({ ...state, expression: registered?.given ?? noExpression })}</code>
+            <code>{code}</code>
           </pre>
+          <button type="button" onClick={() => navigator.clipboard.writeText(code)}>
+            Copy the program
+          </button>
         </section>
       </div>
     </>
@@ -120,7 +124,7 @@ function Start({ state, change }: { state: State; change(part: Partial<State>): 
           onChange={choose}
         />
         <button type="button" disabled={!known || !edited} onClick={() => choose(system)}>
-          Back to it
+          Back to this system
         </button>
       </div>
       <p class="see">

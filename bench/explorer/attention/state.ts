@@ -100,12 +100,12 @@ export function cellAt({ blocks, cells }: TableState, query: number, key: number
   return blocks[query].rows === 'keys' || blocks[key].rows === 'queries' ? 'none' : cells[query][key];
 }
 
-/** What a click makes of a cell: none, full, causal where a block reads itself, insulated, none. */
-export function nextCell(cell: Cell, ownBlock: boolean): Cell {
-  const { mask, keyGradient, valueGradient } = edgeOf(cell);
-  if (mask === 'none') return 'full';
-  if (mask === 'full' && keyGradient === 0 && valueGradient === 0) return 'none';
-  return mask === 'full' && ownBlock ? 'causal' : 'insulated';
+/** What a click makes of a cell: a full edge where there is none; elsewhere it stops the gradient, or lets all of it pass. */
+export function nextCell(cell: Cell): Cell {
+  const own = edgeOf(cell);
+  if (own.mask === 'none') return 'full';
+  const passes = own.keyGradient + own.valueGradient === 0 ? 1 : 0;
+  return cellOf({ ...own, keyGradient: passes, valueGradient: passes });
 }
 
 export function makeTable(state: TableState): AttentionTable {

@@ -9,9 +9,15 @@ export interface Editing {
   change(part: Partial<State>): void;
 }
 
-/** A field that keeps what is typed, and hands on what `commit` takes; it returns whether it did. */
-export function Typed(props: { label: string; value: string; commit(text: string): boolean; numeric?: boolean }) {
-  const { label, value, commit, numeric } = props;
+/** A field that keeps what is typed, and hands on what `commit` takes; it returns whether it did. Else the field shows the `rule`. */
+export function Typed(props: {
+  label: string;
+  value: string;
+  commit(text: string): boolean;
+  numeric?: boolean;
+  rule?: string;
+}) {
+  const { label, value, commit, numeric, rule } = props;
   const field = useRef<HTMLInputElement>(null);
   const [text, setText] = useState(value);
   const [wrong, setWrong] = useState(false);
@@ -24,18 +30,21 @@ export function Typed(props: { label: string; value: string; commit(text: string
     if (document.activeElement !== field.current) reset();
   }, [value]);
   return (
-    <input
-      ref={field}
-      inputMode={numeric ? 'numeric' : undefined}
-      aria-label={label}
-      aria-invalid={wrong}
-      value={text}
-      onInput={({ currentTarget }) => {
-        setText(currentTarget.value);
-        setWrong(!commit(currentTarget.value));
-      }}
-      onBlur={() => wrong || reset()}
-    />
+    <>
+      <input
+        ref={field}
+        inputMode={numeric ? 'numeric' : undefined}
+        aria-label={label}
+        aria-invalid={wrong}
+        value={text}
+        onInput={({ currentTarget }) => {
+          setText(currentTarget.value);
+          setWrong(!commit(currentTarget.value));
+        }}
+        onBlur={() => wrong || reset()}
+      />
+      {wrong && rule && <Problem text={rule} />}
+    </>
   );
 }
 
@@ -133,15 +142,16 @@ export function EdgeTable({ state, change }: Editing) {
       ...{ ...own, marked },
       title: `${query} reads ${key}: ${own.hatched ? 'none' : own.text}`,
       onFocus: () => marked || change({ selected: [q, k] }),
-      onClick: () => setCell(q, k, nextCell(cells[q][k], q === k)),
+      onClick: () => setCell(q, k, nextCell(cells[q][k])),
     };
   };
   const [q, k] = selected;
   return (
     <>
       <p class="see">
-        A row's queries read a column's keys. A click or Enter takes an edge through none, full, causal (a block and
-        itself) and insulated; arrow keys choose another.
+        A row's queries read a column's keys. A click or Enter makes a full edge of an empty cell, and stops the
+        gradient of an edge or lets it pass: full or insulated. Arrow keys choose another; Mask, below, makes it none,
+        full or, for a block and itself, causal.
       </p>
       <Matrix label="Attention table: rows are queries, columns keys" rows={names} columns={names} cell={look} />
       {cells[q]?.[k] && (
@@ -177,6 +187,7 @@ function Factors(props: { query: string; keys: string; cell: Cell; set(cell: Cel
         <Field label="Window, tokens (empty: all)">
           <Typed
             label="Window in tokens"
+            rule="A whole number from 1, or nothing; the last good one stays in use."
             numeric
             value={window === undefined ? '' : String(window)}
             commit={(text) => {

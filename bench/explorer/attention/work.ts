@@ -29,7 +29,6 @@ import {
 import { tableSees } from '../../../kernels/reference/attention.ts';
 import { taskOf } from '../../measure/operation-task.ts';
 import { inRounds } from '../../measure/rounds.ts';
-import { spread } from '../../measure/statistics.ts';
 import { Work } from '../../measure/work.ts';
 import { chosenBlocks, type State } from './state.ts';
 
@@ -192,14 +191,15 @@ const reaching = (gradient: Float32Array): Reaching => ({
   zero: new Uint32Array(gradient.buffer).every((bits) => bits === 0),
 });
 
-const ROUNDS = 5;
+/** Rounds enough for an interval of a ratio. */
+export const ROUNDS = 9;
 
-/** Medians of milliseconds over a few rounds, in each of which everything is measured once. */
+/** Milliseconds in each of the rounds, in which everything is measured once. */
 export async function measuredTimes(
   device: Device,
   problem: Problem,
   signal: AbortSignal,
-): Promise<Compared<Record<'forward' | 'backward', number>>> {
+): Promise<Compared<Record<'forward' | 'backward', readonly number[]>>> {
   using own = operands(device, problem, false);
   const { query, key, value, dOutput } = own;
   const works = Object.entries(rivals).flatMap(([rival, make]) => {
@@ -212,11 +212,11 @@ export async function measuredTimes(
   });
   const { times } = await inRounds(works, { seconds: Number.POSITIVE_INFINITY, rounds: ROUNDS, signal });
   signal.throwIfAborted();
-  const median = (name: string) => spread(times[works.findIndex((work) => work.name === name)]).median;
-  const forward = median('own forward');
+  const of = (name: string) => times[works.findIndex((work) => work.name === name)];
+  const forward = of('own forward');
   return {
-    own: { forward, backward: median('own backward') },
-    withoutStops: { forward, backward: median('withoutStops backward') },
-    dense: { forward: median('dense forward'), backward: median('dense backward') },
+    own: { forward, backward: of('own backward') },
+    withoutStops: { forward, backward: of('withoutStops backward') },
+    dense: { forward: of('dense forward'), backward: of('dense backward') },
   };
 }

@@ -64,7 +64,13 @@ export async function compile(device: Device, name: string, source: string): Pro
     if (errors.length === 0) return kernel;
     return errors.map(({ lineNum, linePos, message }) => {
       const [reason] = message.split('\nPossible values');
-      return { line: lineNum, column: linePos, reason: reason.trim().replaceAll('\n', '. ') };
+      // What is missing at the end of a line is told at the start of the next one.
+      const before = source
+        .split('\n')
+        [lineNum - 1]?.slice(0, linePos - 1)
+        .trim();
+      const place = before === '' && /^expected /.test(reason) ? ', here or at the end of the line before' : '';
+      return { line: lineNum, column: linePos, reason: reason.trim().replaceAll('\n', '. ') + place };
     });
   } catch (error) {
     const reason = (error as Error).message;

@@ -124,7 +124,7 @@ function KernelPage(props: {
       <section>
         <Figure
           title={`kernels/${shipped.name}.wgsl`}
-          see={`The file in two views; names are those of the formulas. Change it: after a pause it is compiled${op ? ', checked beside float64 and timed against the shipped one' : ''}.`}
+          see={`The file in two views. Change it: after a pause it is compiled${op ? ', checked beside float64 and timed against the shipped one' : ''}.`}
         >
           <Editors
             name={shipped.name}
@@ -139,7 +139,9 @@ function KernelPage(props: {
         <div style={{ minHeight: '3.5rem' }} aria-live="polite">
           {damage && <Problem text={damage} />}
           {faults.length > 0 && (
-            <Problem text={`${sentenceOf(faults[0]).replace(/[^.?]$/, '$&.')} The last good kernel stays in use.`} />
+            <Problem
+              text={`${sentenceOf(faults[0]).replace(/[^.?]$/, '$&.')}${ownChecked ? ' The results below belong to an earlier text that compiled.' : ''}`}
+            />
           )}
           {trial.problem && <Problem text={trial.problem} again={tryIt} />}
           {idle.length > 0 && (

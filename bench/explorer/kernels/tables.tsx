@@ -8,7 +8,7 @@ import { type Checked, ratioText, shareOf, type Timed } from './trial.ts';
 
 const secondsText = (answer: { seconds: number } | null) => (answer ? ` It took ${answer.seconds.toFixed(2)} s.` : '');
 const shareText = (share: number) =>
-  share < 100 ? share.toFixed(3) : Number.isFinite(share) ? digits(share) : 'no number';
+  Number.isFinite(share) ? `${share < 100 ? share.toFixed(3) : Math.round(share).toLocaleString('en')} x` : 'no number';
 
 /** Where the largest error is, and its values there if it is too large. */
 function placeOf({ worst: { name, departs }, sizes }: Checked): string {
@@ -30,7 +30,7 @@ export function CheckTable({ answer }: { answer: Answer<readonly Checked[], stri
   return (
     <Figure
       title="Beside float64"
-      unit="errors in units of what is allowed, relative to the norm"
+      unit="errors relative to the norm; the largest as a multiple of what is allowed"
       see={verdict + secondsText(answer)}
     >
       <Table
@@ -65,7 +65,7 @@ export function TimeTable({ answer, roof }: { answer: Answer<Timed, string> | nu
       <Table
         head={[
           ...['direction', 'ms', 'GFLOP/s', 'GB/s', 'FLOPs / byte'],
-          ...(roof ? ['least time by the roof'] : []),
+          ...(roof ? ['share of the roof, limited by'] : []),
           ...(isEdited ? ['by the shipped time'] : []),
         ]}
         rows={timings.map((timing) => {
