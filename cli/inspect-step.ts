@@ -2,12 +2,13 @@
 import { provenance } from '../bench/measure/provenance.ts';
 import { aligned, digits } from '../bench/measure/table.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
-import { InputError, type ListedOperation, type StepStatistics } from '../engine/index.ts';
+import { InputError, type ListedOperation } from '../engine/index.ts';
 import { openTunedDevice } from '../kernels/tuning.ts';
 import { chromeTrace } from '../model/inspect/chrome-trace.ts';
 import { MeasuredStep, measuredConfiguration } from '../model/inspect/measured-step.ts';
 import { totalsByKernel } from '../model/inspect/step-reading.ts';
 import { presetNamed } from '../model/training/presets.ts';
+import type { TrainingStep } from '../model/training/training-step.ts';
 import { type SubjectValues, withTableFile } from './inspect-subject.ts';
 import type { Progress } from './progress.ts';
 import { expectUsedSizes } from './step-options.ts';
@@ -40,11 +41,12 @@ export async function inspectStep(
 function stepLines(
   system: string,
   batch: number,
-  statistics: StepStatistics,
+  statistics: ReturnType<TrainingStep['stats']>,
   operations: readonly ListedOperation[],
 ): string[] {
-  const { dispatches, submits, arenaBytes, lowerBoundBytes, constantBytes } = statistics;
-  const arenas = arenaBytes.reduce((sum, bytes) => sum + bytes, 0);
+  const { dispatches, submits, arenaBytes, lowerBoundBytes, constantBytes, memory } = statistics;
+  const { activations: arenas, ...others } = memory;
+  const megabytes = Object.entries(others).map(([name, bytes]) => `${name} ${digits(bytes / 1e6)} MB`);
   const numbers = operations.map(({ phase, operation, grid, flops = 0, bytes }, i) => [
     String(i + 1),
     phase,
@@ -64,6 +66,7 @@ function stepLines(
   ];
   return [
     `${system}, batch ${batch}: ${dispatches} dispatches, and ${operations.length - dispatches} copies and clears, in ${submits} submit${submits === 1 ? '' : 's'}`,
+    megabytes.join(', '),
     `activations: ${digits(arenas / 1e6)} MB in ${arenaBytes.length} arenas, ${digits(arenas / lowerBoundBytes)} x the lower bound of any plan; constants ${digits(constantBytes / 1e6)} MB`,
     ...aligned([['operation', 'times', 'MFLOP', 'MB'], ...totals], 1),
     '',

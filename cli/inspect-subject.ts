@@ -28,7 +28,7 @@ import { expectUsedSizes, measuredSystems, stepSizeOptions } from './step-option
 /** Examples of a batch by default. */
 const EXAMPLES = 8;
 
-const { prompt, target, horizon, depth, accumulate, recompute } = stepSizeOptions;
+const { prompt, target, horizon, depth, accumulate, recompute, precision, moments } = stepSizeOptions;
 const but = <T>(option: Option<T>, excludes: readonly string[]): Option<T> => ({ ...option, excludes });
 const notStep = <T>(option: Option<T>) => but(option, ['step']);
 const ofSystem = <T>(option: Option<T>) => but(option, ['checkpoint']);
@@ -69,6 +69,8 @@ export const subjectOptions = {
   depth: ofSystem(depth),
   accumulate: { ...accumulate, needs: 'step' },
   recompute: { ...recompute, needs: 'step' },
+  precision: { ...precision, needs: 'step' },
+  moments: { ...moments, needs: 'step' },
   out: outputFile('file for the result as JSON'),
   trace: outputFile('file for the GPU times of every dispatch of --step, for chrome://tracing and Perfetto', {
     needs: 'step',

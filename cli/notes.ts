@@ -13,6 +13,7 @@ export const dataNotes = [
 export const trainingNotes = [
   ...dataNotes,
   `Actions and states are normalised by the 1 % and 99 % quantiles of the training episodes. Action tokens (--tokens, --tokenizer) spell the normalised chunks: a FAST tokenizer is fitted to the training data (to a sample of 8,192 steps if there are more than 32,768), the other kinds need no data. A target that is longer than the model's block for it is truncated, and the number truncated is reported.`,
+  `With --precision bf16, matrices and the activations of transformers are bf16: half of their memory. Updates are rounded stochastically, by --seed, so that small ones are not lost; norms, biases, heads, losses, gradients and sums are f32. With --moments 8bit a training step takes about 0.6 of the memory of f32.`,
   `With --ema, the average of the weights is measured, acts and has the parameters' names in the checkpoint, so that insula act, evaluate and inspect use it; the weights that training goes on from are beside it, under optimizer/trainingWeight/. Gradient norms are those of the training weights.`,
   `With --delta, statistics and action tokens are those of the differences (a given norm_stats.json too, as openpi writes it), and acting adds the state. A line warns if the actions look like differences already.`,
   `The folder of a run also has TensorBoard event files: tensorboard --logdir FOLDER shows losses, learning rate, gradient norms, held-out losses with their baselines, and acting (--act-every) while the run goes on.`,

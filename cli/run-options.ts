@@ -1,4 +1,5 @@
 /** The settings of a training run as options of the same names. */
+import { precisions } from '../model/architecture/precision.ts';
 import { nearSystems, systems } from '../model/systems/index.ts';
 import { type Preset, presetNamed, presets } from '../model/training/presets.ts';
 import { DEFAULT_SYSTEM, recipeSettings, recommendedSettings } from '../model/training/recommended.ts';
@@ -26,6 +27,15 @@ export const memoryOptions = {
     1,
   ),
   recompute: flag('gradient checkpointing: backward runs every layer again, which takes less memory and more time'),
+  precision: choice(
+    'number format of matrices and activations: f32 (default), or bf16 with stochastic rounding',
+    precisions,
+  ),
+  moments: choice("format of AdamW's moments: f32 (default), or with stochastic rounding bf16 or 8bit", [
+    'f32',
+    'bf16',
+    '8bit',
+  ]),
 };
 
 export const systemNames = systems.map(({ name }) => name);
@@ -52,11 +62,6 @@ export const runOptions = {
   steps: number(`training steps; ${presetValues(({ steps }) => steps)} by default`),
   batch: number(`examples in a batch; ${presetValues(({ batch }) => batch)} by default`, 1),
   ...memoryOptions,
-  moments: choice("format of AdamW's moments: f32 (default), or with stochastic rounding bf16 or 8bit", [
-    'f32',
-    'bf16',
-    '8bit',
-  ]),
   ema: decimal(
     'decay of a moving average of the weights, which takes 4 bytes a parameter, is measured and acts: openpi has 0.99 and 0.999; none by default',
     { above: 0, below: 1 },

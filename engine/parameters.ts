@@ -2,7 +2,15 @@
 import type { Device } from './device.ts';
 import { InputError } from './files/errors.ts';
 import { ALIGNMENT, ARENA_BYTES, type BufferRange, roundUp } from './memory.ts';
-import { bytesPerElement, elementCount, formatShape, type Shape, Tensor, type TensorData } from './tensor.ts';
+import {
+  bytesPerElement,
+  elementCount,
+  type FloatType,
+  formatShape,
+  type Shape,
+  Tensor,
+  type TensorData,
+} from './tensor.ts';
 
 export interface ParameterSpecification {
   readonly name: string;
@@ -13,20 +21,25 @@ export interface ParameterSpecification {
   readonly rate?: number;
   /** A frozen parameter wants no gradient, and an optimizer leaves it as it is; default false. */
   readonly frozen?: boolean;
+  /** Storage of the values; default f32. Gradients are f32. */
+  readonly dtype?: FloatType;
 }
 
-/** One run of parameters of one group and rate, contiguous in one buffer; what lies between them is zero. */
+/** One run of parameters of one group, rate and storage, contiguous in one buffer; what lies between them is zero. */
 export interface Arena {
   readonly group: string;
   /** The factor on the learning rate; null where the parameters are frozen. */
   readonly rate: number | null;
+  readonly dtype: FloatType;
+  /** Of the values and of the gradients, with those between the parameters. */
+  readonly elements: number;
   readonly values: BufferRange;
   /** Zero until backward adds; made on first use. */
   gradients(): BufferRange;
   readonly tensors: readonly Tensor[];
 }
 
-/** Named parameters of a model, f32, zero until written. */
+/** Named parameters of a model, zero until written. */
 export class ParameterSet implements Disposable {
   /** The arenas of a group follow each other. */
   readonly arenas: readonly Arena[];
@@ -39,9 +52,10 @@ export class ParameterSet implements Disposable {
   ) {
     const runs = unique(specifications.map(({ group }) => group)).flatMap((group) => {
       const own = specifications.filter((candidate) => candidate.group === group);
-      return unique(own.map(rateOf)).flatMap((rate) =>
+      const kind = (candidate: ParameterSpecification) => `${rateOf(candidate)} ${storageOf(candidate)}`;
+      return unique(own.map(kind)).flatMap((kindOfRun) =>
         runsOf(
-          own.filter((candidate) => rateOf(candidate) === rate),
+          own.filter((candidate) => kind(candidate) === kindOfRun),
           device.limits.maxStorageBufferBindingSize,
         ),
       );
@@ -68,6 +82,15 @@ export class ParameterSet implements Disposable {
     return this.byName.values();
   }
 
+  /** Bytes of all values, and of the gradients of those that are not frozen. */
+  get bytes(): { values: number; gradients: number } {
+    const sum = (bytesOf: (arena: Arena) => number) => this.arenas.reduce((total, arena) => total + bytesOf(arena), 0);
+    return {
+      values: sum(({ values }) => values.byteLength),
+      gradients: sum(({ rate, elements }) => (rate === null ? 0 : elements * bytesPerElement.f32)),
+    };
+  }
+
   /** Forgets all gradients: one clear for each arena that is not frozen. */
   zeroGradients(): void {
     for (const { rate, gradients, tensors } of this.arenas) {
@@ -87,29 +110,31 @@ export class ParameterSet implements Disposable {
   private makeArena(run: readonly ParameterSpecification[]): Arena {
     const { group } = run[0];
     const rate = rateOf(run[0]);
-    const byteLength = run.reduce((sum, { shape }) => sum + alignedBytes(shape), 0);
-    const values = this.allocate(byteLength, `parameters of ${group}`);
+    const dtype = storageOf(run[0]);
+    const elements = run.reduce((sum, specification) => sum + alignedElements(specification), 0);
+    const values = this.allocate(elements * bytesPerElement[dtype], `parameters of ${group}`);
     let gradients: BufferRange | null = null;
     const gradientRange = () => {
-      gradients ??= this.allocate(byteLength, `gradients of ${group}`);
+      gradients ??= this.allocate(elements * bytesPerElement.f32, `gradients of ${group}`);
       return gradients;
     };
-    let offset = 0;
-    const tensors = run.map(({ name, shape }) => {
+    let first = 0;
+    const tensors = run.map((specification) => {
+      const { name, shape } = specification;
       if (this.byName.has(name)) throw new Error(`two parameters are named '${name}'`);
-      const at = offset;
-      const over = (range: BufferRange) =>
-        new Tensor(this.device, shape, 'f32', range.buffer, at, name, 'persistent', false);
-      const parameter = over(values);
+      const at = first;
+      const over = ({ buffer }: BufferRange, storage: FloatType) =>
+        new Tensor(this.device, shape, storage, buffer, at * bytesPerElement[storage], name, 'persistent', false);
+      const parameter = over(values, dtype);
       if (rate !== null) {
         parameter.wantsGradient = true;
-        parameter.gradientStorage = () => over(gradientRange());
+        parameter.gradientStorage = () => over(gradientRange(), 'f32');
       }
       this.byName.set(name, parameter);
-      offset += alignedBytes(shape);
+      first += alignedElements(specification);
       return parameter;
     });
-    return { group, rate, values, gradients: gradientRange, tensors };
+    return { group, rate, dtype, elements, values, gradients: gradientRange, tensors };
   }
 
   private allocate(byteLength: number, label: string): BufferRange {
@@ -131,7 +156,9 @@ function runsOf(specifications: readonly ParameterSpecification[], most: number)
   const runs: ParameterSpecification[][] = [];
   let used = ARENA_BYTES;
   for (const specification of specifications) {
-    const bytes = alignedBytes(specification.shape);
+    // Gradients are the larger of the two where there are any.
+    const bytes =
+      alignedElements(specification) * bytesPerElement[specification.frozen ? storageOf(specification) : 'f32'];
     if (bytes > most)
       throw new InputError(
         `parameter '${specification.name}' ${formatShape(specification.shape)} has ${bytes} bytes; on this device one parameter holds at most ${most}`,
@@ -150,8 +177,11 @@ function unique<T>(values: readonly T[]): T[] {
   return [...new Set(values)];
 }
 
-function alignedBytes(shape: Shape): number {
-  return roundUp(Math.max(elementCount(shape) * bytesPerElement.f32, 16), ALIGNMENT);
+const storageOf = ({ dtype = 'f32' }: ParameterSpecification): FloatType => dtype;
+
+/** The elements from a parameter's first to where the next may begin: whole multiples of 256 bytes of values and of gradients. */
+function alignedElements(specification: ParameterSpecification): number {
+  return roundUp(Math.max(elementCount(specification.shape), 4), ALIGNMENT / bytesPerElement[storageOf(specification)]);
 }
 
 /** A single parameter in an arena of its own; models make a ParameterSet. */

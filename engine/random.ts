@@ -26,6 +26,7 @@ export const streams = {
   places: 10,
   delay: 11,
   tokens: 12,
+  parameterRounding: 13,
 } as const;
 
 const MULTIPLIER_0 = 0xd2511f53;

@@ -5,6 +5,7 @@ import type { Holders, StepResource } from './running-step.ts';
 
 /** Storage of the elements; f16 and bf16 lie packed, two to a word. Arithmetic is f32 always; u32 holds ids and masks. */
 export type DataType = 'f32' | 'f16' | 'bf16' | 'u32';
+export type FloatType = Exclude<DataType, 'u32'>;
 export type Shape = readonly number[];
 /** Numbers that lie on the host as well. */
 export type HostData = Float32Array | Uint32Array;
@@ -60,6 +61,11 @@ export class Tensor implements BufferRange, StepResource, Disposable {
 
   get size(): number {
     return elementCount(this.shape);
+  }
+
+  /** Elements of the buffer before the first: the same for a parameter and its gradient, whose bytes differ. */
+  get firstElement(): number {
+    return this.offset / bytesPerElement[this.dtype];
   }
 
   /**

@@ -1,6 +1,7 @@
 /** How AdamW's moments lie in memory: f32, packed bfloat16, or 8 bits to an element with a scale to a block of 64. */
 import {
   type Arena,
+  bytesPerElement,
   type Device,
   elementCount,
   type Parameters,
@@ -32,7 +33,7 @@ export interface ArenaMoments {
 const BLOCK = 64;
 
 export function momentsOf(device: Device, arena: Arena, kind: MomentStorage): ArenaMoments {
-  const elements = arena.values.byteLength / 4;
+  const { elements } = arena;
   const make = (shape: Shape, dtype: 'f32' | 'bf16' | 'u32', what: string) =>
     persistentTensor(device, shape, dtype, `${what} of ${arena.group}`);
   const byName = new Map<string, Moment>();
@@ -43,13 +44,13 @@ export function momentsOf(device: Device, arena: Arena, kind: MomentStorage): Ar
       const codes = make([elements / 4], 'u32', `${which} moments`);
       const scales = make([elements / BLOCK], 'f32', `scales of ${which} moments`);
       Object.assign(bindings, { [`${which}Codes`]: codes, [`${which}Scales`]: scales });
-      for (const { name, shape, offset } of arena.tensors)
-        byName.set(key(name), new EightBitMoment(shape, offset / 4, codes, scales, numbersOf[which]));
+      for (const { name, shape, firstElement } of arena.tensors)
+        byName.set(key(name), new EightBitMoment(shape, firstElement, codes, scales, numbersOf[which]));
     } else {
       const moments = make([elements], kind, `${which} moments`);
       bindings[`${which}Moment`] = moments;
-      for (const { name, shape, offset } of arena.tensors) {
-        const at = kind === 'f32' ? offset : offset / 2;
+      for (const { name, shape, firstElement } of arena.tensors) {
+        const at = bytesPerElement[kind] * firstElement;
         byName.set(key(name), new Tensor(device, shape, kind, moments.buffer, at, key(name), 'persistent', false));
       }
     }

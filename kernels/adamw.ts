@@ -1,5 +1,6 @@
 import {
   type Arena,
+  bytesPerElement,
   elementCount,
   gridFor,
   InputError,
@@ -17,6 +18,8 @@ import { WeightAverage } from './weight-average.ts';
 const kernel = await loadKernel(new URL('./adamw.wgsl', import.meta.url));
 const THREADS = 64;
 const BLOCK_GROUPS = 16;
+/** Operations of four random words, and of the rounding of a group of four elements by them. */
+const ROUNDING_OPERATIONS = 490;
 /** Operations of a group of four elements: the update; for packed moments also four random words, and the packing of integers. */
 const OPERATIONS: Readonly<Record<MomentStorage, number>> = { f32: 68, bf16: 590, '8bit': 820 };
 /** Steps are exact as f32, which the schedule is. */
@@ -58,6 +61,8 @@ export interface AdamWState<T> {
  * A parameter's `rate` multiplies its learning rate, and so its decay. Frozen parameters keep their values, have no moments and count
  * in no norm. A parameter that no loss has reached counts as having gradient 0: its moments and its weight still decay.
  *
+ * Parameters in bf16 are rounded stochastically, as packed moments are; those in f16 must be frozen.
+ *
  * With `average` it also keeps a moving average of the weights, which begins as the values at construction.
  */
 export class AdamW implements Disposable {
@@ -68,6 +73,8 @@ export class AdamW implements Disposable {
   private readonly options: Required<Omit<AdamWOptions, 'clip' | 'maximumNorm' | 'average'>>;
   private readonly maximumNorm: number | undefined;
   private readonly gradientNorms: GradientNorms;
+  /** Whether a step draws random bits. */
+  private readonly rounds: boolean;
   private readonly arenas: readonly { arena: Arena; moments: ArenaMoments; slot: number }[];
   private readonly byName = new Map<string, Moment>();
 
@@ -86,6 +93,10 @@ export class AdamW implements Disposable {
     this.options = { beta1, beta2, epsilon, weightDecay, moments, seed };
     this.maximumNorm = maximumNorm;
     this.gradientNorms = new GradientNorms(parameters);
+    const half = this.gradientNorms.arenas.find(({ dtype }) => dtype === 'f16');
+    if (half)
+      throw new InputError(`AdamW: parameter '${half.tensors[0].name}' is f16; those that are trained are f32 or bf16`);
+    this.rounds = moments !== 'f32' || this.gradientNorms.arenas.some(({ dtype }) => dtype === 'bf16');
     const { device } = parameters;
     this.arenas = this.gradientNorms.arenas.map((arena) => {
       const made = momentsOf(device, arena, moments);
@@ -98,24 +109,23 @@ export class AdamW implements Disposable {
   }
 
   get scheduleSize(): number {
-    return this.options.moments === 'f32' ? 3 : 4;
+    return this.rounds ? 4 : 3;
   }
 
   /**
-   * Counts a step; returns what it needs of the host: [learning rate, bias corrections of both moments], and with packed moments the
-   * step's number behind them.
+   * Counts a step; returns what it needs of the host: [learning rate, bias corrections of both moments], and where moments or
+   * parameters are rounded the step's number behind them.
    */
   nextSchedule(learningRate: number): Float32Array<ArrayBuffer> {
     if (!Number.isFinite(learningRate) || learningRate < 0)
       throw new RangeError(`AdamW: learning rate ${learningRate}; expected a number from 0`);
-    const packed = this.options.moments !== 'f32';
-    if (packed && this.steps + 1 >= MOST_STEPS)
-      throw new RangeError(`AdamW: packed moments take fewer than ${MOST_STEPS} steps`);
+    if (this.rounds && this.steps + 1 >= MOST_STEPS)
+      throw new RangeError(`AdamW: packed moments and parameters take fewer than ${MOST_STEPS} steps`);
     this.steps += 1;
     // The kernel's f32 betas, so that the corrections are those of the averages that it keeps.
     const correction = (beta: number) => 1 / (1 - Math.fround(beta) ** this.steps);
     const { beta1, beta2 } = this.options;
-    const step = packed ? [this.steps] : [];
+    const step = this.rounds ? [this.steps] : [];
     return Float32Array.of(learningRate, correction(beta1), correction(beta2), ...step);
   }
 
@@ -142,15 +152,19 @@ export class AdamW implements Disposable {
     const { device } = this.parameters;
     const { beta1, beta2, epsilon, weightDecay: decay, moments: kind, seed } = this.options;
     this.gradientNorms.measure(this.maximumNorm);
-    this.arenas.forEach(({ arena: { values, gradients, rate }, moments, slot }, arena) => {
-      const groups = values.byteLength / 16;
+    this.arenas.forEach(({ arena: { dtype, elements, values, gradients, rate }, moments, slot }, arena) => {
+      const groups = elements / 4;
+      const isRounded = dtype === 'bf16';
       const { entry, parameters, bindings, bytes } = moments;
       const { fields, workgroups } = streaming(device, groups, THREADS);
       const blockThreads = (groups / BLOCK_GROUPS) * Number(parameters.BLOCK_THREADS);
       device.dispatch({
         kernel,
         entry,
-        parameters: { THREADS, ...parameters },
+        parameters: {
+          ...{ THREADS, ...parameters },
+          ...(isRounded && { Value: dtype, unpackValue: dtype, packValue: dtype }),
+        },
         bindings: { gradient: gradients(), clip: this.gradientNorms.clip, schedule, value: values, ...bindings },
         uniform: {
           ...fields,
@@ -158,8 +172,8 @@ export class AdamW implements Disposable {
           ...{ factor: rate!, decay, epsilon, beta1, beta2 },
         },
         workgroups: entry === 'update' ? workgroups : gridFor(blockThreads, THREADS),
-        flops: OPERATIONS[kind] * groups,
-        bytes: 3 * values.byteLength + 2 * bytes,
+        flops: (OPERATIONS[kind] + (isRounded ? ROUNDING_OPERATIONS : 0)) * groups,
+        bytes: 2 * values.byteLength + bytesPerElement.f32 * elements + 2 * bytes,
       });
     });
     this.average?.update();
@@ -179,6 +193,12 @@ export class AdamW implements Disposable {
   exchange(): void {
     const { average } = this;
     if (average) this.parameters.device.step(() => average.exchange());
+  }
+
+  /** Bytes of the moments, and of the averages of the weights. */
+  get bytes(): { moments: number; averages: number } {
+    const moments = this.arenas.reduce((sum, own) => sum + own.moments.bytes, 0);
+    return { moments, averages: this.average?.bytes ?? 0 };
   }
 
   /** L2 norms of the gradients at the last step, before clipping. */

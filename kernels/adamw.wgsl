@@ -6,7 +6,7 @@
 //   p = p - factor rate (m correction1 / (sqrt(v correction2) + epsilon) + decay p)
 //
 // with correction = 1 / (1 - beta^step) and the factor that the parameters of the arena have on the learning rate. Data that change
-// from step to step come as a tensor: schedule = (rate, correction1, correction2) and, where moments are packed, the step's number.
+// from step to step come as a tensor: schedule = (rate, correction1, correction2) and, where something is rounded, the step's number.
 //
 // Packed moments are rounded stochastically, up with the probability that makes the mean right: an average that moves by less than
 // its last place in a step still moves. p takes m and v before they are rounded. The random bits are those of random.wgsl, at the
@@ -18,6 +18,8 @@
 //              lowest exponent counts units of 2^-17, for v of 2^-33. A v above 0 never becomes 0: it would divide an m that did not.
 //              Blocks, and small numbers in finer steps than large ones: Dettmers et al. 2022, arXiv 2110.02861; floating-point
 //              elements under a power of two: Rouhani et al. 2023, arXiv 2310.10537.
+//
+// Parameters in bfloat16 are rounded in the same way, by random bits of the stream `parameterRounding`.
 //
 // Shapes: value p, gradient, firstMoment m, secondMoment v [4 groups], one arena of parameters, each of which begins a block; what
 // lies between them is zero and stays zero. f32.
@@ -32,9 +34,18 @@ fn pack(value: vec4f, random: vec4u) -> Word { return value; }               // 
 // @or bf16  fn pack(value: vec4f, random: vec4u) -> Word {
 // @or bf16    let bits = (bitcast<vec4u>(value) + random) >> vec4u(16u); return bits.xz | (bits.yw << vec2u(16u)); }
 fn randomBits(group: u32) -> vec4u { return vec4u(); }                       // @param  for packing; f32 needs none
-// @or drawn  fn randomBits(group: u32) -> vec4u { return draw(group); }
+// @or drawn  fn randomBits(group: u32) -> vec4u { return draw(group, ROUNDING); }
+alias Value = vec4f;                                                         // @param  storage of four elements of a parameter
+// @or bf16  alias Value = vec2u;
+fn unpackValue(word: Value) -> vec4f { return word; }                        // @param
+// @or bf16  fn unpackValue(word: Value) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
+fn packValue(value: vec4f, group: u32) -> Value { return value; }            // @param
+// @or bf16  fn packValue(value: vec4f, group: u32) -> Value {
+// @or bf16    let bits = (bitcast<vec4u>(value) + (draw(group, PARAMETER_ROUNDING) & vec4u(0xffffu))) >> vec4u(16u);
+// @or bf16    return bits.xz | (bits.yw << vec2u(16u)); }
 const BLOCK_GROUPS: u32 = 16u;
-const ROUNDING: u32 = 6u;                                                    // a stream of engine/random.ts
+const ROUNDING: u32 = 6u;                                                    // streams of engine/random.ts
+const PARAMETER_ROUNDING: u32 = 13u;
 
 struct Shape {
   groups: u32, run: u32, near: u32, far: u32,
@@ -47,7 +58,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(1) var<storage, read> gradient: array<vec4f>;
 @group(0) @binding(2) var<storage, read> clip: array<f32>;
 @group(0) @binding(3) var<storage, read> schedule: array<f32>;
-@group(0) @binding(4) var<storage, read_write> value: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> value: array<Value>;
 @group(0) @binding(5) var<storage, read_write> firstMoment: array<Word>;
 @group(0) @binding(6) var<storage, read_write> secondMoment: array<Word>;
 @group(0) @binding(7) var<storage, read_write> firstCodes: array<u32>;      // of four elements, the first in the lowest byte
@@ -64,9 +75,9 @@ fn next(old: Moments, group: u32) -> Moments {
 }
 
 fn advance(group: u32, by: Moments) {
-  let p = value[group];
+  let p = unpackValue(value[group]);
   let direction = by.first * schedule[1] / (sqrt(by.second * schedule[2]) + shape.epsilon) + shape.decay * p;
-  value[group] = p - shape.factor * schedule[0] * direction;
+  value[group] = packValue(p - shape.factor * schedule[0] * direction, group);
 }
 
 // ---- moments in f32 or bfloat16 --------------------------------------------------------------------------------------
@@ -158,8 +169,8 @@ fn largestOf(x: vec4f) -> f32 { return max(max(x.x, x.y), max(x.z, x.w)); }
 
 // ---- random bits, as in random.wgsl ----------------------------------------------------------------------------------
 
-fn draw(group: u32) -> vec4u {
-  return philox(vec4u(group, shape.arena, u32(schedule[3]), ROUNDING), vec2u(shape.seedLow, shape.seedHigh));
+fn draw(group: u32, stream: u32) -> vec4u {
+  return philox(vec4u(group, shape.arena, u32(schedule[3]), stream), vec2u(shape.seedLow, shape.seedHigh));
 }
 
 // The upper 32 bits of a 64-bit product, by halves of 16 bits.

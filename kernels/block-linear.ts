@@ -1,8 +1,8 @@
 /** Linear maps between a joint sequence and the sequences of its owners: the mixture of experts without concatenation. */
 import { emptyTensor, gradientSum, record, roundUp, type Tensor } from '../engine/index.ts';
-import type { FloatType } from './cast.ts';
+import { cast, type FloatType } from './cast.ts';
 import { epilogueOf } from './epilogue.ts';
-import { expectLike, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { expectFactor, expectLike, expectShape, recordOne, sharedDevice } from './operand.ts';
 import { encodeProduct, expectStorage, type Matrix, weightGradient, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 import { stacked, stackedGradients } from './stacked.ts';
@@ -29,7 +29,7 @@ interface Share {
  * Every input through its own weight, into the rows of one joint sequence that are its own.
  *
  * inputs[i] [B, T_i, in_i], its blocks in the order of the layout; weights[i] [out, in_i], or matrices that make it one below the
- * other; biases[i] [out] in its storage -> [B, T, out] with T the sum of all lengths, stored like the first input unless `dtype` says
+ * other; biases[i] [out] in its storage or f32 -> [B, T, out] with T the sum of all lengths, stored like the first input unless `dtype` says
  * otherwise. f32, f16 or bf16; sums and gradients are f32. An input without blocks in the layout is null. Throws when shapes or layout
  * do not fit.
  */
@@ -68,18 +68,17 @@ export function blockLinear(
       const name = matrices.length === 1 ? `weights[${i}]` : `weights[${i}][${part}]`;
       expectLike(op, name, matrix, matrices[0].dtype, [rowsOf[part], x.shape[2]]);
     });
-    expectLike(op, `biases[${i}]`, bias, matrices[0].dtype, [outputs]);
+    expectFactor(op, `biases[${i}]`, bias, matrices[0], outputs);
     return { x, matrices, bias, share: shares[i] };
   });
   sharedDevice(op, ...terms.flatMap(({ x, matrices, bias }) => [x, ...matrices, ...(bias ? [bias] : [])]));
   const dtype = options.dtype ?? expectStorage(op, 'inputs', terms[0].x);
-  const lists = terms.flatMap(({ x, matrices, bias }) => [[x], [...matrices, bias]]);
+  const lists = terms.flatMap(({ x, matrices, bias }) => [[x], matrices, [bias]]);
   const [output] = withWholeGroups(lists, [{ width: outputs, dtype }], (padded, [dtype]) => {
     const output = emptyTensor(terms[0].x.device, [terms[0].x.shape[0], length, roundUp(outputs, 4)], dtype, op);
-    const whole = terms.map(({ matrices, share }, i) => {
-      const [[x], ofWeight] = padded.slice(2 * i) as [[Tensor], Tensor[]];
-      const bias = (ofWeight[matrices.length] as Tensor | undefined) ?? null;
-      return { x, weight: stacked(ofWeight.slice(0, matrices.length)), bias, share };
+    const whole = terms.map(({ share }, i) => {
+      const [[x], matrices, [bias]] = padded.slice(3 * i) as [[Tensor], Tensor[], [Tensor | null]];
+      return { x, weight: stacked(matrices), bias: bias && cast(bias, 'f32'), share };
     });
     for (const { x, weight, bias, share } of whole)
       for (const segment of share.segments) {

@@ -1,10 +1,11 @@
-import { type DataType, emptyTensor, loadKernel, type Tensor } from '../engine/index.ts';
+import { emptyTensor, type FloatType, loadKernel, type Tensor } from '../engine/index.ts';
 import { expectDtype, recordOne } from './operand.ts';
 import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./cast.wgsl', import.meta.url));
 const THREADS = 64;
-export type FloatType = Exclude<DataType, 'u32'>;
+
+export type { FloatType };
 
 /**
  * x [...] in another storage, rounded to nearest with ties to even; beyond 65504 f16 is clamped. The same tensor where x has that

@@ -1,26 +1,30 @@
-import { emptyTensor, gradientSum, gridFor, loadKernel, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, gradientSum, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
+import { cast, type FloatType } from './cast.ts';
 import { type Bindings, type Costs, expectDtype, expectShape, recordOne, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
+import { expectStorage, wholeGroups } from './product.ts';
 
 const kernel = await loadKernel(new URL('./embedding.wgsl', import.meta.url));
 
 /**
  * y = scale * table[ids], one row of the table for each id.
  *
- * ids [...] u32, table [vocabulary, width] in f32, f16 or bf16 -> [..., width] in the storage of table. An id that is not below
- * `vocabulary` gives a row of zeros and no gradient. Gemma scales by sqrt(width).
+ * ids [...] u32, table [vocabulary, width] in f32, f16 or bf16 -> [..., width] in the storage of table unless `dtype` says otherwise.
+ * An id that is not below `vocabulary` gives a row of zeros and no gradient. Gemma scales by sqrt(width).
  */
-export function embedding(ids: Tensor, table: Tensor, options: { scale?: number } = {}): Tensor {
+export function embedding(ids: Tensor, table: Tensor, options: { scale?: number; dtype?: FloatType } = {}): Tensor {
   expectDtype('embedding', 'ids', ids, 'u32');
-  expectDtype('embedding', 'table', table, 'f32', 'f16', 'bf16');
+  const storage = expectStorage('embedding', 'table', table);
   expectShape('embedding', 'table', table, [null, null]);
   sharedDevice('embedding', ids, table);
   const width = table.shape[1];
-  return pad(lookUp(ids, pad(table, roundUp(width, 4)), options.scale ?? 1), width);
+  const { scale = 1, dtype = storage } = options;
+  const [whole] = wholeGroups([table]);
+  return cast(pad(lookUp(ids, whole, scale, width % 4 === 0 ? dtype : 'f32'), width), dtype);
 }
 
 /** The width of `table` is a whole number of groups. */
-function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
+function lookUp(ids: Tensor, table: Tensor, scale: number, dtype: FloatType): Tensor {
   const { device } = table;
   const [vocabulary, width] = table.shape;
   const tokens = ids.size;
@@ -28,8 +32,9 @@ function lookUp(ids: Tensor, table: Tensor, scale: number): Tensor {
   const uniform = { tokens, vocabulary, groups, scale };
   // A row is no work for several subgroups of a software adapter.
   const THREADS = device.software ? 8 : 64;
-  const parameters = { THREADS, ...storage(table.dtype) };
-  const y = emptyTensor(device, [...ids.shape, width], table.dtype, 'embedding');
+  const { pack: _, ...reading } = storage(table.dtype);
+  const parameters = { THREADS, ...reading, ...(dtype !== 'f32' && { Result: dtype, pack: dtype }) };
+  const y = emptyTensor(device, [...ids.shape, width], dtype, 'embedding');
   const run = (entry: string, bindings: Bindings, workgroups: [number, number], cost: Costs) =>
     device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
 

@@ -11,7 +11,7 @@
 // id names are cleared beforehand. Cost: at most tokens^2 reads of an id to link, one read of dy, one clear of dTable. A row
 // that every token names is one long walk.
 //
-// Shapes: ids [tokens]; table, dTable [vocabulary, width]; y, dy [tokens, width]. Rows are stored in groups of four (Word),
+// Shapes: ids [tokens]; table, dTable [vocabulary, width]; y, dy [tokens, width]. Rows are stored in groups of four (Word, Result),
 // `groups` to a row. Gradients are f32, whatever the storage.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
@@ -20,11 +20,13 @@ alias Word = vec4f;                                                          // 
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
 // @or f16   fn unpack(word: Word) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
 // @or bf16  fn unpack(word: Word) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
-fn pack(value: vec4f) -> Word { return value; }                              // @param
-// @or f16   fn pack(value: vec4f) -> Word { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
+alias Result = vec4f;                                                        // @param  the same, of y
+// @or f16, bf16  alias Result = vec2u;
+fn pack(value: vec4f) -> Result { return value; }                            // @param
+// @or f16   fn pack(value: vec4f) -> Result { let safe = clamp(value, vec4f(-65504.0), vec4f(65504.0));
 // @or f16     let nan = select(vec4u(), vec4u(0x7e00u), (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
 // @or f16     return vec2u(pack2x16float(safe.xy), pack2x16float(safe.zw)) | nan.xz | (nan.yw << vec2u(16u)); }
-// @or bf16  fn pack(value: vec4f) -> Word { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
+// @or bf16  fn pack(value: vec4f) -> Result { let bits = bitcast<vec4u>(value); let half = ((bits >> vec4u(16u)) & vec4u(1u)) + 0x7fffu;
 // @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
 // @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
@@ -34,7 +36,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> ids: array<u32>;
 @group(0) @binding(2) var<storage, read> table: array<Word>;
-@group(0) @binding(3) var<storage, read_write> y: array<Word>;
+@group(0) @binding(3) var<storage, read_write> y: array<Result>;
 @group(0) @binding(4) var<storage, read_write> next: array<u32>;
 @group(0) @binding(5) var<storage, read_write> leads: array<u32>;            // 1: the first token of its chain
 @group(0) @binding(6) var<storage, read> dy: array<vec4f>;

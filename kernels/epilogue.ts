@@ -15,7 +15,7 @@ export interface Epilogue {
 }
 
 interface EpilogueOptions {
-  /** Added to every row, [columns]; stored like b. */
+  /** Added to every row, [columns] f32. */
   readonly bias?: Tensor | null;
   readonly activation?: Activation | null;
   /** Takes the argument of the activation, for backward. */

@@ -98,6 +98,6 @@ export class GradientNorms implements Disposable {
   }
 }
 
-function slicesOf({ values }: Arena): number {
-  return Math.min(Math.ceil(values.byteLength / 16 / GROUPS_PER_SLICE), MOST_SLICES);
+function slicesOf({ elements }: Arena): number {
+  return Math.min(Math.ceil(elements / 4 / GROUPS_PER_SLICE), MOST_SLICES);
 }

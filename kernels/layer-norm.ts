@@ -1,6 +1,7 @@
 import { emptyTensor, gradientSum, gridFor, loadKernel, type Tensor } from '../engine/index.ts';
+import { cast } from './cast.ts';
 import { groupsOf } from './groups.ts';
-import { expectDtype, expectLike, recordOne, rowsAndWidth, sharedDevice } from './operand.ts';
+import { expectDtype, expectFactor, recordOne, rowsAndWidth, sharedDevice } from './operand.ts';
 import { sumOfRows } from './reduce.ts';
 import { forwardSlices, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
 
@@ -11,15 +12,15 @@ const oneElement = { total: 'single', firstOf: 'single' };
  * y = (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias, over the last axis, with the biased variance (Ba, Kiros and
  * Hinton 2016, arXiv 1607.06450).
  *
- * x [..., width], weight and bias [width] -> y [..., width], in the storage of x (f32, f16 or bf16), which weight and bias share.
+ * x [..., width], weight and bias [width] -> y [..., width], in the storage of x: f32, f16 or bf16; weight and bias have the same, or f32.
  */
-export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { epsilon?: number } = {}): Tensor {
+export function layerNorm(x: Tensor, ofWeight: Tensor, ofBias: Tensor, options: { epsilon?: number } = {}): Tensor {
   const { epsilon = 1e-6 } = options;
   const { rows, width } = rowsAndWidth('layerNorm', 'x', x);
   expectDtype('layerNorm', 'x', x, 'f32', 'f16', 'bf16');
-  for (const [argument, operand] of Object.entries({ weight, bias }))
-    expectLike('layerNorm', argument, operand, x.dtype, [width]);
-  const device = sharedDevice('layerNorm', x, weight, bias);
+  expectFactor('layerNorm', 'weight', ofWeight, x, width);
+  expectFactor('layerNorm', 'bias', ofBias, x, width);
+  const device = sharedDevice('layerNorm', x, ofWeight, ofBias);
   const { size, parameters } = groupsOf('layerNorm', 'x', x, width);
   const groups = width / size;
   const slices = slicesOfRows(device, rows);
@@ -34,6 +35,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, options: { ep
       flops,
     });
 
+  const [weight, bias] = [ofWeight, ofBias].map((factor) => cast(factor, 'f32'));
   const y = emptyTensor(device, x.shape, x.dtype, 'layerNorm');
   const statistics = emptyTensor(device, [rows, 4], 'f32', 'layerNorm');
   run('forward', { x, weight, bias, y, statistics }, forwardSlices(device, rows), 14 * x.size);

@@ -53,8 +53,8 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
-@group(0) @binding(2) var<storage, read> weight: array<Word>;
-@group(0) @binding(3) var<storage, read> bias: array<Word>;
+@group(0) @binding(2) var<storage, read> weight: array<Value>;
+@group(0) @binding(3) var<storage, read> bias: array<Value>;
 @group(0) @binding(4) var<storage, read_write> y: array<Word>;
 @group(0) @binding(5) var<storage, read_write> statistics: array<vec4f>;     // saved for backward
 @group(0) @binding(6) var<storage, read> dy: array<Value>;
@@ -109,8 +109,8 @@ fn normalised(value: Value, ofRow: vec4f) -> Value { return ((value - ofRow.x) -
   }
   workgroupBarrier();
   for (var i = thread; i < shape.groups; i += THREADS) {
-    let gain = unpack(weight[i]);
-    let offset = unpack(bias[i]);
+    let gain = weight[i];
+    let offset = bias[i];
     var at = first * shape.groups + i;
     for (var row = first; row < end; row++) {
       y[at] = pack(normalised(unpack(x[at]), ofRows[row - first]) * gain + offset);
@@ -136,7 +136,7 @@ fn addToInput(at: u32, value: Value) {
     var sumOfG = Value();
     var sumOfGN = Value();
     for (var i = thread; i < shape.groups; i += THREADS) {
-      let g = dy[start + i] * unpack(weight[i]);
+      let g = dy[start + i] * weight[i];
       sumOfG += g;
       sumOfGN += g * normalised(unpack(x[start + i]), ofRow);
     }
@@ -148,7 +148,7 @@ fn addToInput(at: u32, value: Value) {
   }
   workgroupBarrier();
   for (var i = thread; i < shape.groups; i += THREADS) {
-    let gain = unpack(weight[i]);
+    let gain = weight[i];
     var dw = Value();
     var db = Value();
     var at = first * shape.groups + i;

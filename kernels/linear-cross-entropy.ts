@@ -1,4 +1,5 @@
 import {
+  bytesPerElement,
   type Device,
   emptyTensor,
   formatShape,
@@ -13,7 +14,7 @@ import {
 } from '../engine/index.ts';
 import { embedding as embed } from './embedding.ts';
 import { type Bindings, type Costs, expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
-import { encodeProduct, wholeGroups } from './product.ts';
+import { encodeProduct, expectStorage, wholeGroups } from './product.ts';
 import { reshape } from './reshape.ts';
 
 const kernel = await loadKernel(new URL('./linear-cross-entropy.wgsl', import.meta.url));
@@ -47,7 +48,7 @@ export interface LinearCrossEntropyRows {
 /**
  * Cross-entropy of the logits hidden embedding^T with `targets`, for the rows whose mask is 1; nll = logSumExp - target logit.
  *
- * hidden [B, T, width] and embedding [V, width] f32; targets and mask [B, T] u32 -> []. A mask f32 is the factor of each row's nll in
+ * hidden [B, T, width] f32, embedding [V, width] in f32, f16 or bf16; targets and mask [B, T] u32 -> []. A mask f32 is the factor of each row's nll in
  * the sum that is the loss. The logits exist one tile of the vocabulary at a time. dHidden is bitwise 0 where mask is 0. A target that is not below V, in a row with a loss, makes the loss 1e30 or so.
  *
  * `capacity`: at most so many rows have a loss, and the others cost next to nothing; targets and mask are then numbers of the host,
@@ -144,7 +145,8 @@ function expectOperands(
   mask: Tensor,
   rows: readonly number[] = hidden.shape.slice(0, 2),
 ): void {
-  for (const [name, operand] of Object.entries({ hidden, embedding })) expectDtype(OP, name, operand, 'f32');
+  expectDtype(OP, 'hidden', hidden, 'f32');
+  expectStorage(OP, 'embedding', embedding);
   expectDtype(OP, 'targets', targets, 'u32');
   if (mask.dtype !== 'f32') expectDtype(OP, 'mask', mask, 'u32');
   if (hidden.size === 0 || hidden.shape.length !== 3)
@@ -183,7 +185,7 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
     device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
   };
   const ofTile = (source: Tensor, { first, columns }: Tile) =>
-    viewTensor(source, [columns, width], first * width * 4, op);
+    viewTensor(source, [columns, width], first * width * bytesPerElement[source.dtype], op);
   const asTile = (buffer: Tensor, { columns }: Tile) => viewTensor(buffer, [rows, roundUp(columns, 4)], 0, op);
   const computeLogits = (buffer: Tensor, tile: Tile) => {
     const logits = asTile(buffer, tile);

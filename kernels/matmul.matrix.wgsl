@@ -37,8 +37,6 @@ alias Sum = subgroup_matrix_result<f32, SIZE, SIZE>;
 // Four rows of A or columns of B, four terms of each.
 alias Block = array<vec2u, 4>;
 
-// The bias is stored like B.
-fn unpackB(word: vec2u) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
 alias Word = vec4f;                                                          // @param  of the output and the residual
 // @or f16, bf16  alias Word = vec2u;
 fn unpack(word: Word) -> vec4f { return word; }                              // @param
@@ -71,7 +69,7 @@ fn readB(at: u32, dual: u32) -> vec2u { return b[at]; }                      // 
 // The epilogue of a sum, by alternatives of these functions (epilogue.ts): withResidual(activated(withBias(sum))), or that of a
 // gated MLP (gated-mlp.ts), from the sums of both its products.
 fn withBias(group: u32, sum: vec4f) -> vec4f { return sum; }                 // @param
-// @or bias  fn withBias(group: u32, sum: vec4f) -> vec4f { return unpackB(bias[group]) + sum; }
+// @or bias  fn withBias(group: u32, sum: vec4f) -> vec4f { return bias[group] + sum; }
 fn activated(z: vec4f) -> vec4f { return z; }                                // @param
 // @or gelu   fn activated(z: vec4f) -> vec4f { return gelu(z); }
 // @or swish  fn activated(z: vec4f) -> vec4f { return swish(z); }
@@ -104,7 +102,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(3) var<storage, read> up: array<vec2u>;
 @group(0) @binding(4) var<storage, read_write> output: array<Word>;
 // The operands of the epilogue, in the places of the output. An activation f(z) keeps z; a gated MLP h = f(z) u keeps z and u.
-@group(0) @binding(6) var<storage, read> bias: array<vec2u>;                 // [groups]
+@group(0) @binding(6) var<storage, read> bias: array<vec4f>;                 // [groups]
 @group(0) @binding(7) var<storage, read> residual: array<Word>;
 @group(0) @binding(8) var<storage, read_write> preActivation: array<Kept>;        // z
 @group(0) @binding(9) var<storage, read_write> upOutput: array<Kept>;             // u

@@ -17,7 +17,7 @@ alias WordA = vec4f;                                                         // 
 fn unpackA(word: WordA) -> vec4f { return word; }                            // @param
 // @or f16   fn unpackA(word: WordA) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
 // @or bf16  fn unpackA(word: WordA) -> vec4f { return bitcast<vec4f>(vec4u(word << vec2u(16u), word & vec2u(0xffff0000u)).xzyw); }
-alias WordB = vec4f;                                                         // @param  also of the bias
+alias WordB = vec4f;                                                         // @param
 // @or f16, bf16  alias WordB = vec2u;
 fn unpackB(word: WordB) -> vec4f { return word; }                            // @param
 // @or f16   fn unpackB(word: WordB) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
@@ -59,7 +59,7 @@ fn readB(at: u32, dual: u32) -> vec4f { return unpackB(b[at]); }             // 
 // The epilogue of a sum, by alternatives of these functions (epilogue.ts): withResidual(activated(withBias(sum))), or that of a
 // gated MLP (gated-mlp.ts), from the sums of both its products.
 fn withBias(group: u32, sum: vec4f) -> vec4f { return sum; }                 // @param
-// @or bias  fn withBias(group: u32, sum: vec4f) -> vec4f { return unpackB(bias[group]) + sum; }
+// @or bias  fn withBias(group: u32, sum: vec4f) -> vec4f { return bias[group] + sum; }
 fn activated(z: vec4f) -> vec4f { return z; }                                // @param
 // @or gelu   fn activated(z: vec4f) -> vec4f { return gelu(z); }
 // @or swish  fn activated(z: vec4f) -> vec4f { return swish(z); }
@@ -94,7 +94,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 @group(0) @binding(4) var<storage, read_write> output: array<Word>;
 // The operands of the epilogue, in the places of the output. An activation f(z) keeps z; a gated MLP h = f(z) u keeps z and u, and
 // its backward reads them to make du = dh f(z).
-@group(0) @binding(6) var<storage, read> bias: array<WordB>;                 // [groups]
+@group(0) @binding(6) var<storage, read> bias: array<vec4f>;                 // [groups]
 @group(0) @binding(7) var<storage, read> residual: array<Word>;
 @group(0) @binding(8) var<storage, read_write> preActivation: array<Kept>;        // z
 @group(0) @binding(9) var<storage, read_write> upOutput: array<Kept>;             // u

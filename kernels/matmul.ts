@@ -1,7 +1,7 @@
 import { elementCount, emptyTensor, formatShape, gradientSum, roundUp, type Tensor } from '../engine/index.ts';
-import type { FloatType } from './cast.ts';
+import { cast, type FloatType } from './cast.ts';
 import { epilogueOf } from './epilogue.ts';
-import { expectDtype, expectShape, recordOne, sharedDevice } from './operand.ts';
+import { expectFactor, recordOne, sharedDevice } from './operand.ts';
 import { encodeProduct, expectStorage, type Matrix, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
 
@@ -10,7 +10,7 @@ export interface MatmulOptions {
   transposeA?: boolean;
   /** `b` is stored [..., N, K]. */
   transposeB?: boolean;
-  /** [N] in the storage of b, added to every row. */
+  /** [N] in the storage of b or f32, added to every row. */
   bias?: Tensor;
   /** Storage of the result; default: that of a. */
   dtype?: FloatType;
@@ -27,7 +27,6 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   const operands = bias ? [a, b, bias] : [a, b];
   const storage = expectStorage('matmul', 'a', a);
   expectStorage('matmul', 'b', b);
-  if (bias) expectDtype('matmul', 'bias', bias, b.dtype);
   const { rows: m, columns: k } = matrixOf('a', a, transposeA);
   const { rows: bDepth, columns: n } = matrixOf('b', b, transposeB);
   const leading = a.shape.slice(0, -2);
@@ -40,11 +39,12 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       `matmul: b has shape ${formatShape(b.shape)}; expected ${alternatives}[${[...leading, ...wanted].join(', ')}] for a ${formatShape(a.shape)}${transposeA ? ' transposed' : ''}`,
     );
   }
-  if (bias) expectShape('matmul', 'bias', bias, [n]);
+  expectFactor('matmul', 'bias', bias, b, n);
   sharedDevice('matmul', ...operands);
 
   const dtype = options.dtype ?? storage;
-  const [output] = withWholeGroups([[a], [b, bias]], [{ width: n, dtype }], ([[a], [b, bias]], [dtype]) => {
+  const [output] = withWholeGroups([[a], [b], [bias]], [{ width: n, dtype }], ([[a], [b], [given]], [dtype]) => {
+    const bias = given && cast(given, 'f32');
     const shape = [...leading, m, roundUp(n, 4)];
     const output = emptyTensor(a.device, shape, dtype, 'matmul');
     // Matrices that meet one shared b, one below the other, are one tall matrix.

@@ -46,6 +46,19 @@ export function expectLike(
   expectShape(op, argument, tensor, shape);
 }
 
+/** Throws unless `factor`, a bias or a gain where it is there, is [columns] in f32 or in the storage of `like`. */
+export function expectFactor(
+  op: string,
+  argument: string,
+  factor: Tensor | null | undefined,
+  like: Tensor,
+  columns: number,
+): void {
+  if (!factor) return;
+  expectDtype(op, argument, factor, ...new Set([like.dtype, 'f32' as const]));
+  expectShape(op, argument, factor, [columns]);
+}
+
 /** Throws unless `tensor` has at least one axis; returns the sizes of all axes but the last, multiplied, and of the last. */
 export function rowsAndWidth(op: string, argument: string, tensor: Tensor): { rows: number; width: number } {
   tensor.assertAlive(op);

@@ -183,7 +183,6 @@ function additionOf(
   return {
     parameters: {
       ...parameters,
-      ...(bindings.bias && storageOf(kernel, 'B', bindings.bias.dtype)),
       ...(kept && storageOf(kernel, 'Kept', kept.dtype)),
     },
     bindings,

@@ -26,7 +26,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
-@group(0) @binding(2) var<storage, read> weight: array<Word>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> y: array<Word>;
 @group(0) @binding(4) var<storage, read_write> inverseRoot: array<f32>;     // r, saved for backward
 @group(0) @binding(5) var<storage, read> dy: array<vec4f>;
@@ -65,10 +65,10 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   let r = inverseSqrt(sumOverWorkgroup(squares, thread) / shape.width + shape.epsilon);
   for (var k = 0u; k < GROUPS_PER_THREAD; k++) {
     let i = thread + k * THREADS;
-    if (i < shape.groups) { y[start + i] = pack(kept[k] * r * gainOf(unpack(weight[i]))); }
+    if (i < shape.groups) { y[start + i] = pack(kept[k] * r * gainOf(weight[i])); }
   }
   for (var i = thread + GROUPS_PER_THREAD * THREADS; i < shape.groups; i += THREADS) {
-    y[start + i] = pack(unpack(x[start + i]) * r * gainOf(unpack(weight[i])));
+    y[start + i] = pack(unpack(x[start + i]) * r * gainOf(weight[i]));
   }
   if (thread == 0u) { inverseRoot[row] = r; }
 }
@@ -86,7 +86,7 @@ fn addToInput(at: u32, value: vec4f) {
   var gain = array<vec4f, GROUPS_PER_THREAD>();
   for (var k = 0u; k < GROUPS_PER_THREAD; k++) {
     let i = thread + k * THREADS;
-    if (i < shape.groups) { gain[k] = gainOf(unpack(weight[i])); }
+    if (i < shape.groups) { gain[k] = gainOf(weight[i]); }
   }
   var dw = array<vec4f, GROUPS_PER_THREAD>();
   for (var row = first; row < min(first + shape.rowsOfSlice, shape.rows); row++) {
@@ -104,7 +104,7 @@ fn addToInput(at: u32, value: vec4f) {
       alignment += dot(keptDy[k] * gain[k], keptX[k]);
     }
     for (var i = thread + GROUPS_PER_THREAD * THREADS; i < shape.groups; i += THREADS) {
-      alignment += dot(dy[start + i] * gainOf(unpack(weight[i])), unpack(x[start + i]));
+      alignment += dot(dy[start + i] * gainOf(weight[i]), unpack(x[start + i]));
     }
     let p = r * r * sumOverWorkgroup(alignment, thread) / shape.width;
     for (var k = 0u; k < GROUPS_PER_THREAD; k++) {
@@ -116,7 +116,7 @@ fn addToInput(at: u32, value: vec4f) {
       let at = slice * shape.groups + i;
       let value = unpack(x[start + i]);
       let gradient = dy[start + i];
-      addToInput(start + i, r * (gradient * gainOf(unpack(weight[i])) - p * value));
+      addToInput(start + i, r * (gradient * gainOf(weight[i]) - p * value));
       dwPartial[at] = select(dwPartial[at], vec4f(), row == first) + gradient * value * r;
     }
   }

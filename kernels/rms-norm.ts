@@ -1,5 +1,6 @@
 import { emptyTensor, gradientSum, gridFor, loadKernel, roundUp, type Tensor } from '../engine/index.ts';
-import { type Bindings, expectDtype, expectLike, recordOne, rowsAndWidth, sharedDevice, storage } from './operand.ts';
+import { cast } from './cast.ts';
+import { type Bindings, expectDtype, expectFactor, recordOne, rowsAndWidth, sharedDevice, storage } from './operand.ts';
 import { pad } from './pad.ts';
 import { sumOfRows } from './reduce.ts';
 import { heldRowParameters, inputGradient, rowParameters, slicesOfRows } from './rows.ts';
@@ -17,15 +18,15 @@ export interface RmsNormOptions {
 /**
  * y = x / sqrt(mean(x^2) + epsilon) * gain, over the last axis, with gain = 1 + weight or weight (Zhang and Sennrich 2019).
  *
- * x [..., width], weight [width] -> y [..., width], in the storage of x (f32, f16 or bf16), which weight shares.
+ * x [..., width], weight [width] -> y [..., width], in the storage of x: f32, f16 or bf16; weight has the same, or f32.
  */
 export function rmsNorm(x: Tensor, weight: Tensor, options: RmsNormOptions = {}): Tensor {
   const { width } = rowsAndWidth('rmsNorm', 'x', x);
   expectDtype('rmsNorm', 'x', x, 'f32', 'f16', 'bf16');
-  expectLike('rmsNorm', 'weight', weight, x.dtype, [width]);
+  expectFactor('rmsNorm', 'weight', weight, x, width);
   sharedDevice('rmsNorm', x, weight);
   const padded = roundUp(width, 4);
-  return pad(normalise(pad(x, padded), pad(weight, padded), width, options), width);
+  return pad(normalise(pad(x, padded), pad(cast(weight, 'f32'), padded), width, options), width);
 }
 
 /** `width` counts the real elements of a row, whose storage is a whole number of groups. */

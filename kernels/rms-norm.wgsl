@@ -12,7 +12,7 @@
 // twice: along each row for p, then down each column for dx and for the slice's share of dw. reduce.wgsl adds the shares in order.
 //
 // Shapes: x, y, dy, dx [rows, width]; w, dw [width]; r [rows]. A row is stored as `groups` groups of four elements, each one Word, with
-// zeros beyond `width`. Gradients are f32, whatever the storage. All sums are f32 and run in a fixed order.
+// zeros beyond `width`. w and gradients are f32, whatever the storage. All sums are f32 and run in a fixed order.
 //
 // A kernel file is valid as it stands. The host may replace a declaration marked @param: a number by another, the rest by the
 // alternatives below it, marked @or. Pass over these at a first reading. An entry point gets only the bindings that it uses.
@@ -41,7 +41,7 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> x: array<Word>;
-@group(0) @binding(2) var<storage, read> weight: array<Word>;
+@group(0) @binding(2) var<storage, read> weight: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> y: array<Word>;
 @group(0) @binding(4) var<storage, read_write> inverseRoot: array<f32>;     // r, saved for backward
 @group(0) @binding(5) var<storage, read> dy: array<vec4f>;
@@ -72,7 +72,7 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   }
   let r = inverseSqrt(sumOfThreads(squares, thread) / shape.width + shape.epsilon);
   for (var group = thread; group < shape.groups; group += THREADS) {
-    y[start + group] = pack(unpack(x[start + group]) * r * gainOf(unpack(weight[group])));
+    y[start + group] = pack(unpack(x[start + group]) * r * gainOf(weight[group]));
   }
   if (thread == 0u) { inverseRoot[row] = r; }
 }
@@ -91,7 +91,7 @@ fn addToInput(at: u32, value: vec4f) {
     let start = row * shape.groups;
     var alignment = 0.0;                                                     // sum_i g[row,i] x[row,i]
     for (var group = thread; group < shape.groups; group += THREADS) {
-      alignment += dot(dy[start + group] * gainOf(unpack(weight[group])), unpack(x[start + group]));
+      alignment += dot(dy[start + group] * gainOf(weight[group]), unpack(x[start + group]));
     }
     let r = inverseRoot[row];
     let p = r * r * sumOfThreads(alignment, thread) / shape.width;
@@ -99,7 +99,7 @@ fn addToInput(at: u32, value: vec4f) {
   }
   workgroupBarrier();
   for (var group = thread; group < shape.groups; group += THREADS) {
-    let gain = gainOf(unpack(weight[group]));
+    let gain = gainOf(weight[group]);
     var dw = vec4f();
     var at = first * shape.groups + group;
     for (var row = first; row < end; row++) {

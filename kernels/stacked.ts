@@ -1,5 +1,5 @@
 /** Matrices with the same columns, one below the other, as one matrix: one product instead of several. */
-import { emptyTensor, type GradientSum, gradientSum, Tensor, viewTensor } from '../engine/index.ts';
+import { bytesPerElement, emptyTensor, type GradientSum, gradientSum, Tensor, viewTensor } from '../engine/index.ts';
 import { reshape } from './reshape.ts';
 import { concatenateTokens } from './tokens.ts';
 
@@ -10,7 +10,7 @@ interface Stacked {
   readonly parts: readonly Tensor[];
 }
 
-/** Each [rows, width]. Trained parameters that follow each other in their arena stay where they are; others are copied. */
+/** Each [rows, width]. Parameters that follow each other in their arena stay where they are; others are copied. */
 export function stacked(matrices: readonly Tensor[]): Stacked {
   if (matrices.length === 1) return { whole: matrices[0], parts: matrices };
   const inPlace = stackedInPlace(matrices);
@@ -20,10 +20,10 @@ export function stacked(matrices: readonly Tensor[]): Stacked {
   return { whole, parts: [whole] };
 }
 
-/** Trained parameters that follow each other in their arena; null for others. */
+/** Parameters, or tensors without a gradient, that follow each other in their buffer; null for others. */
 export function stackedInPlace(matrices: readonly Tensor[]): Stacked | null {
-  const areTrained = matrices.every(({ recorded, gradientStorage }) => !recorded && gradientStorage);
-  const whole = areTrained ? together(matrices) : null;
+  const areLeaves = matrices.every((own) => !own.recorded && (own.gradientStorage || !own.wantsGradient));
+  const whole = areLeaves ? together(matrices) : null;
   return whole && { whole, parts: matrices };
 }
 
@@ -38,8 +38,9 @@ export function stackedGradients(
   if (wants.includes(false)) {
     const gradient = emptyTensor(whole.device, whole.shape, 'f32', op);
     write({ gradient, accumulate: false });
-    const { offset } = parts[0];
-    return parts.map((part, i) => (wants[i] ? viewTensor(gradient, part.shape, part.offset - offset, op) : null));
+    const { firstElement } = parts[0];
+    const bytesBefore = (part: Tensor) => bytesPerElement.f32 * (part.firstElement - firstElement);
+    return parts.map((part, i) => (wants[i] ? viewTensor(gradient, part.shape, bytesBefore(part), op) : null));
   }
   const sums = parts.map((part) => gradientSum(part, op));
   // Several parts are parameters, whose gradients are always added to.

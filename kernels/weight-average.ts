@@ -1,12 +1,17 @@
-import { type Arena, type Device, loadKernel, persistentTensor, Tensor } from '../engine/index.ts';
+import { type Arena, bytesPerElement, type Device, loadKernel, persistentTensor, Tensor } from '../engine/index.ts';
 import { streaming } from './streaming.ts';
 
 const kernel = await loadKernel(new URL('./weight-average.wgsl', import.meta.url));
 const THREADS = 64;
+/** How often a value and its average are read or written. */
+const MOVED = { begin: [1, 1], update: [1, 2], exchange: [2, 2] } as const;
 
-/** An exponential moving average of the parameters in `arenas`, in f32: 4 bytes for each parameter. It begins as their values. */
+/** An exponential moving average of the parameters in `arenas`, f32 or bf16, in 4 bytes for each parameter. It begins as their values. */
 export class WeightAverage implements Disposable {
-  /** Views of the averages, by the names of the parameters; after an `exchange`, of the parameters' own values. */
+  /**
+   * Views of what is stored, by the names of the parameters: the averages, and after an `exchange` the parameters' own values. Those of a
+   * bf16 parameter have bits of both, and are for a checkpoint alone; see weight-average.wgsl.
+   */
   readonly tensors: ReadonlyMap<string, Tensor>;
   private readonly pairs: readonly { arena: Arena; average: Tensor }[];
 
@@ -20,14 +25,16 @@ export class WeightAverage implements Disposable {
       throw new RangeError(`average of weights: decay ${decay}; expected from 0 to below 1`);
     const tensors = new Map<string, Tensor>();
     this.pairs = arenas.map((arena) => {
-      const { group, values } = arena;
-      const average = persistentTensor(device, [values.byteLength / 4], 'f32', `averages of ${group}`);
-      device.copy(values, average, values.byteLength);
-      for (const { name, shape, offset } of arena.tensors)
-        tensors.set(name, new Tensor(device, shape, 'f32', average.buffer, offset, name, 'persistent', false));
+      const { group, elements } = arena;
+      const average = persistentTensor(device, [elements], 'f32', `averages of ${group}`);
+      for (const { name, shape, firstElement } of arena.tensors) {
+        const at = bytesPerElement.f32 * firstElement;
+        tensors.set(name, new Tensor(device, shape, 'f32', average.buffer, at, name, 'persistent', false));
+      }
       return { arena, average };
     });
     this.tensors = tensors;
+    device.step(() => this.run('begin', 0));
   }
 
   get bytes(): number {
@@ -50,18 +57,21 @@ export class WeightAverage implements Disposable {
   }
   readonly [Symbol.dispose] = this.dispose;
 
-  private run(entry: 'update' | 'exchange', operations: number): void {
+  private run(entry: keyof typeof MOVED, operations: number): void {
     const { device, decay } = this;
     device.currentStep('average of weights');
+    const [ofValues, ofAverages] = MOVED[entry];
     for (const { arena, average } of this.pairs) {
-      const groups = average.byteLength / 16;
+      const groups = arena.elements / 4;
+      const isHalf = arena.dtype === 'bf16';
       const { fields, workgroups } = streaming(device, groups, THREADS);
       device.dispatch({
-        ...{ kernel, entry, workgroups, parameters: { THREADS } },
+        ...{ kernel, entry, workgroups },
+        parameters: { THREADS, ...(isHalf && { Value: 'bf16', unpack: 'bf16', exchanged: 'bf16', HALF: 2 ** 15 }) },
         bindings: { value: arena.values, average },
         uniform: { ...fields, decay },
         flops: operations * groups,
-        bytes: (entry === 'update' ? 3 : 4) * average.byteLength,
+        bytes: ofValues * arena.values.byteLength + ofAverages * average.byteLength,
       });
     }
   }

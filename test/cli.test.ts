@@ -114,6 +114,7 @@ describe('insula', () => {
         ['train', '--task', 'place,juggle'],
         'insula: train: --task place,juggle: there is no "juggle"; there are place',
       ],
+      [['train', '--precision', 'f8'], 'insula: train: --precision f8: there is no "f8"; there are f32, bf16'],
       [['train', '--variation', 'all'], 'insula: train: --variation all: there is no "all"; there are simple, rich'],
       [['train', '--task', 'press', ...data], 'insula: train: --task changes nothing together with --data'],
       [['evaluate', '--episodes', '0'], 'insula: evaluate: --episodes 0: expected an integer from 1 to 2^53 - 1'],

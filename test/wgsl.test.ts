@@ -274,7 +274,10 @@ function runEveryOp(device: Device): void {
 }
 
 async function validateEveryOp(device: Device): Promise<string[]> {
-  using set = new ParameterSet(device, [{ name: 'weight', shape: [5], group: 'all' }]);
+  using set = new ParameterSet(device, [
+    { name: 'weight', shape: [5], group: 'all' },
+    { name: 'half', shape: [8], group: 'all', dtype: 'bf16' },
+  ]);
   device.step(() => {
     runEveryOp(device);
     backward(kernels.sum(kernels.multiply(set.get('weight'), set.get('weight'))));

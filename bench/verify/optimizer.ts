@@ -1,4 +1,5 @@
-/** AdamW beside float64; and with packed moments the same update as with f32, and moments that are rounded as their storage says. */
+/** AdamW beside float64; and with packed moments or parameters the same update as with f32, rounded as their storage says. */
+import { decodeBfloat16, encodeBfloat16 } from '../../engine/files/half.ts';
 import { backward, type Device, ParameterSet, philox, streams, tensor } from '../../engine/index.ts';
 import { AdamW, type MomentStorage } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
@@ -14,10 +15,13 @@ const UPDATE = 16 * roundingOf('f32');
 /** An 8-bit moment has four bits, relative to the largest of its 64 neighbours. */
 const EIGHT_BITS = 2 ** -4;
 
-async function updated(device: Device, moments: MomentStorage) {
-  using parameters = new ParameterSet(device, [{ name: 'p', shape: [SIZE], group: 'all' }]);
+/** What bfloat16 holds, so that parameters in it begin as those in f32 do. */
+const VALUES = decodeBfloat16(encodeBfloat16(normals(SIZE, 1)));
+
+async function updated(device: Device, moments: MomentStorage, dtype: 'f32' | 'bf16' = 'f32') {
+  using parameters = new ParameterSet(device, [{ name: 'p', shape: [SIZE], group: 'all', dtype }]);
   const [parameter] = parameters;
-  parameter.write(normals(SIZE, 1));
+  parameter.write(VALUES);
   using optimizer = new AdamW(parameters, { ...settings, moments, seed: SEED, average: DECAY });
   device.step(() => {
     parameters.zeroGradients();
@@ -34,8 +38,9 @@ async function updated(device: Device, moments: MomentStorage) {
 
 export async function verifyOptimizer(device: Device): Promise<Comparison[]> {
   const exact = await updated(device, 'f32');
-  const average = reference.movingAverage(normals(SIZE, 1), exact.value, DECAY);
-  const random = (i: number) => philox([SEED, 0], [Math.floor(i / 4), 0, 1, streams.rounding])[i % 4];
+  const average = reference.movingAverage(VALUES, exact.value, DECAY);
+  const wordsOf = (stream: number) => (i: number) => philox([SEED, 0], [Math.floor(i / 4), 0, 1, stream])[i % 4];
+  const random = wordsOf(streams.rounding);
   const compared = compareWithExact(exact);
   for (const moments of ['bf16', '8bit'] as const) {
     const { value, average: averaged, first, second } = await updated(device, moments);
@@ -52,13 +57,21 @@ export async function verifyOptimizer(device: Device): Promise<Comparison[]> {
     compare('first moment', first, rounded(exact.first, 0), tolerance);
     compare('second moment', second, rounded(exact.second, 16), tolerance);
   }
+  const half = await updated(device, 'f32', 'bf16');
+  const rounded = reference.roundedMoment(exact.value, wordsOf(streams.parameterRounding), 0);
+  const subject = { op: 'AdamW', name: `AdamW, ${SIZE} parameters in bf16`, variant: 'shipped', storage: 'bf16' };
+  const expected = reference.movingAverage(VALUES, rounded, DECAY);
+  compared.push(
+    compareTensors({ ...subject, tensor: 'parameters, rounded as those in f32' }, half.value, rounded, 0),
+    compareTensors({ ...subject, tensor: 'average of the parameters' }, half.average, expected, 2 ** -8),
+  );
   return compared;
 }
 
 /** The first update from moments of zero. */
 function compareWithExact(actual: Awaited<ReturnType<typeof updated>>): Comparison[] {
   const [first, second] = [new Float64Array(SIZE), new Float64Array(SIZE)];
-  const expected = { value: Float64Array.from(normals(SIZE, 1)), first, second };
+  const expected = { value: Float64Array.from(VALUES), first, second };
   reference.adamw(expected, normals(SIZE, 2), settings, 1, RATE);
   const name = `AdamW, ${SIZE} parameters`;
   const titles = { value: 'parameters', first: 'first moment', second: 'second moment' };

@@ -1,6 +1,6 @@
 /** The first rows of blocks. Each kind of input has its numbers from the host, its parameters, and the rows that it makes of them. */
 import { type ParameterSet, type Tensor, zeroTensor } from '../../engine/index.ts';
-import { add, concatenateTokens, embedding, reshape } from '../../kernels/index.ts';
+import { add, cast, concatenateTokens, embedding, reshape } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import { type BlockSettings, type ModelConfiguration, sourceOf, stepsInSequence } from './configuration.ts';
 import {
@@ -36,7 +36,7 @@ export class BlockInputs {
     const { experts, vocabulary, vision, blocks } = configuration;
     const family = backboneOf(configuration);
     const { width } = experts[BACKBONE];
-    this.vision = vision && visionOf(vision, family, width);
+    this.vision = vision && visionOf(vision, family, width, configuration.precision);
     this.tokens = new Table(BACKBONE, family.names.embedding, [vocabulary, width], 'embedding');
     this.own = Object.fromEntries(
       blocks.flatMap((block) => {
@@ -98,6 +98,7 @@ export class BlockInputs {
         features = seen.features;
         rows = seen.tokens;
       } else rows = given[block.name] ?? this.rowsOf(values, inputs, block);
+      rows = cast(rows, this.configuration.precision ?? 'f32');
       if (block.memory) memory[block.name] = rows;
       else parts[block.weights] = [...(parts[block.weights] ?? []), rows];
     }
@@ -109,7 +110,7 @@ export class BlockInputs {
   embedIds(values: ParameterSet, ids: Tensor): Tensor {
     const { width } = this.configuration.experts[BACKBONE];
     const scale = backboneOf(this.configuration).embeddingScale(width);
-    return embedding(ids, this.tokens.rows(values), { scale });
+    return embedding(ids, this.tokens.rows(values), { scale, dtype: this.configuration.precision ?? 'f32' });
   }
 
   private rowsOf(values: ParameterSet, inputs: InputTensors, { name, input, length, weights }: BlockSettings): Tensor {
@@ -121,7 +122,7 @@ export class BlockInputs {
     const batch = inputNamed(inputs, 'validity').shape[0] * stepsInSequence(this.configuration);
     const { width } = this.configuration.experts[weights];
     const zeros = zeroTensor(values.device, [batch, length, width], 'f32', 'rows of zeros');
-    return own ? add(zeros, own.rows(values)) : zeros;
+    return own ? add(zeros, cast(own.rows(values), 'f32')) : zeros;
   }
 }
 

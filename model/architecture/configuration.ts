@@ -3,6 +3,7 @@ import { InputError } from '../../engine/files/errors.ts';
 import type { Edge } from '../../kernels/index.ts';
 import type { BackboneName, BackboneVariant } from './backbones/index.ts';
 import type { ObjectiveSettings } from './objectives/settings.ts';
+import type { Precision } from './precision.ts';
 
 export interface TransformerSizes {
   readonly width: number;
@@ -148,6 +149,8 @@ export interface ModelConfiguration {
   /** An example is a window of control steps; without it, one. */
   readonly history?: HistorySettings;
   readonly rules?: readonly ParameterRule[];
+  /** Number format of weights and activations; default f32. See precision.ts. */
+  readonly precision?: Precision;
 }
 
 /** The control steps of an example in a batch: those of its window, oldest first. */

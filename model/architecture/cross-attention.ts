@@ -14,6 +14,7 @@ import {
   type AttentionTable,
   add,
   attention,
+  cast,
   type LinearOptions,
   multiply,
   type RowsOfBlock,
@@ -102,7 +103,7 @@ interface Sublayer extends Layer {
 
 /** A(x, m) = W_o attention(W_q x, W_k m, W_v m); see the head of this file. */
 function readingOf(configuration: ModelConfiguration, expert: string, at: string) {
-  const { experts, heads, kvHeads, headDimension } = configuration;
+  const { experts, heads, kvHeads, headDimension, precision = 'f32' } = configuration;
   const { width } = experts[expert];
   const memoryWidth = experts[memoryOf(configuration, expert)[0].weights].width;
   const matrix = (name: string, outputs: number, inputs: number) =>
@@ -118,8 +119,8 @@ function readingOf(configuration: ModelConfiguration, expert: string, at: string
   return {
     parameters: parametersOfLayers([query, key, value, output]),
     keysAndValues: (values: ParameterSet, rows: MemoryRows): KeysAndValues => ({
-      key: inHeads(key.run(values, rows.key)),
-      value: inHeads(value.run(values, rows.value)),
+      key: inHeads(key.run(values, rows.key, { dtype: precision })),
+      value: inHeads(value.run(values, rows.value, { dtype: precision })),
     }),
     run(values: ParameterSet, x: Tensor, memory: Memory, contents: KeysAndValues, options?: LinearOptions): Tensor {
       const asking = query.run(values, x);
@@ -150,6 +151,7 @@ function plainSublayer(configuration: ModelConfiguration, expert: string, at: st
 
 /** y = x + tanh(g1) A(LN(x), m), and then y + tanh(g2) W_2 gelu(W_1 LN(y)) */
 function gatedSublayer(configuration: ModelConfiguration, expert: string, at: string): Sublayer {
+  const { precision = 'f32' } = configuration;
   const { width, hidden } = configuration.experts[expert];
   const norm = (name: string) => new LayerNorm(expert, `${at}.${name}`, width, TORCH_EPSILON);
   const matrix = (name: string, outputs: number, inputs: number) =>
@@ -164,7 +166,7 @@ function gatedSublayer(configuration: ModelConfiguration, expert: string, at: st
     reading,
     run(values, x, read) {
       const gated = (own: Tensor, branch: Tensor, gate: Table) =>
-        add(own, multiply(branch, tanh(reshape(gate.rows(values), []))));
+        add(own, cast(multiply(cast(branch, 'f32'), tanh(reshape(gate.rows(values), []))), precision));
       const seen = read ? gated(x, read(before.run(values, x)), ofReading) : x;
       const hidden = up.run(values, between.run(values, seen), { activation: 'gelu' });
       return gated(seen, down.run(values, hidden), ofMlp);

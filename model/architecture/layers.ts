@@ -1,5 +1,5 @@
 /** Small layers: each states its parameters, and runs with their values. A parameter's name is written once. */
-import type { ParameterSet, ParameterSpecification, Shape, Tensor } from '../../engine/index.ts';
+import type { FloatType, ParameterSet, ParameterSpecification, Shape, Tensor } from '../../engine/index.ts';
 import {
   adaptiveRmsNorm,
   gatedResidual,
@@ -154,7 +154,7 @@ export class Norm implements Layer {
         residual: x,
         add: (branch) => branch,
       };
-    const modulation = this.modulation.run(values, condition);
+    const modulation = this.modulation.run(values, condition, { dtype: x.dtype as FloatType });
     const [conditions] = modulation.shape;
     const [batch, rows, width] = x.shape;
     const split = (t: Tensor) =>

@@ -21,6 +21,7 @@ import {
   type BlockLayout,
   blockLinear,
   blockSplitLinear,
+  cast,
   concatenateTokens,
   gatedMlp,
   linear,
@@ -196,7 +197,9 @@ export class Mixture {
       x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
       residuals.push(byName(x, after));
     }
-    const hidden = last.map((name, i) => this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output);
+    const hidden = last.map((name, i) =>
+      cast(this.experts[name].norm.run(values, x[i], pass.conditions?.[name]).output, 'f32'),
+    );
     return { hidden: byName(hidden, last), residuals };
   }
 
@@ -242,7 +245,7 @@ export class Mixture {
       const query = rotary(project(['query'], hasQueries), rowsOfBlocks(rotaryTable, blocks, hasQueries)!, { layout });
       if (keyRotary)
         return { ...rotaryHeads(project(['key', 'value'], hasKeys), keyRotary, { heads: 0, kvHeads, layout }), query };
-      const none = () => zeroTensor(values.device, [query.shape[0], 0, kvHeads, headDimension], 'f32', 'no keys');
+      const none = () => zeroTensor(values.device, [query.shape[0], 0, kvHeads, headDimension], query.dtype, 'no keys');
       return { query, key: none(), value: none() };
     };
     const { query, key: ownKey, value: ownValue } = projectHeads();

@@ -8,6 +8,7 @@ import { initialise } from './initialise.ts';
 import { type Layer, type ModelParameter, parametersOfLayers, Table } from './layers.ts';
 import { Mixture } from './mixture.ts';
 import { type Objective, objectivesOf } from './objectives/index.ts';
+import { withPrecision } from './precision.ts';
 import { groupsReached } from './reach.ts';
 import { withRules } from './rules.ts';
 import { crossTableOf, type RunningBlock, tableOf } from './sequence.ts';
@@ -26,7 +27,7 @@ export class Architecture {
   /** @throws InputError if a model of this configuration cannot run */
   constructor(readonly configuration: ModelConfiguration) {
     expectRunnable(configuration);
-    const { experts, vocabulary, objectives, rules = [] } = configuration;
+    const { experts, vocabulary, objectives, rules = [], precision = 'f32' } = configuration;
     const { tied, names } = backboneOf(configuration);
     this.blockInputs = new BlockInputs(configuration);
     this.mixture = new Mixture(configuration);
@@ -45,7 +46,8 @@ export class Architecture {
       ...others.flatMap((name) => this.mixture.layersOf(name)),
     ];
     const last = [...this.blockInputs.layers, ...this.objectives.flatMap(({ conditioning = [] }) => conditioning)];
-    this.parameters = withRules([...parametersOfLayers(body), ...heads, ...parametersOfLayers(last)], rules);
+    const all = [...parametersOfLayers(body), ...heads, ...parametersOfLayers(last)];
+    this.parameters = withPrecision(withRules(all, rules), precision);
     refuse(duplicate('parameters', this.parameters));
     if (this.objectives.every((objective) => this.trainsNothing(objective)))
       refuse('all parameters that its objectives reach are frozen, so nothing would be trained');

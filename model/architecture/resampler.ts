@@ -13,6 +13,7 @@ import {
   add,
   attention,
   attentionTable,
+  cast,
   concatenateTokens,
   full,
   reshape,
@@ -45,7 +46,7 @@ export function resamplerOf(
     parameters: parametersOfLayers([latents, ...layers, norm]),
     run(values, features) {
       const zeros = zeroTensor(values.device, [features.shape[0], count, width], 'f32', 'latents');
-      let own = add(zeros, latents.rows(values));
+      let own = add(zeros, cast(latents.rows(values), 'f32'));
       for (const layer of layers) own = layer.run(values, features, own, table);
       return norm.run(values, own);
     },

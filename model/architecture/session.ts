@@ -21,11 +21,11 @@ import { rowsReader, runStages, stageInputs, stagesOf } from './stages.ts';
 /** Keys and values of every layer [batch, capacity, kvHeads, headDimension]; rows after the prefix are overwritten. */
 function keyValueCache(
   device: Device,
-  { depth, kvHeads, headDimension }: ModelConfiguration,
+  { depth, kvHeads, headDimension, precision = 'f32' }: ModelConfiguration,
   batch: number,
   capacity: number,
 ) {
-  const make = (name: string) => persistentTensor(device, [batch, capacity, kvHeads, headDimension], 'f32', name);
+  const make = (name: string) => persistentTensor(device, [batch, capacity, kvHeads, headDimension], precision, name);
   const layers = Array.from({ length: depth }, () => ({ key: make('key cache'), value: make('value cache') }));
   /** Stores the rows from `start` on, and returns all rows to attend to. */
   const at =

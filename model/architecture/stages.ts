@@ -1,6 +1,6 @@
 /** The two stages of a pass: the blocks of encoders run first, and then all others, which read encoders and images as memory. */
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
-import { embedding, reshape, sliceTokens } from '../../kernels/index.ts';
+import { cast, embedding, reshape, sliceTokens } from '../../kernels/index.ts';
 import type { FirstRows } from './blocks.ts';
 import { blockNamed, isMemory, type ModelConfiguration, stepsInSequence } from './configuration.ts';
 import type { MemoryContents } from './cross-attention.ts';
@@ -143,7 +143,7 @@ function joined(results: readonly MixtureResult[]): MixtureResult {
 export function rowsReader(blocks: readonly RunningBlock[], { hidden, residuals }: MixtureResult): RowsReader {
   return (name, { layer, at } = {}) => {
     const { weights } = blockNamed({ blocks }, name);
-    const stream = layer === undefined ? hidden[weights] : residuals[layer][weights];
+    const stream = layer === undefined ? hidden[weights] : cast(residuals[layer][weights], 'f32');
     const { start, length, of, parts } = rowsOf(blocks, name);
     const [batch, , width] = stream.shape;
     if (at) return embedding(at, reshape(stream, [batch * of, width]));

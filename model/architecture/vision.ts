@@ -4,6 +4,7 @@ import {
   type AttentionTable,
   attention,
   attentionTable,
+  cast,
   concatenateTokens,
   full,
   patchEmbedding,
@@ -21,6 +22,7 @@ import {
   type ModelParameter,
   parametersOfLayers,
 } from './layers.ts';
+import type { Precision } from './precision.ts';
 import { mapped } from './records.ts';
 import { resamplerOf } from './resampler.ts';
 
@@ -51,7 +53,13 @@ interface Tower extends Layer {
 }
 
 /** SigLIP's vision transformer (Zhai et al. 2023, arXiv 2303.15343), without its pooling head. */
-function towerOf(group: string, root: string, sizes: TowerSettings, vision: VisionSettings): Tower {
+function towerOf(
+  group: string,
+  root: string,
+  sizes: TowerSettings,
+  vision: VisionSettings,
+  precision: Precision | undefined,
+): Tower {
   const { width, depth, heads } = sizes;
   const { patch } = vision;
   const tokens = patchesPerImage(vision);
@@ -70,10 +78,10 @@ function towerOf(group: string, root: string, sizes: TowerSettings, vision: Visi
     parameters: [...patches, ...parametersOfLayers([...layers, norm])],
     run(values, images) {
       const [weight, bias, position] = patches.map(({ name }) => values.get(name));
-      let x = patchEmbedding(images, weight, bias, position);
+      let x = cast(patchEmbedding(images, weight, bias, position), precision ?? 'f32');
       const shape = [x.shape[0], x.shape[1], heads, width / heads];
       for (const layer of layers) x = layer.run(values, x, shape, table);
-      return norm.run(values, x);
+      return cast(norm.run(values, x), 'f32');
     },
   };
 }
@@ -87,7 +95,12 @@ export interface Vision extends Layer {
 }
 
 /** All towers, the resampler of their concatenated features if there is one, and the projection. */
-export function visionOf(vision: VisionSettings, { names }: Backbone, backboneWidth: number): Vision {
+export function visionOf(
+  vision: VisionSettings,
+  { names }: Backbone,
+  backboneWidth: number,
+  precision?: Precision,
+): Vision {
   const [first] = Object.keys(vision.towers);
   /** By name: one for all cameras, or one for each. */
   const towers = mapped(vision.towers, (sizes, name) => {
@@ -96,7 +109,7 @@ export function visionOf(vision: VisionSettings, { names }: Backbone, backboneWi
           names.tower(`${name === first ? '' : `${name}_`}${i + 1}`, false),
         )
       : [names.tower(name, name === first)];
-    return roots.map((root) => towerOf(name, root, sizes, vision));
+    return roots.map((root) => towerOf(name, root, sizes, vision, precision));
   });
   const group = projectorGroup(vision);
   const inputs = Object.values(vision.towers).reduce((sum, { width }) => sum + width, 0);

@@ -1,5 +1,5 @@
 /** The gradient of each loss by itself, and the parts of a model by which gradients are summed up. */
-import { backward, elementCount } from '../../engine/index.ts';
+import { backward, bytesPerElement, elementCount } from '../../engine/index.ts';
 import { type Inputs, tensorsOf } from '../architecture/inputs.ts';
 import { type Layer, parametersOfLayers } from '../architecture/layers.ts';
 import type { Architecture, Model } from '../architecture/model.ts';
@@ -80,15 +80,17 @@ export async function lossGradients(
     }
   });
   const places = new Map(
-    arenas.flatMap(({ tensors }, arena) => tensors.map(({ name, offset, size }) => [name, { arena, offset, size }])),
+    arenas.flatMap(({ tensors }, arena) =>
+      tensors.map(({ name, firstElement, size }) => [name, { arena, firstElement, size }]),
+    ),
   );
   const read = await Promise.all(reading);
   return Object.fromEntries(
     losses.map((loss, i) => [
       loss,
       (parameter: string) => {
-        const { arena, offset, size } = places.get(parameter)!;
-        return new Float32Array(read[i][arena], offset, size);
+        const { arena, firstElement, size } = places.get(parameter)!;
+        return new Float32Array(read[i][arena], bytesPerElement.f32 * firstElement, size);
       },
     ]),
   );

@@ -8,11 +8,12 @@ import { trainingInputs } from '../architecture/training-pass.ts';
 import { configurationOf, PACKED_QUESTIONS, packedQuestions, type System, systemNamed } from '../systems/index.ts';
 import { presetNamed } from '../training/presets.ts';
 import { randomBatch } from '../training/random-batch.ts';
+import type { RunSettings } from '../training/run-settings.ts';
 import { sayingSystem } from '../training/subtask-fitting.ts';
 import { type StepSettings, TrainingStep } from '../training/training-step.ts';
 
 /** Sizes and memory settings of a training step that is measured by itself. */
-export interface StepSizes extends StepSettings {
+export interface StepSizes extends StepSettings, Partial<Pick<RunSettings, 'precision' | 'moments'>> {
   readonly preset?: string;
   readonly batch?: number;
   /** Prompt tokens; without images. Default: one image, and a prompt as long as those of the built-in world. */
@@ -58,7 +59,7 @@ export function measuredSystem(name: string, depth: number): System {
 /** @throws InputError if no system or preset has the name */
 export function measuredConfiguration(
   system: string,
-  { preset: presetName = 'tiny', prompt, target = 24, horizon, depth }: StepSizes,
+  { preset: presetName = 'tiny', prompt, target = 24, horizon, depth, precision }: StepSizes,
 ): ModelConfiguration {
   const preset = presetNamed(presetName);
   const { image, ...vision } = preset.vision;
@@ -74,6 +75,7 @@ export function measuredConfiguration(
     horizon: horizon ?? value.recipe?.horizon ?? 10,
     actionDimension: 7,
     stateDimension: 7,
+    precision,
   });
 }
 
@@ -95,7 +97,7 @@ export class MeasuredStep implements Disposable {
     readonly system: string,
     readonly configuration: ModelConfiguration,
     readonly batch: number,
-    settings: StepSettings = {},
+    settings: StepSizes = {},
   ) {
     this.accumulate = settings.accumulate ?? 1;
     const steps = this.accumulate * batch * windowOf(configuration);
@@ -103,7 +105,7 @@ export class MeasuredStep implements Disposable {
     this.model = new Model(device, configuration);
     this.model.initialise(SEED);
     this.parameters = [...this.model.parameters].reduce((sum, { size }) => sum + size, 0);
-    this.optimizer = new AdamW(this.model.parameters, { weightDecay: 1e-4, maximumNorm: 1 });
+    this.optimizer = new AdamW(this.model.parameters, { weightDecay: 1e-4, maximumNorm: 1, moments: settings.moments });
     this.step = new TrainingStep(this.model, this.optimizer, settings, (pipeline) => this.compiled.push(pipeline));
     this.batches = Array.from({ length: BATCHES }, (_, i) =>
       trainingInputs(this.model.architecture, randomBatch(configuration, batch, SEED, i)),

@@ -19,6 +19,7 @@ import {
   type VisionSettings,
 } from '../architecture/configuration.ts';
 import type { ObjectiveSettings } from '../architecture/objectives/settings.ts';
+import type { Precision } from '../architecture/precision.ts';
 
 /** The names of two blocks of `withSubtask`: the subtask, which a policy says before it acts, and the numbers that an action expert gets. */
 export const [SUBTASK, NUMBERS] = ['subtask', 'numbers'];
@@ -159,6 +160,7 @@ export interface ModelSizes {
   /** 0 for data without a state. */
   readonly stateDimension: number;
   readonly rules?: readonly ParameterRule[];
+  readonly precision?: Precision;
 }
 
 /** By default, positions of later blocks come after blocks with these inputs, which are there before anything is predicted. */
@@ -166,7 +168,7 @@ const given: readonly string[] = ['images', 'prompt', 'state', 'numbers', 'time'
 
 /** The model of a system at given sizes. */
 export function configurationOf(system: System, sizes: ModelSizes): ModelConfiguration {
-  const { backbone, vocabulary, expert, depth, heads, kvHeads, headDimension, rules = [] } = sizes;
+  const { backbone, vocabulary, expert, depth, heads, kvHeads, headDimension, rules = [], precision = 'f32' } = sizes;
   const vision = sizes.vision && visionOf(sizes.vision, system);
   const { horizon, actionDimension, stateDimension } = sizes;
   const ofState = ({ input, length }: SystemBlock) => input === 'state' || length === 'state';
@@ -208,6 +210,7 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
     objectives: system.objectives,
     ...(system.history && { history: system.history }),
     ...(all.length > 0 && { rules: all }),
+    ...(precision !== 'f32' && { precision }),
   };
 }
 

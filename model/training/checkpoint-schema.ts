@@ -5,6 +5,7 @@ import { attentionEntries, type ChosenVariants, matmulSizes } from '../../kernel
 import { backboneNames, backboneVariantSchema } from '../architecture/backbones/index.ts';
 import { blockInputs, type ModelConfiguration, type ParameterRule } from '../architecture/configuration.ts';
 import { objectiveSchema } from '../architecture/objectives/settings.ts';
+import { precisions } from '../architecture/precision.ts';
 import { type SlotMap, statisticsSchema } from '../data/index.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
 import { historySchema } from './history.ts';
@@ -92,6 +93,7 @@ export const configurationSchema = v.object({
   objectives: v.array(objectiveSchema),
   history: v.optional(v.object({ window: count(1, LENGTH_LIMIT), interleaved: v.boolean() })),
   rules: v.optional(v.array(ruleSchema)),
+  precision: v.optional(v.picklist(precisions)),
 }) satisfies v.GenericSchema<unknown, ModelConfiguration>;
 
 const slotSchema = v.object({

@@ -6,9 +6,10 @@
  */
 import type * as v from 'valibot';
 import { InputError, quote, reasonOf } from '../../engine/files/errors.ts';
+import { encodeBfloat16 } from '../../engine/files/half.ts';
 import { checked } from '../../engine/files/json-schema.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
-import type { Device, SafetensorsFile, Tensor } from '../../engine/index.ts';
+import { type Device, type SafetensorsFile, Tensor } from '../../engine/index.ts';
 import type { AdamW, Moment } from '../../kernels/index.ts';
 import { actingConfiguration } from '../architecture/acting-configuration.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
@@ -73,12 +74,13 @@ async function writeCheckpoint(
 ): Promise<void> {
   await writeSafetensors(
     path,
-    tensors.map(({ name, tensor }) => ({
-      name,
-      dtype: 'F32' as const,
-      shape: [...tensor.shape],
-      data: () => tensor.read(),
-    })),
+    tensors.map(({ name, tensor }) => {
+      const isHalf = tensor instanceof Tensor && tensor.dtype === 'bf16';
+      return {
+        ...{ name, dtype: isHalf ? ('BF16' as const) : ('F32' as const), shape: [...tensor.shape] },
+        data: async () => (isHalf ? encodeBfloat16(await tensor.read()) : tensor.read()),
+      };
+    }),
     { metadata: metadataOf({ format: CHECKPOINT_FORMAT, ...contents }) },
   );
 }

@@ -9,6 +9,7 @@ import {
   StringActionTokenizer,
 } from '../../tokenizers/index.ts';
 import type { ModelConfiguration, ParameterRule } from '../architecture/configuration.ts';
+import type { Precision } from '../architecture/precision.ts';
 import type { Dataset } from '../data/dataset.ts';
 import {
   checkStatistics,
@@ -62,6 +63,7 @@ export interface FittingOptions {
   /** The kind of tokenizer that is made if none is given; null for the system's own. */
   readonly tokens?: RunSettings['tokens'];
   readonly rules?: readonly ParameterRule[];
+  readonly precision?: Precision;
   /** The kind of subtask that the policy says before it acts. */
   readonly subtask?: RunSettings['subtask'];
   /** Noise and time draws of each chunk; 1 by default. */
@@ -224,7 +226,7 @@ export async function fittedConfiguration(
   encoding: Encoding,
   horizon: number,
 ): Promise<ModelConfiguration> {
-  const { dataset, preset, coTraining, rules, draws = 1 } = options;
+  const { dataset, preset, coTraining, rules, precision, draws = 1 } = options;
   const { actionDimension, stateDimension } = dataset;
   const parts = [...split.train, ...split.heldOut];
   let targetTokens = encoding.actions ? await longestTokens(options, parts, encoding, horizon) : 0;
@@ -270,5 +272,6 @@ export async function fittedConfiguration(
     actionDimension,
     stateDimension,
     rules,
+    precision,
   });
 }

@@ -94,8 +94,7 @@ export async function memoryPlan(
   };
 }
 
-const activationsOf = (step: Pick<TrainingStep, 'stats'>) =>
-  step.stats().arenaBytes.reduce((sum, bytes) => sum + bytes, 0);
+const activationsOf = (step: Pick<TrainingStep, 'stats'>) => step.stats().memory.activations;
 
 /** The keys and values of a batch that acts; what else acting takes stays in the pool of the device. */
 async function cacheBytes(model: Model, { batch }: RunSettings): Promise<number> {
@@ -176,7 +175,10 @@ export async function memoryComplaint(
 ): Promise<string | null> {
   if (total <= bytes) return null;
   const what = `this run takes ${sizeText(total)}, more than the ${sizeText(bytes)} of ${source}`;
-  const planned = (candidate: Candidate) => memoryPlan(device, configuration, { ...settings, ...candidate });
+  const planned = (candidate: Candidate) => {
+    const own = { ...settings, ...candidate };
+    return memoryPlan(device, { ...configuration, precision: own.precision }, own);
+  };
   const all = candidates(settings);
   const least = all.pop();
   if (!least) return `${what}: choose a smaller model`;
@@ -191,14 +193,15 @@ export async function memoryComplaint(
   return `${what}: ${optionsOf(fitting.candidate)} would take ${sizeText(fitting.plan.total)}`;
 }
 
-type Candidate = Partial<Pick<RunSettings, 'batch' | 'accumulate' | 'recompute' | 'moments'>>;
+type Candidate = Partial<Pick<RunSettings, 'batch' | 'accumulate' | 'recompute' | 'moments' | 'precision'>>;
 
 /** Settings that take less, those first that change least; a smaller batch is made up for by accumulation, which pretraining lacks. */
-function candidates({ system, batch, accumulate, recompute, moments }: RunSettings): Candidate[] {
+function candidates({ system, batch, accumulate, recompute, moments, precision }: RunSettings): Candidate[] {
   const trains = system !== PACKED_QUESTIONS;
   const savings: Candidate[] = [{}];
   if (trains && !recompute) savings.push({ recompute: true });
   if (trains && moments !== '8bit') savings.push(...savings.map((own) => ({ ...own, moments: '8bit' as const })));
+  if (trains && precision !== 'bf16') savings.push(...savings.map((own) => ({ ...own, precision: 'bf16' as const })));
   const batches: Candidate[] = [{}];
   for (let own = Math.floor(batch / 2); own >= 1; own = Math.floor(own / 2))
     batches.push({ batch: own, ...(trains && { accumulate: Math.ceil((batch * accumulate) / own) }) });

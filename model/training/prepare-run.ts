@@ -97,6 +97,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     coTraining,
     tokens: settings.tokens,
     rules: rulesOf(settings),
+    precision: settings.precision,
     subtask: settings.subtask,
     draws: settings.draws,
     start: from?.encoding,

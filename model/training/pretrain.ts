@@ -86,7 +86,11 @@ function encodingOf({ preset }: RunSettings, { states }: PackSource): Encoding {
   });
 }
 
-function configurationFor({ preset }: RunSettings, source: PackSource, encoding: Encoding): ModelConfiguration {
+function configurationFor(
+  { preset, precision }: RunSettings,
+  source: PackSource,
+  encoding: Encoding,
+): ModelConfiguration {
   const { image, ...vision } = preset.vision;
   const { classes } = source;
   const counts = classes && { kinds: classes.kinds.length, colours: classes.colours.length };
@@ -97,7 +101,7 @@ function configurationFor({ preset }: RunSettings, source: PackSource, encoding:
     vision: { ...vision, imageHeight: image, imageWidth: image, cameras: 1 },
     // The system states the lengths of its blocks.
     ...{ promptTokens: 0, targetTokens: 0 },
-    ...{ horizon: 1, actionDimension: 1, stateDimension: 0 },
+    ...{ horizon: 1, actionDimension: 1, stateDimension: 0, precision },
   });
 }
 

@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
 import { actionTokenKinds } from '../../tokenizers/index.ts';
+import { precisions } from '../architecture/precision.ts';
 import { type System, systemNamed, withDraws, withMaximumDelay, withStopsAt } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
@@ -21,6 +22,8 @@ export const runSettingsSchema = v.object({
   accumulate: count(1),
   /** Activation (gradient) checkpointing: backward runs every layer again instead of keeping its activations. */
   recompute: v.boolean(),
+  /** Number format of the weights: of matrices alone, in bf16. */
+  precision: v.optional(v.picklist(precisions), 'f32'),
   /** Number format of AdamW's moments. */
   moments: v.picklist(['f32', 'bf16', '8bit']),
   /** Decay of a moving average of the weights, which is measured and acts; null for none. */
@@ -97,6 +100,7 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     batch: preset.batch,
     accumulate: 1,
     recompute: false,
+    precision: 'f32',
     moments: 'f32',
     ema: null,
     actEvery: null,

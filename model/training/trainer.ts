@@ -1,4 +1,4 @@
-import { backward, type Device, type OnPipeline, type StepStatistics } from '../../engine/index.ts';
+import { backward, type Device, type OnPipeline } from '../../engine/index.ts';
 import { AdamW, GradientNorms } from '../../kernels/index.ts';
 import { type Inputs, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
@@ -125,7 +125,7 @@ export class Trainer<Example> implements Disposable {
   }
 
   /** Memory and dispatches of the captured training step. Throws before `prepareStep`. */
-  stats(): StepStatistics {
+  stats(): ReturnType<TrainingStep['stats']> {
     return this.trainingStep.stats();
   }
 

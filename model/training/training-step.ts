@@ -29,6 +29,9 @@ export type LossTensors = Readonly<Record<string, Tensor>>;
 /** Activation checkpointing, and the number of batches in a step. */
 export type StepSettings = Partial<MixtureOptions & Pick<RunSettings, 'accumulate'>>;
 
+/** Bytes on the device by what they hold; activations are those of the captured step. */
+export type TrainingMemory = Readonly<Record<'weights' | 'gradients' | 'moments' | 'averages' | 'activations', number>>;
+
 export class TrainingStep implements Disposable {
   private readonly accumulate: number;
   /** The whole step; with gradient accumulation, the part that runs for each batch. */
@@ -99,8 +102,11 @@ export class TrainingStep implements Disposable {
   }
 
   /** Memory and dispatches of the captured step. Throws before the first run. */
-  stats(): StepStatistics {
-    return this.afterCapture('stats').stats();
+  stats(): StepStatistics & { readonly memory: TrainingMemory } {
+    const statistics = this.afterCapture('stats').stats();
+    const { values: weights, gradients } = this.model.parameters.bytes;
+    const activations = statistics.arenaBytes.reduce((sum, bytes) => sum + bytes, 0);
+    return { ...statistics, memory: { weights, gradients, ...this.optimizer.bytes, activations } };
   }
 
   dispose(): void {

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { decodeBfloat16, encodeBfloat16 } from '../../engine/files/half.ts';
 import { backward, type Device, ParameterSet, philox, streams, type Tensor, tensor } from '../../engine/index.ts';
 import { AdamW, type AdamWOptions } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
@@ -18,13 +19,15 @@ class Training implements Disposable {
     readonly device: Device,
     all: readonly number[],
     settings: AdamWOptions,
+    dtype: 'f32' | 'bf16' = 'f32',
   ) {
     const group = 'all';
     this.parameters = new ParameterSet(
       device,
-      all.map((size, i) => ({ name: `p${i}`, shape: [size], group })),
+      all.map((size, i) => ({ name: `p${i}`, shape: [size], group, dtype })),
     );
-    for (const [i, parameter] of [...this.parameters].entries()) parameter.write(normals(parameter.size, i));
+    for (const [i, parameter] of [...this.parameters].entries())
+      parameter.write(decodeBfloat16(encodeBfloat16(normals(parameter.size, i))));
     this.optimizer = new AdamW(this.parameters, settings);
   }
 
@@ -163,5 +166,81 @@ describeOnAllDevices('AdamW with packed moments', (open) => {
     expectClose(first, values, 2 ** -4, 'first');
     expectClose(second, tensors.get('secondMoment/p0')!, 2 ** -4, 'second');
     expect(() => new AdamW(training.parameters, { seed: -1 })).toThrow('AdamW: seed -1');
+  });
+});
+
+describeOnAllDevices('AdamW with parameters in bfloat16', (open) => {
+  test.each(['f32', ...packed] as const)(
+    'the update is that of f32, rounded by the bits of the counter-based generator, with moments in %s',
+    async (moments) => {
+      const device = await open();
+      const settings = { ...options, moments, seed: 7 * 2 ** 32 + 11 };
+      using exact = new Training(device, [700], settings);
+      using training = new Training(device, [700], settings, 'bf16');
+      for (const each of [exact, training]) each.step(0.1, ({ size }) => spread(size, size));
+      const [expected, found] = [await exact.read(), await training.read()];
+      const random = (i: number) => philox([11, 7], [Math.floor(i / 4), 0, 1, streams.parameterRounding])[i % 4];
+      expect(found.values).toEqual([reference.roundedMoment(expected.values[0], random, 0)]);
+      expect([found.first, found.second]).toEqual([expected.first, expected.second]);
+    },
+  );
+
+  test('rounding is right on average over seeds, beside float64', async () => {
+    const device = await open();
+    const [size, seeds, rate] = [4096, 8, 0.03];
+    const gradient = spread(size, 1);
+    const sums = new Float64Array(size);
+    let exact = new Float64Array();
+    let last = new Float32Array();
+    for (let seed = 0; seed < seeds; seed++) {
+      using training = new Training(device, [size], { ...options, seed }, 'bf16');
+      const [before] = (await training.read()).values;
+      const [first, second] = [new Float64Array(size), new Float64Array(size)];
+      const state = { value: Float64Array.from(before), first, second };
+      reference.adamw(state, Float64Array.from(gradient), { ...options, epsilon: 1e-8 }, 1, rate);
+      exact = state.value;
+      training.step(rate, () => gradient);
+      [last] = (await training.read()).values;
+      for (const [i, value] of last.entries()) sums[i] += value;
+    }
+    // An error is below 2^-7 of the number and independent of the others: five standard deviations of their mean.
+    const mean = exact.reduce((sum, value, i) => sum + (sums[i] / seeds / value - 1), 0) / size;
+    expect(Math.abs(mean)).toBeLessThan((5 * 2 ** -7) / 2 / Math.sqrt(size * seeds));
+    expect(exact.filter((value, i) => Math.abs(last[i] / value - 1) > 2 ** -9).length).toBeGreaterThan(size / 8);
+  });
+
+  test('their average is exact, acts rounded to nearest, and goes back to the same bits', async () => {
+    const device = await open();
+    using training = new Training(device, sizes, { ...options, average: 0.7, seed: 2 }, 'bf16');
+    const average = [...training.parameters].map(({ size }, i) =>
+      Float64Array.from(decodeBfloat16(encodeBfloat16(normals(size, i)))),
+    );
+    for (let step = 1; step <= 3; step++) {
+      training.step(0.05, ({ size }) => spread(size, size + step));
+      const { values } = await training.read();
+      for (const [i, own] of average.entries()) average[i] = reference.movingAverage(own, values[i], 0.7);
+    }
+    const before = await training.read();
+    const saved = new Map<string, Float32Array>();
+    await training.optimizer.averaged(async () => {
+      const { values } = await training.read();
+      for (const [i, own] of average.entries()) {
+        expectClose(values[i], own, 2 ** -8, 'averages');
+        const nearest = decodeBfloat16(encodeBfloat16(Float32Array.from(own)));
+        // The f32 sums of the kernel may fall on the other side of a tie.
+        expect(values[i].filter((value, j) => value !== nearest[j]).length).toBeLessThan(3);
+      }
+      for (const [name, tensor] of training.optimizer.state().tensors) saved.set(name, await tensor.read());
+    });
+    expect(await training.read()).toEqual(before);
+    await training.optimizer.averaged(async () => training.optimizer.restore({ step: 3, tensors: saved }));
+    expect(await training.read()).toEqual(before);
+  });
+
+  test('parameters in f16 are not trained', async () => {
+    using parameters = new ParameterSet(await open(), [{ name: 'half', shape: [8], group: 'all', dtype: 'f16' }]);
+    expect(() => new AdamW(parameters)).toThrow(
+      "AdamW: parameter 'half' is f16; those that are trained are f32 or bf16",
+    );
   });
 });

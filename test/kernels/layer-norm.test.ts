@@ -84,8 +84,8 @@ describe('layerNorm operands', () => {
       'layerNorm: bias has shape [8]; expected [4]',
     );
     const half = tensor(device, new Float32Array(6), [2, 3], { dtype: 'f16' });
-    expect(() => device.step(() => layerNorm(half, zeros(3), zeros(3)))).toThrow(
-      'layerNorm: weight is f32 [3]; expected f16',
+    expect(() => device.step(() => layerNorm(zeros(2, 3), half, zeros(3)))).toThrow(
+      'layerNorm: weight is f16 [2, 3]; expected f32',
     );
   });
 });

@@ -22,12 +22,13 @@ const replacements: readonly (readonly [RegExp, string])[] = [
 ];
 
 const functions = `
+fn halves(word: vec2u) -> vec4f { return vec4f(unpack2x16float(word.x), unpack2x16float(word.y)); }
 fn multiplyAccumulate(left: Left, right: Right, before: Sum) -> Sum {
   var sum = before;
   for (var i = 0u; i < 8u; i++) {
     for (var group = 0u; group < 4u; group++) {
-      let rowOfA = unpackB(tile[left.x + lane / 2u * left.y + group]);
-      sum[i] += dot(rowOfA, unpackB(tile[right.x + (lane % 2u * 8u + i) * right.y + group]));
+      let rowOfA = halves(tile[left.x + lane / 2u * left.y + group]);
+      sum[i] += dot(rowOfA, halves(tile[right.x + (lane % 2u * 8u + i) * right.y + group]));
     }
   }
   return sum;

@@ -5,6 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import type { ModelConfiguration } from '../../model/architecture/configuration.ts';
 import { Model } from '../../model/architecture/model.ts';
+import type { Precision } from '../../model/architecture/precision.ts';
 import { act } from '../../model/policy/acting.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
 import { memoryPlan, planText } from '../../model/training/memory-plan.ts';
@@ -20,7 +21,8 @@ import { tinySizes } from '../support/tiny-sizes.ts';
 const folder = await mkdtemp(join(tmpdir(), 'insula-plan-'));
 afterAll(() => rm(folder, { recursive: true }));
 
-const configurationNamed = (system: string) => configurationOf(systemNamed(system), tinySizes);
+const configurationNamed = (system: string, precision?: Precision) =>
+  configurationOf(systemNamed(system), { ...tinySizes, precision });
 const settingsFor = (given: Partial<RunSettings>) => runSettings({ preset: presetNamed('nano'), batch: 3, ...given });
 
 /** Dawn's null backend allocates what it is asked for, and computes nothing: what is read from it is anything, and here zero. */
@@ -60,11 +62,13 @@ describe('a memory plan', () => {
     { system: 'knowledge-insulation', recompute: true, moments: '8bit' },
     { system: 'pi0', batch: 7, moments: 'bf16', ema: 0.9, actEvery: 1 },
     { system: 'pi0-fast', batch: 2, accumulate: 3, actEvery: 1 },
+    { system: 'pi05', precision: 'bf16', moments: '8bit', ema: 0.9, actEvery: 1 },
     { system: 'openvla-oft', batch: 5, accumulate: 2, recompute: true },
     { system: 'robovlms-flamingo-policy-head', batch: 2 },
   ] satisfies Partial<RunSettings>[])('counts what a run allocates: %o', async (given) => {
     using device = await nullDevice();
-    const [settings, configuration] = [settingsFor(given), configurationNamed(given.system)];
+    const settings = settingsFor(given);
+    const configuration = configurationNamed(given.system, settings.precision);
     const before = device.memory.bytes;
     const plan = await memoryPlan(device, configuration, settings);
     expect(device.memory.bytes, 'the plan allocates nothing').toBe(before);
@@ -94,7 +98,7 @@ describe('a memory plan', () => {
     );
     await expect(run(total / 2)).rejects.toThrow(/: .*--batch \d --accumulate \d would take \d\.\d MB$/);
     await expect(run(total / 100)).rejects.toThrow(
-      /; --recompute --moments 8bit --batch 1 --accumulate 16 would be too much too: choose a smaller model$/,
+      /; --recompute --moments 8bit --precision bf16 --batch 1 --accumulate 16 would be too much too: choose a smaller model$/,
     );
     expect(device.memory.bytes, 'refused before anything is allocated').toBe(before);
     (await run(total)).policy.model.dispose();

@@ -70,7 +70,11 @@ describe('a run', () => {
   test.each([
     ['knowledge-insulation', 3, {}],
     ['pi0', 0, {}],
-    ['pi05', 2, { accumulate: 2, recompute: true, moments: '8bit', augment: true, ema: 0.5, actEvery: 2 }],
+    [
+      'pi05',
+      2,
+      { accumulate: 2, recompute: true, moments: '8bit', augment: true, ema: 0.5, actEvery: 2, precision: 'bf16' },
+    ],
     ['pi0-fast', 1, { moments: 'bf16', delta: true }],
   ] as const)(
     'interrupted and resumed equals the uninterrupted one to the last bit: %s, from step %i on, %o',
@@ -368,6 +372,7 @@ describe('a run', () => {
 
   test.each<[string, Options, string]>([
     ['seed', { seed: 4 }, '--seed 4: the run was begun with 3; leave it out, or begin anew with --out'],
+    ['precision', { precision: 'bf16' }, '--precision bf16: the run was begun with f32'],
     ['memory', { moments: 'bf16' }, '--moments bf16: the run was begun with f32'],
     ['augmentation', { augment: true }, '--augment: the run was begun without it'],
     ['rate', { dataset: { ...syntheticDataset(), rate: 8 } }, 'control steps per second 8; the run was begun with 4'],

@@ -3,9 +3,12 @@ import { backward, type Device, openDevice } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import { type Inputs, type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
 import { Model } from '../../model/architecture/model.ts';
+import type { Precision } from '../../model/architecture/precision.ts';
 import { lossShares, trainingInputs, trainingPass, withShares } from '../../model/architecture/training-pass.ts';
+import { MeasuredStep, measuredConfiguration } from '../../model/inspect/measured-step.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
+import type { RunSettings } from '../../model/training/run-settings.ts';
 import { type LossTensors, lossesOf, type StepSettings, TrainingStep } from '../../model/training/training-step.ts';
 import { countCalls } from '../support/count-calls.ts';
 import { testDevice } from '../support/devices.ts';
@@ -15,8 +18,8 @@ import { distinctSystems, tinySizes } from '../support/tiny-sizes.ts';
 const options = { weightDecay: 0.01, maximumNorm: 0.5 };
 const rateAt = (step: number) => 1e-3 / (step + 1);
 
-function modelOf(device: Device, system: string, depth = tinySizes.depth): Model {
-  const model = new Model(device, configurationOf(systemNamed(system), { ...tinySizes, depth }));
+function modelOf(device: Device, system: string, depth = tinySizes.depth, precision?: Precision): Model {
+  const model = new Model(device, configurationOf(systemNamed(system), { ...tinySizes, depth, precision }));
   model.initialise(3);
   return model;
 }
@@ -25,11 +28,15 @@ interface Run extends StepSettings {
   readonly system: string;
   readonly eager?: boolean;
   readonly depth?: number;
+  readonly precision?: Precision;
 }
 
 /** Losses of the batches of each update, then weights and moments. */
-async function bitsOf({ system, eager, depth, ...settings }: Run, updates: readonly number[][]): Promise<number[][]> {
-  using model = modelOf(await testDevice('normal'), system, depth);
+async function bitsOf(
+  { system, eager, depth, precision, ...settings }: Run,
+  updates: readonly number[][],
+): Promise<number[][]> {
+  using model = modelOf(await testDevice('normal'), system, depth, precision);
   using optimizer = new AdamW(model.parameters, options);
   using training = new TrainingStep(model, optimizer, settings);
   const losses: number[] = [];
@@ -169,6 +176,39 @@ describe('a captured training step', () => {
       bytes.push(training.stats().arenaBytes.reduce((sum, size) => sum + size, 0));
     }
     expect(bytes[1] / bytes[0]).toBeLessThan(0.45);
+    await device.finish();
+    device.close();
+  });
+
+  test.each(['knowledge-insulation', 'pi05', 'robovlms-flamingo'])(
+    '%s in bf16: its own bits again, and losses within 5 % of those in f32',
+    async (system) => {
+      const [exact, own, again] = [
+        await bitsOf({ system }, sixUpdates),
+        await bitsOf({ system, precision: 'bf16' }, sixUpdates),
+        await bitsOf({ system, precision: 'bf16' }, sixUpdates),
+      ];
+      expect(again).toEqual(own);
+      expect(own[0]).not.toEqual(exact[0]);
+      exact[0].forEach((loss, i) => {
+        expect(Math.abs(own[0][i] / loss - 1), `loss ${i}`).toBeLessThan(0.05);
+      });
+    },
+  );
+
+  test('bf16 with moments in 8 bits takes at most 0.6 of the memory of f32', async () => {
+    const device = await openDevice({ adapter: 'null' });
+    const memoryOf = (settings: Partial<Pick<RunSettings, 'precision' | 'moments'>>) => {
+      const system = 'knowledge-insulation';
+      using measured = new MeasuredStep(device, system, measuredConfiguration(system, settings), 16, settings);
+      measured.capture();
+      return measured.step.stats().memory;
+    };
+    const [whole, half] = [memoryOf({}), memoryOf({ precision: 'bf16', moments: '8bit' })];
+    const sum = (memory: typeof whole) => Object.values(memory).reduce((total, bytes) => total + bytes, 0);
+    expect(sum(half) / sum(whole)).toBeLessThanOrEqual(0.6);
+    expect(half.weights / whole.weights).toBeCloseTo(0.5, 1);
+    expect(half.gradients / whole.gradients).toBeCloseTo(1, 2);
     await device.finish();
     device.close();
   });

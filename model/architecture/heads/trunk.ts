@@ -8,6 +8,7 @@ import {
   add,
   attention,
   attentionTable,
+  cast,
   causal,
   lstm,
   relu,
@@ -123,7 +124,7 @@ function causalTransformer(group: string, sizes: TransformerSizes): Trunk {
     parameters: parametersOfLayers([...(first ? [first] : []), positions, ...layers, norm]),
     outputs: width,
     run(values, x) {
-      let hidden = add(first?.run(values, x) ?? x, positions.rows(values));
+      let hidden = add(first?.run(values, x) ?? x, cast(positions.rows(values), 'f32'));
       for (const layer of layers) hidden = layer.run(values, hidden, table);
       return norm.run(values, hidden);
     },
