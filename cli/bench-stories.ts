@@ -44,7 +44,7 @@ export const benchStories = command({
     for (const [name, path] of Object.entries({ weights, text, tokenizer }))
       if (path === undefined || !existsSync(path))
         throw new InputError(
-          `bench stories: ${path === undefined ? `--${name} is missing` : `--${name} ${path}: there is no such file`}; give ${files[name as keyof typeof files].help}`,
+          `bench stories: ${path === undefined ? `--${name} is missing` : `--${name} ${path}: there is no such file`}; give ${files[name as keyof typeof files].help.split(';')[0]}`,
         );
     const options = { weights: weights!, text: text!, tokenizer: tokenizer!, heads, batch, context: 128 };
     return runBench({ ...values, rounds: epochs - 1 }, context, {
