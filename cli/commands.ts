@@ -91,6 +91,10 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: 'the latency of acting by part, of every system: random weights, a chunk from an observation',
     load: () => import('./bench-policy.ts').then(({ benchPolicy }) => benchPolicy),
   },
+  'bench stories': {
+    summary: 'a small Llama language model fine-tuned on a text, as other engines publish it: time, losses, limits',
+    load: () => import('./bench-stories.ts').then(({ benchStories }) => benchStories),
+  },
   'bench data': {
     summary: 'training examples per second that a data set gives, without and with images',
     load: () => import('./bench-data.ts').then(({ benchData }) => benchData),

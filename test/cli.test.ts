@@ -181,8 +181,8 @@ describe('insula', () => {
     expect(useless.output).toBe(own.output);
     expect(family.output).toMatch(/^insula tokenize COMMAND \[options\]\n\n( {2}tokenize .*\n){4}$/);
     expect(bench.output).toMatch(/^insula bench \[options\]: [\s\S]*\n {2}--tune [\s\S]*\n {2}--json /);
-    expect(bench.output).toMatch(/\n\ninsula bench COMMAND \[options\]\n\n( {2}bench .*\n){7}$/);
-    for (const name of ['attention', 'kernels', 'step', 'data', 'roofline', 'first-day'])
+    expect(bench.output).toMatch(/\n\ninsula bench COMMAND \[options\]\n\n( {2}bench .*\n){8}$/);
+    for (const name of ['attention', 'kernels', 'step', 'stories', 'data', 'roofline', 'first-day'])
       expect(bench.output).toContain(`\n  bench ${name} `);
     expect(named.output).toMatch(/^insula bench kernels \[names of operations\] \[options\]: /);
     expect(named.output).toContain(

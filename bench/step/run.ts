@@ -1,6 +1,7 @@
 /** Measures the training steps of several systems beside each other. */
 import type { Device, DispatchTime } from '../../engine/index.ts';
 import { MeasuredStep, measuredConfiguration, type StepSizes } from '../../model/inspect/measured-step.ts';
+import type { TrainingStep } from '../../model/training/training-step.ts';
 import { arithmeticProbe } from '../measure/roofline.ts';
 import type { Entrant } from '../measure/rounds.ts';
 import { measureRun, type RunBudget, type Timed } from '../measure/run.ts';
@@ -89,42 +90,54 @@ class TimedStep implements Entrant {
   }
 
   async row(timed: Timed) {
-    const { device, firstSeconds, memoryBytes } = this;
+    const { firstSeconds, memoryBytes, host } = this;
     const measured = this.measured!;
-    const { system, tokens, parameters, batch, step, compiled } = measured;
-    const [list, statistics] = [step.list(), step.stats()];
-    const { median } = timed.time;
-    const times = device.features.has('timestamp-query') ? await device.profile(() => measured.run()) : [];
-    const kernels = sharesOf(times);
-    const attention = kernels.filter(({ kernel }) => kernel.startsWith('attention'));
-    const gigaflop = list.reduce((sum, { flops = 0 }) => sum + flops, 0) / 1e9;
-    const { dispatches, submits, arenaBytes, lowerBoundBytes } = statistics;
+    const { system, parameters, batch, compiled } = measured;
     return {
       ...timed,
-      // The tokens of the batch with its padding, and the least memory that any plan takes for the activations.
-      ...{ system, tokens, parameters, dispatches, submits, lowerBoundBytes },
-      pipelines: new Set(
-        list.flatMap((own) => ('parameters' in own ? [JSON.stringify([own.operation, own.parameters])] : [])),
-      ).size,
+      ...{ system, parameters },
+      ...(await stepFigures(this.device, measured, timed.time.median, this.encoding)),
       // Milliseconds in which the host writes numbers, encodes and submits.
-      host: spread(this.host),
+      host: spread(host),
       // The first step with its compilation and capture, and the pipelines that no system before it used.
       ...{ firstSeconds, compiled },
-      samplesPerSecond: (1000 * batch) / median,
-      tokensPerSecond: (1000 * tokens) / median,
-      encodingMicrosecondsPerDispatch: (1000 * spread(this.encoding).median) / dispatches,
-      // By the kernels' cost models.
-      gigaflop,
-      gigaflops: (1000 * gigaflop) / median,
-      // The sum of the GPU times of the dispatches, each in a pass of its own, in milliseconds; and attention's share of it.
-      profiled: times.length > 0 ? kernels.reduce((sum, { milliseconds }) => sum + milliseconds, 0) : null,
-      attention: times.length > 0 ? attention.reduce((sum, { share }) => sum + share, 0) : null,
-      kernels,
-      arenaBytes: arenaBytes.reduce((sum, bytes) => sum + bytes, 0),
+      samplesPerSecond: (1000 * batch) / timed.time.median,
       // All that the model, its optimizer and its step hold on the device.
       memoryBytes,
     };
   }
+}
+
+/** A captured step that has run: its work and memory, its rates by the `median` of its milliseconds, and the times of its kernels. */
+export async function stepFigures(
+  device: Device,
+  measured: { readonly step: TrainingStep; readonly tokens: number; run(): Promise<void> },
+  median: number,
+  encoding: readonly number[],
+) {
+  const { step, tokens } = measured;
+  const [list, { dispatches, submits, arenaBytes, lowerBoundBytes }] = [step.list(), step.stats()];
+  const times = device.features.has('timestamp-query') ? await device.profile(() => measured.run()) : [];
+  const kernels = sharesOf(times);
+  const attention = kernels.filter(({ kernel }) => kernel.startsWith('attention'));
+  const gigaflop = list.reduce((sum, { flops = 0 }) => sum + flops, 0) / 1e9;
+  return {
+    // The tokens of the batch with its padding, and the least memory that any plan takes for the activations.
+    ...{ tokens, dispatches, submits, lowerBoundBytes },
+    pipelines: new Set(
+      list.flatMap((own) => ('parameters' in own ? [JSON.stringify([own.operation, own.parameters])] : [])),
+    ).size,
+    tokensPerSecond: (1000 * tokens) / median,
+    encodingMicrosecondsPerDispatch: (1000 * spread(encoding).median) / dispatches,
+    // By the kernels' cost models.
+    gigaflop,
+    gigaflops: (1000 * gigaflop) / median,
+    // The sum of the GPU times of the dispatches, each in a pass of its own, in milliseconds; and attention's share of it.
+    profiled: times.length > 0 ? kernels.reduce((sum, { milliseconds }) => sum + milliseconds, 0) : null,
+    attention: times.length > 0 ? attention.reduce((sum, { share }) => sum + share, 0) : null,
+    kernels,
+    arenaBytes: arenaBytes.reduce((sum, bytes) => sum + bytes, 0),
+  };
 }
 
 /** The times by kernel and entry point, the longest first, with their shares of the sum. */

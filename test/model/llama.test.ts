@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { type LanguageModelSizes, languageModel, sequenceBatch } from '../../bench/step/language-model.ts';
 import { backward, readSafetensors, safetensorsChunks } from '../../engine/index.ts';
-import { causal, full, linear } from '../../kernels/index.ts';
+import { linear } from '../../kernels/index.ts';
 import { loadLlama, metaName, rowsForRotary } from '../../model/architecture/backbones/llama-weights.ts';
 import type { ModelConfiguration } from '../../model/architecture/configuration.ts';
 import { type TrainingBatch, tensorsOf } from '../../model/architecture/inputs.ts';
@@ -9,58 +10,12 @@ import { Model } from '../../model/architecture/model.ts';
 import { trainingInputs, trainingPass } from '../../model/architecture/training-pass.ts';
 import { act } from '../../model/policy/acting.ts';
 import { testDevice } from '../support/devices.ts';
-import { type LlamaSizes, lossesOf, referenceLogits } from '../support/llama-reference.ts';
+import { lossesOf, referenceLogits } from '../support/llama-reference.ts';
 import { expectClose, integers, normals, relativeError } from '../support/numbers.ts';
 
 type Variant = NonNullable<ModelConfiguration['backboneVariant']>;
 /** Tensors under Meta's names. */
 type Weights = ReadonlyMap<string, Float32Array>;
-
-/** A causal language model as the blocks of a sequence: its first token, and those that it predicts. */
-function languageModel(
-  { width, hidden, ...sizes }: LlamaSizes,
-  length: number,
-  backboneVariant?: Variant,
-): ModelConfiguration {
-  return {
-    ...sizes,
-    backbone: 'llama',
-    ...(backboneVariant && { backboneVariant }),
-    experts: { backbone: { width, hidden } },
-    vision: null,
-    ...{ horizon: 0, actionDimension: 0, stateDimension: 0 },
-    blocks: [
-      { name: 'start', input: 'prompt', length: 1, weights: 'backbone', after: [] },
-      { name: 'text', input: 'target', length: length - 1, weights: 'backbone', after: ['start'] },
-    ],
-    edges: [
-      { query: 'start', key: 'start', edge: causal },
-      { query: 'text', key: 'start', edge: full },
-      { query: 'text', key: 'text', edge: causal },
-    ],
-    objectives: [{ kind: 'nextToken', name: 'token', weight: 1 }],
-  };
-}
-
-/** Sequences that begin with their first token, padded to `length`; every row predicts the next id. */
-function batchOf(sequences: readonly ArrayLike<number>[], length: number): TrainingBatch {
-  const rows = (make: (sequence: ArrayLike<number>, i: number) => number, count = length) =>
-    sequences.flatMap((sequence) => Array.from({ length: count }, (_, i) => make(sequence, i)));
-  return {
-    batch: sequences.length,
-    ids: {
-      start: { ids: rows((sequence) => sequence[0], 1), valid: rows(() => 1, 1) },
-      text: {
-        ids: rows((sequence, i) => sequence[i + 1] ?? 0, length - 1),
-        valid: rows((sequence, i) => Number(i + 1 < sequence.length), length - 1),
-      },
-    },
-    lossTarget: rows((sequence, i) => sequence[i + 1] ?? 0),
-    lossMask: rows((sequence, i) => Number(i + 1 < sequence.length)),
-    ...{ images: null, cameraValid: null, actions: null, noise: null, time: null },
-    ...{ actionValid: null, realDimensions: null },
-  };
-}
 
 /** Logits of every row, and gradients of the token loss by parameter. */
 async function passOf(model: Model, batch: TrainingBatch) {
@@ -94,7 +49,15 @@ async function fileOf(weights: Weights, shapeOf: (name: string) => readonly numb
   return new Blob(parts);
 }
 
-const small: LlamaSizes = { vocabulary: 12, width: 16, hidden: 20, depth: 1, heads: 4, kvHeads: 2, headDimension: 8 };
+const small: LanguageModelSizes = {
+  vocabulary: 12,
+  width: 16,
+  hidden: 20,
+  depth: 1,
+  heads: 4,
+  kvHeads: 2,
+  headDimension: 8,
+};
 const ids = [1, ...integers(8, small.vocabulary, 5)];
 
 /** A model of random weights, and the weights under Meta's names. Gains are near 1. */
@@ -121,7 +84,7 @@ describe('one layer of Llama with random weights', () => {
     using _disposed = model;
     expect(weights.has('output.weight')).toBe(!variant.tied);
     await loadLlama(model, await fileOf(weights, shapeOf));
-    const { logits, loss, gradients } = await passOf(model, batchOf([ids], ids.length));
+    const { logits, loss, gradients } = await passOf(model, sequenceBatch([ids], ids.length));
     const options = { base: variant.rotary?.base, epsilon: variant.epsilon };
     const reference = (changed: ReadonlyMap<string, ArrayLike<number>>) =>
       referenceLogits(changed, small, ids, options);
@@ -277,7 +240,7 @@ const shared = new URL('../../../shared/data/', import.meta.url);
 const there = existsSync(new URL('pretrained/stories260K/model.safetensors', shared));
 
 describe.skipIf(!there)(`stories260K${there ? '' : ' (skipped: ../shared/data is not there)'}`, () => {
-  const sizes: LlamaSizes = {
+  const sizes: LanguageModelSizes = {
     vocabulary: 512,
     width: 64,
     hidden: 172,
@@ -324,7 +287,7 @@ describe.skipIf(!there)(`stories260K${there ? '' : ' (skipped: ../shared/data is
     using model = await loaded(greedy_ids.length, { tied: true });
     const written = [BOS];
     const scores: number[] = [];
-    await act(model, batchOf([[BOS]], greedy_ids.length), {
+    await act(model, sequenceBatch([[BOS]], greedy_ids.length), {
       onLogits: (own) => {
         if (written.length <= logits.length) scores.push(...own);
       },
@@ -341,7 +304,7 @@ describe.skipIf(!there)(`stories260K${there ? '' : ' (skipped: ../shared/data is
     for (const name of opened.tensors.keys()) weights.set(name, await opened.readFloat32(name));
     const expected = referenceLogits(weights, sizes, story);
     expectClose(expected.subarray(0, 3 * sizes.vocabulary), goldenLogits.flat(), 1e-6, 'the reference itself');
-    const batch = batchOf([story], story.length);
+    const batch = sequenceBatch([story], story.length);
 
     using tied = await loaded(story.length, { tied: true });
     const first = await passOf(tied, batch);
@@ -396,7 +359,7 @@ describe.skipIf(!there)(`stories260K${there ? '' : ' (skipped: ../shared/data is
       [457, 1.26644],
     ]) {
       using model = await loaded(length, { tied: true });
-      const batch = batchOf(
+      const batch = sequenceBatch(
         stories.map((story) => story.slice(0, length)),
         length,
       );

@@ -1,15 +1,10 @@
 /** The Llama language model in float64. */
-import type { ModelConfiguration } from '../../model/architecture/configuration.ts';
-
-export type LlamaSizes = Pick<ModelConfiguration, 'vocabulary' | 'depth' | 'heads' | 'kvHeads' | 'headDimension'> & {
-  readonly width: number;
-  readonly hidden: number;
-};
+import type { LanguageModelSizes } from '../../bench/step/language-model.ts';
 
 /** Llama in float64, straight from the formulas: logits [ids, vocabulary]. */
 export function referenceLogits(
   weights: ReadonlyMap<string, ArrayLike<number>>,
-  { width, hidden, depth, heads, kvHeads, headDimension: dimension }: LlamaSizes,
+  { width, hidden, depth, heads, kvHeads, headDimension: dimension }: LanguageModelSizes,
   ids: ArrayLike<number>,
   { base = 10_000, epsilon = 1e-5 } = {},
 ): Float64Array {
