@@ -1,5 +1,7 @@
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { demonstrations } from '../../bench/tabletop/demonstrations.ts';
+import { pretrainedUrl } from '../../model/pretrained/index.ts';
 import { BatchMaker } from '../../model/training/batches.ts';
 import { exampleSampler } from '../../model/training/co-training.ts';
 import { prepareRun } from '../../model/training/prepare-run.ts';
@@ -129,6 +131,27 @@ describe.skipIf(!chromiumPath)(`gradient flow, live, in Chromium${chromiumMissin
     await losses.getByText(new RegExp(`after step (${Number(step) + 1}|${Number(step) + 2}):`)).waitFor();
     await press('Pause');
   });
+
+  test(
+    'a file to begin from: one of other sizes, and one that is none, are told; the right one is trained',
+    PATIENCE,
+    async () => {
+      const { page, show } = explorer;
+      await show('flow', link({}));
+      const file = page.getByLabel('Begin from a file of insula pretrain');
+      await file.setInputFiles(fileURLToPath(pretrainedUrl('tiny')!));
+      await press('One step');
+      await page
+        .getByText(/^tiny\.safetensors: depth is 3, and that of preset nano is 2: give --preset tiny/)
+        .waitFor();
+      await file.setInputFiles(fileURLToPath(new URL('../../README.md', import.meta.url)));
+      await press('One step');
+      await page.getByText(/^README\.md: not a safetensors file/).waitFor();
+      await page.getByLabel('Size').selectOption('tiny');
+      await file.setInputFiles(fileURLToPath(pretrainedUrl('tiny')!));
+      await stepTo(1);
+    },
+  );
 
   test('a damaged link and missing physics are told in one sentence', PATIENCE, async () => {
     const { page, show } = explorer;

@@ -1,4 +1,5 @@
 /** `insula train` step by step, to be watched and changed on the way: edges of the attention table are cut, opened or scaled between two steps. */
+import { memorySource } from '../../../engine/files/bytes.ts';
 import { type Device, InputError, type OnPipeline, quote } from '../../../engine/index.ts';
 import { AdamW } from '../../../kernels/index.ts';
 import { type BlockInput, type ModelConfiguration, sourceOf } from '../../../model/architecture/configuration.ts';
@@ -24,11 +25,14 @@ import { learningRateAt } from '../../../model/training/schedule.ts';
 import { begunModel, openStart } from '../../../model/training/start.ts';
 import type { ExampleSampler } from '../../../model/training/trainer.ts';
 import { TrainingStep } from '../../../model/training/training-step.ts';
+import { openVisionLanguageModel } from '../../../model/training/vision-language-file.ts';
 
 /** Factors from 0 to 1 of the gradient that passes edges, named `query/key`, in place of the system's own. */
 export type EdgeFactors = Readonly<Record<string, number>>;
 
 export interface LiveSettings {
+  /** A file of a vision-language model to begin from, in place of the shipped one of the preset. */
+  readonly start: File | null;
   readonly system: string;
   readonly preset: string;
   readonly seed: number;
@@ -88,18 +92,26 @@ export class LiveRun implements Disposable {
   }
 
   /**
-   * The run of a system with the defaults of `insula train`, from the shipped vision-language model of the preset's sizes if there is one.
+   * The run of a system with the defaults of `insula train`, from the given vision-language model, or the shipped one of the preset's sizes
+   * if there is one.
    *
-   * @throws InputError if the system cannot be trained so
+   * @throws InputError if the system cannot be trained so, or the file holds no such model, or one of other sizes
    */
   static async begin(
     device: Device,
-    { preset, ...given }: LiveSettings,
+    { preset, start, ...given }: LiveSettings,
     dataset: Dataset,
     onPipeline?: OnPipeline,
   ): Promise<LiveRun> {
-    const settings = recommendedSettings({ ...given, preset: presetNamed(preset), cotrain: 0 });
-    const from = settings.from === null ? undefined : await openStart(settings.from);
+    const settings = recommendedSettings({
+      ...{ ...given, preset: presetNamed(preset), cotrain: 0 },
+      ...(start && { from: start.name }),
+    });
+    const from = start
+      ? await openVisionLanguageModel(memorySource(start, start.name))
+      : settings.from === null
+        ? undefined
+        : await openStart(settings.from);
     try {
       const listener = { note() {} } as unknown as RunListener;
       const prepared = await prepareRun({ settings, dataset, from, listener });

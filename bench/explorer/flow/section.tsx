@@ -6,7 +6,7 @@ import { DEFAULT_SYSTEM } from '../../../model/training/recommended.ts';
 import { spread } from '../../measure/statistics.ts';
 import type { Adapter } from '../device.ts';
 import { useLinked } from '../link.ts';
-import { Choice, Figure, Lines, Problem, Slider } from '../parts.tsx';
+import { Choice, Field, Figure, Lines, Problem, Slider } from '../parts.tsx';
 import { Acting } from './acting.tsx';
 import { Edges } from './edges.tsx';
 import { GradientMap } from './gradient-map.tsx';
@@ -60,6 +60,7 @@ export function FlowSection({ adapter }: { adapter: Adapter }) {
   const world = useMemo(() => new World(), []);
   useEffect(() => () => world.end(), []);
   const [attempt, setAttempt] = useState(0);
+  const [start, setStart] = useState<File | null>(null);
   const { sides, preset, seed, batch, demonstrations } = state;
   const number = (label: string, name: 'seed' | 'batch' | 'demonstrations', max: number, min = 0) => (
     <Slider label={label} value={state[name]} {...{ min, max }} onChange={(own) => change({ [name]: own })} />
@@ -109,13 +110,29 @@ export function FlowSection({ adapter }: { adapter: Adapter }) {
           ]}
           onChange={(own) => change({ preset: own })}
         />
+        <Field label="Begin from a file of insula pretrain (a link does not hold it)">
+          <input
+            type="file"
+            accept=".safetensors"
+            onChange={({ currentTarget }) => setStart(currentTarget.files?.[0] ?? null)}
+          />
+        </Field>
         {number('Examples in a batch', 'batch', 32, 1)}
         {number('Demonstrations to begin with', 'demonstrations', 128, 2)}
         {number('Seed', 'seed', 20)}
       </div>
       <Training
-        key={JSON.stringify([systemsChosen, preset, seed, batch, demonstrations, attempt])}
-        {...{ adapter, world, state, change }}
+        key={JSON.stringify([
+          systemsChosen,
+          preset,
+          seed,
+          batch,
+          demonstrations,
+          start?.name,
+          start?.lastModified,
+          attempt,
+        ])}
+        {...{ adapter, world, state, start, change }}
         onReset={() => setAttempt(attempt + 1)}
       />
     </>
@@ -126,6 +143,7 @@ function Training(props: {
   adapter: Adapter;
   world: World;
   state: State;
+  start: File | null;
   change(part: Partial<State>): void;
   onReset(): void;
 }) {
@@ -135,7 +153,8 @@ function Training(props: {
   const watching = { edges: sides.map(({ edges }) => edges), every, acts, scene };
   const lab = useMemo(() => {
     const { preset, seed, batch, demonstrations } = state;
-    const settings = { systems: sides.map(({ system }) => system), preset, seed, batch, demonstrations };
+    const systems = sides.map(({ system }) => system);
+    const settings = { systems, preset, start: props.start, seed, batch, demonstrations };
     return new Lab(props.adapter, props.world, settings, watching, () => setVersion((version) => version + 1));
   }, []);
   useEffect(() => () => lab.end(), []);
