@@ -59,7 +59,7 @@ export function chooseTokens(
     bindings: { logits, allowed, choice, ...(sampling && { u: sampling.draws }) },
     uniform: { rows, width, words, inverseTemperature: 1 / (sampling?.temperature ?? 1) },
     workgroups: gridFor(rows, 1),
-    flops: logits.size * (sampling ? 5 : 1),
+    flops: sampling ? 5 * logits.size : 0, // comparisons are no arithmetic
   });
   return choice;
 }

@@ -221,6 +221,21 @@ describe('costs that dispatches state, and what instrumented kernels count', () 
     expectAsStated(await normal.counted());
   });
 
+  test('choices of tokens', async () => {
+    normal.step(() => {
+      const logits = tensor(normal, normals(8 * 4096, 1), [8, 4096]);
+      const bits = kernels.allowedBits(
+        Array.from({ length: 8 }, () => 'all' as const),
+        4096,
+      );
+      const allowed = tensor(normal, bits, [8, 128], { dtype: 'u32' });
+      kernels.chooseTokens(logits, allowed);
+      const draws = tensor(normal, new Float32Array(8).fill(0.5), [8]);
+      kernels.chooseTokens(logits, allowed, { draws, temperature: 1 });
+    });
+    expectAsStated(await normal.counted());
+  });
+
   test('rows into a cache', async () => {
     normal.step(() => {
       const [cache, rows] = [512, 128].map((tokens) => tensor(normal, new Float32Array(tokens * 64), [1, tokens, 64]));
