@@ -224,9 +224,9 @@ describe('the page', () => {
 describe('gradients', () => {
   test('an exact zero stands apart from the smallest norm, with its reason', async () => {
     const words = text(await renderReport(demoReport()));
-    expect(words).toMatch(/flow loss on backbone at step [\d,]+: 0, cut by the stop-gradient 0 /);
+    expect(words).toMatch(/flow loss on backbone at step [\d,]+: 0, cut by the table 0 /);
     expect(words).toMatch(/token loss on backbone at step [\d,]+: norm [\d.]+ /);
-    expect(words).toContain('The flow loss sends backbone a gradient of exactly 0: cut by the stop-gradient.');
+    expect(words).toContain('The flow loss sends backbone a gradient of exactly 0: cut by the table.');
     expect(words).toContain('The token loss sends action head a gradient of exactly 0: no token reads the actions.');
     expect(words).not.toContain('should be 0');
   });
@@ -236,7 +236,7 @@ describe('gradients', () => {
     data.gradients!.norms.find(({ group, loss }) => group === 'backbone' && loss === 'flow')!.norm = 3.1e-9;
     const page = await renderReport(data);
     expect(page).toContain(
-      '<p class="alarm">The flow loss sends backbone a gradient of up to 3.10 × 10⁻⁹, which should be 0: cut by the stop-gradient.</p>',
+      '<p class="alarm">The flow loss sends backbone a gradient of up to 3.10 × 10⁻⁹, which should be 0: cut by the table.</p>',
     );
   });
 });

@@ -65,7 +65,7 @@ export function groupsNotReached(
     .filter((group) => !reached.has(group))
     .map((group) => ({
       group,
-      reason: read.has(group) ? 'cut by the stop-gradient' : `not read by ${lossBlocks.join(', ')}`,
+      reason: read.has(group) ? 'cut by the table' : `not read by ${lossBlocks.join(', ')}`,
     }));
 }
 

@@ -11,7 +11,7 @@ import { type Difference, differencesOf, edgeText, type System, systemNamed } fr
  * Whether a loss gives the parameters of a group a gradient, or the reason why not. 'yes' follows from the attention table alone: a model
  * with fewer layers than there are edges on the way from the loss to the group gives none.
  */
-export type GradientCell = 'yes' | 'cut by the stop-gradient' | 'not read' | 'frozen';
+export type GradientCell = 'yes' | 'cut by the table' | 'not read' | 'frozen';
 
 /** A value for each pair of names. */
 export type TableOf<T> = Readonly<Record<string, Readonly<Record<string, T>>>>;
@@ -79,7 +79,7 @@ function gradientTable({ configuration, parameters, objectives }: Architecture):
     const { blocks, reads = blocks } = objectives.find(({ name }) => name === objective)!;
     const missing = groupsNotReached(configuration, reads).find((own) => own.group === group);
     if (!missing) return 'yes';
-    return missing.reason === 'cut by the stop-gradient' ? missing.reason : 'not read';
+    return missing.reason === 'cut by the table' ? missing.reason : 'not read';
   };
   return tableOf(
     objectives.map(({ name }) => name),

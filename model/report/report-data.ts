@@ -78,7 +78,7 @@ interface Curves {
 export interface Gradients {
   /** L2 norm of the gradient of one loss on all parameters of one group. */
   norms: { step: number; loss: string; group: string; norm: number }[];
-  /** Gradients that must be exactly zero, and the reason: "cut by the stop-gradient". The report marks those that are not. */
+  /** Gradients that must be exactly zero, and the reason: "cut by the table". The report marks those that are not. */
   expectedZero?: { loss: string; group: string; reason: string }[];
 }
 

@@ -127,7 +127,7 @@ describe('gradient flow', () => {
         const causes = causesIn(flow, loss, group);
         const found = {
           yes: causes.includes('another'),
-          'cut by the stop-gradient': causes.includes('table') && !causes.includes('another'),
+          'cut by the table': causes.includes('table') && !causes.includes('another'),
           'not read': causes.join() === 'no path',
           frozen: causes.join() === 'frozen',
         };

@@ -40,8 +40,8 @@ test('a head reaches the tower that it reads, or what a block attends to in the 
 test('a group that is not reached is cut off, or is not read at all', () => {
   const configuration = configurationOf(systemNamed('knowledge-insulation'), tinySizes);
   expect(groupsNotReached(configuration, ['action'])).toEqual([
-    { group: 'vision', reason: 'cut by the stop-gradient' },
-    { group: 'backbone', reason: 'cut by the stop-gradient' },
+    { group: 'vision', reason: 'cut by the table' },
+    { group: 'backbone', reason: 'cut by the table' },
   ]);
   expect(groupsNotReached(configuration, ['language', 'target'])).toEqual([
     { group: 'expert', reason: 'not read by language, target' },

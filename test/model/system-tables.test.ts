@@ -216,7 +216,7 @@ test('insula systems lists all of them, and shows one with its tables and its co
   const text = lines.join('\n');
   for (const row of [
     /^ {2}action +insulated +- +full$/m,
-    /^ {2}flow +cut by the stop-gradient +yes$/m,
+    /^ {2}flow +cut by the table +yes$/m,
     /^ {2}target +target +backbone +24 +language$/m,
     /^a training step of 2 examples: [\d.e-]+ GFLOP in [1-9]\d+ dispatches, [\d.]+ MB of activations$/m,
   ])

@@ -163,7 +163,7 @@ export function demoReport(seed = 1): ReportData {
       norms,
       expectedZero: GROUPS.map((group, place) =>
         place < 3
-          ? { loss: 'flow', group, reason: 'cut by the stop-gradient' }
+          ? { loss: 'flow', group, reason: 'cut by the table' }
           : { loss: 'token', group, reason: 'no token reads the actions' },
       ),
     },
