@@ -2,8 +2,9 @@
 import { aligned } from '../bench/measure/table.ts';
 import { InputError, quote } from '../engine/index.ts';
 import { stepsInSequence, windowOf } from '../model/architecture/configuration.ts';
+import { mapped } from '../model/architecture/records.ts';
 import { attentionMaps, mapsAt, sharesOf } from '../model/inspect/attention-maps.ts';
-import { mapSections, type ShownMaps, shareFinding, wordsSeen } from '../model/report/maps-figure.ts';
+import { headsOf, mapSections, type ShownMaps, shareFinding, wordsSeen } from '../model/report/maps-figure.ts';
 import { formatPercent } from '../model/report/markup.ts';
 import type { Inspected, SubjectValues } from './inspect-subject.ts';
 import type { Measurement } from './measurement.ts';
@@ -83,22 +84,18 @@ function wordLines(shown: ShownMaps): string[] {
 }
 
 function jsonOf(shown: ShownMaps, example: number) {
-  const { maps, layers, queries, row, model } = shown;
-  const heads = shown.head === null ? Array.from({ length: model.configuration.heads }, (_, i) => i) : [shown.head];
+  const { maps, layers, queries, row } = shown;
   return {
     ...{ example, row },
     attention: layers.flatMap((layer) =>
       queries.map((query) => ({
-        ...{
-          layer,
-          query,
-          shares: sharesOf(mapsAt(maps, layer, shown.head))[query],
-          words: wordsSeen(shown, layer, query),
-        },
-        heads: heads.map((head) => {
-          const byKey = mapsAt(maps, layer, head)[query] ?? {};
-          return { head, keys: Object.fromEntries(Object.entries(byKey).map(([key, own]) => [key, [...own]])) };
-        }),
+        ...{ layer, query },
+        shares: sharesOf(mapsAt(maps, layer, shown.head))[query],
+        words: wordsSeen(shown, layer, query),
+        heads: headsOf(shown).map((head) => ({
+          head,
+          keys: mapped(mapsAt(maps, layer, head)[query] ?? {}, (own) => [...own]),
+        })),
       })),
     ),
   };

@@ -74,7 +74,7 @@ export class Device {
   recorder: Recorder | null = null;
 
   private step_: Step | null = null;
-  /** What `withKernels` runs, by name. */
+  /** The kernels of `withKernels`, by name. */
   private standIns: ReadonlyMap<string, Kernel> = new Map();
   private closed = false;
 

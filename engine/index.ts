@@ -7,7 +7,7 @@ export * from './files/safetensors-writer.ts';
 export { type GradientSum, gradientSum, zeroGradients } from './gradients.ts';
 export { gridFor } from './grid.ts';
 export { type Kernel, loadedKernels, loadKernel, type Parameters, parseKernel, specialise } from './kernel.ts';
-export { type BufferRange, roundUp } from './memory.ts';
+export { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
 export { openDevice } from './open.ts';
 export { type Arena, ParameterSet, type ParameterSpecification, parameter } from './parameters.ts';
 export { planningDevice } from './planning.ts';

@@ -31,7 +31,7 @@ export interface Arena {
   /** The factor on the learning rate; null where the parameters are frozen. */
   readonly rate: number | null;
   readonly dtype: FloatType;
-  /** Of the values and of the gradients, with those between the parameters. */
+  /** The number of values, which is that of the gradients, with those between the parameters. */
   readonly elements: number;
   readonly values: BufferRange;
   /** Zero until backward adds; made on first use. */

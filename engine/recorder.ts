@@ -40,7 +40,7 @@ interface HostComputed {
 export class Recorder implements BufferSource, CommandSink {
   readonly operations: RecordedOperation[] = [];
   readonly hostComputed: HostComputed[] = [];
-  /** That of the operations to come. */
+  /** The phase of the operations to come. */
   phase: Phase = 'forward';
   private readonly allocations = new Map<GPUBuffer, Allocation>();
   /** Allocations that hold what the host wrote, the same in every run. */

@@ -81,7 +81,7 @@ class FineTuning implements Entrant, Disposable {
   constructor(
     private readonly model: Model,
     private readonly batches: readonly Inputs[],
-    /** Of a step. */
+    /** The number of tokens in a step. */
     readonly tokens: number,
     readonly name: string,
   ) {

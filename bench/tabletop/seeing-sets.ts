@@ -15,7 +15,7 @@ import { STATE_DIMENSION, TabletopWorld } from './world.ts';
 
 /** Pretraining has scenes from number 2^20 on, far fewer than lie between. */
 export const MEASURED_SCENES = 2 ** 21;
-/** Those of probes. */
+/** Scenes of probes begin at this number. */
 export const FITTED_SCENES = 2 ** 22;
 const FRAMES_PER_SCENE = 3;
 

@@ -7,7 +7,7 @@
  * to send.
  */
 import { ParameterSet } from '../../engine/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { blockNamed, type ModelConfiguration } from '../architecture/configuration.ts';
 import type { Inputs } from '../architecture/inputs.ts';
 import { Model } from '../architecture/model.ts';
 import { trainingInputs } from '../architecture/training-pass.ts';
@@ -143,7 +143,7 @@ function subsetsOf<T>(all: readonly T[]): T[][] {
  * experts. In interleaved history, edges to earlier control steps are no part of the table and stay open.
  */
 export function withFactors(configuration: ModelConfiguration, factor: number): ModelConfiguration {
-  const expertOf = (name: string) => configuration.blocks.find((block) => block.name === name)!.weights;
+  const expertOf = (name: string) => blockNamed(configuration, name).weights;
   const edges = configuration.edges.map(({ query, key, edge }) => {
     const { keyGradient, valueGradient, mask } = edge;
     const isChanged = mask !== 'none' && (keyGradient < 1 || valueGradient < 1 || expertOf(query) !== expertOf(key));

@@ -18,7 +18,7 @@ export interface InterferenceCell {
   readonly ratio: number | null;
 }
 
-/** What is measured with one factor on the edges that the table stops or scales, and on those between experts. */
+/** The measurement with one factor on the edges that the table stops or scales, and on those between experts. */
 export interface EdgeSetting {
   /** The factor of the gradient that passes these edges: 1 for open, 0 for cut; null for those of the model as it is. */
   readonly factor: number | null;

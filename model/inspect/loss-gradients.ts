@@ -33,11 +33,11 @@ export function partsOf({ configuration, parameters, blockInputs, objectives }: 
     const layer = /\b(?:layers|blocks)\.(\d+)\./.exec(own)?.[1];
     const name = layer === undefined ? moduleOf(own, heads.has(own)) : `layer ${layer}`;
     const key = JSON.stringify([group, name]);
-    const part = parts.get(key) ?? { group, name, layer: null, parameters: [], elements: 0, frozen: 0 };
+    const number = layer === undefined ? null : Number(layer);
+    const part = parts.get(key) ?? { group, name, layer: number, parameters: [], elements: 0, frozen: 0 };
     const size = elementCount(shape);
     parts.set(key, {
       ...part,
-      layer: layer === undefined ? null : Number(layer),
       parameters: frozen ? part.parameters : [...part.parameters, own],
       elements: part.elements + (frozen ? 0 : size),
       frozen: part.frozen + (frozen ? size : 0),

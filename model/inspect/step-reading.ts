@@ -1,5 +1,5 @@
 /** What the list of a captured step says: sums by kernel, and the tensors in its arenas with their lifetimes. */
-import { type ListedOperation, roundUp } from '../../engine/index.ts';
+import { ALIGNMENT, type ListedOperation, roundUp } from '../../engine/index.ts';
 
 export interface KernelTotal {
   /** Kernel and entry point, 'copy' or 'clear'. */
@@ -26,7 +26,7 @@ export interface ArenaTensor {
   readonly arena: number;
   /** Bytes from the start of the arena. */
   readonly offset: number;
-  /** What it takes there: a multiple of 256. */
+  /** The bytes that it takes there: a multiple of 256. */
   readonly bytes: number;
   /** Indices of operations in the list. */
   readonly first: number;
@@ -47,5 +47,3 @@ export function arenaTensors(operations: readonly ListedOperation[]): ArenaTenso
   });
   return tensors;
 }
-
-const ALIGNMENT = 256;

@@ -59,6 +59,10 @@ function textsOf({ model, batch, real, sequence }: ShownMaps, key: string) {
 const queryWords = ({ row }: ShownMaps, query: string) => (row === null ? query : `row ${row} of ${query}`);
 const headWords = ({ head }: ShownMaps) => (head === null ? 'the mean over heads' : `head ${head}`);
 
+/** The numbers of the heads that are shown one by one. */
+export const headsOf = ({ head, model }: Pick<ShownMaps, 'head' | 'model'>): number[] =>
+  head === null ? Array.from({ length: model.configuration.heads }, (_, i) => i) : [head];
+
 /** The shares of attention: a row for each query block and layer, a column for each key block. */
 export function shareFinding(shown: ShownMaps): Finding {
   const { maps, layers, queries, head, real, sequence, model } = shown;
@@ -106,10 +110,10 @@ export const mapSections = (shown: ShownMaps): Section[] =>
 
 /** For each camera a grid of its picture, layer by layer and head by head. */
 function pictureMaps(shown: ShownMaps, query: string): Markup | undefined {
-  const { model, batch, maps, layers, head, sequence } = shown;
+  const { model, batch, maps, layers, sequence } = shown;
   const { configuration } = model;
-  const heads = head === null ? Array.from({ length: configuration.heads }, (_, i) => i) : [head];
-  const keys = Object.keys(mapsAt(maps, layers[0])[query] ?? {}).filter(
+  const heads = headsOf(shown);
+  const keys = Object.keys(mapsAt(maps, layers[0], 0)[query] ?? {}).filter(
     (key) => mappedBlock(configuration, key).block.input === 'images',
   );
   if (keys.length === 0 || noPictureMaps(configuration)) return undefined;

@@ -3,6 +3,7 @@ import { counted, InputError } from '../../engine/files/errors.ts';
 import { type Device, elementCount, planningDevice } from '../../engine/index.ts';
 import { chosenVariants, useVariants } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
+import type { ObservationBatch } from '../architecture/inputs.ts';
 import { Architecture, Model } from '../architecture/model.ts';
 import { actingObjective } from '../architecture/objectives/index.ts';
 import { trainingInputs } from '../architecture/training-pass.ts';
@@ -20,7 +21,7 @@ export interface MemoryPlan {
   readonly parameters: number;
   readonly weights: number;
   readonly gradients: number;
-  /** Both of AdamW's, with the norms of gradients. */
+  /** Both moments of AdamW, with the norms of gradients. */
   readonly moments: number;
   /** The moving average of the weights. */
   readonly average: number;
@@ -28,7 +29,7 @@ export interface MemoryPlan {
   readonly activations: Readonly<Record<'own' | 'recomputed' | 'kept', number>>;
   /** Inputs, masks, tile lists, op parameters and losses of a training step. */
   readonly constants: number;
-  /** What held-out losses, gradient norms and checkpoints take beside the training step, which stays. */
+  /** Held-out losses, gradient norms and checkpoints take this beside the training step, whose memory stays. */
   readonly measuring: number;
   /** Keys and values of a batch that acts, and what else acting takes. */
   readonly caches: number;
@@ -78,7 +79,7 @@ export async function memoryPlan(
   await trainer.gradientNorms(0);
   for (const { byteLength } of model.parameters) memory.giveStaging(memory.takeStaging(byteLength));
   const measuring = grown();
-  const caches = await cacheBytes(model, settings);
+  const caches = await cacheBytes(model, batch);
   const acting = grown();
   using other = new TrainingStep(model, optimizer, { ...settings, recompute: !settings.recompute });
   other.capture(trainingInputs(model.architecture, batch));
@@ -97,10 +98,9 @@ export async function memoryPlan(
 const activationsOf = (step: Pick<TrainingStep, 'stats'>) => step.stats().memory.activations;
 
 /** The keys and values of a batch that acts; what else acting takes stays in the pool of the device. */
-async function cacheBytes(model: Model, { batch }: RunSettings): Promise<number> {
+async function cacheBytes(model: Model, observation: ObservationBatch): Promise<number> {
   const { configuration, device } = model;
   if (!actingObjective(model.objectives)) return 0;
-  const observation = randomBatch(configuration, batch, 0);
   const noise = new Float32Array(observation.batch * configuration.horizon * configuration.actionDimension);
   let [most, asked] = [0, 0];
   const onLatency = () => {

@@ -132,11 +132,13 @@ export function Reaching({ adapter, given, counts }: { adapter: Adapter; given: 
   const norms = answer?.value ?? {};
   const rows = Object.keys(norms);
   const columns = Object.keys(norms[rows[0]] ?? {});
+  const mostOf = (side: 'key' | 'value') =>
+    Math.max(...rows.flatMap((own) => columns.map((other) => norms[own][other][side].norm)));
+  const most = { key: mostOf('key'), value: mostOf('value') };
   const look = (side: 'key' | 'value', row: string, column: string): Cell => {
     const { norm, zero } = norms[row][column][side];
-    const most = Math.max(...rows.flatMap((own) => columns.map((other) => norms[own][other][side].norm)));
     const title = `${row} to ${column}`;
-    if (!zero) return { text: norm.toPrecision(2), shade: 0.1 + (0.4 * norm) / most, title: `${title}: ${norm}` };
+    if (!zero) return { text: norm.toPrecision(2), shade: 0.1 + (0.4 * norm) / most[side], title: `${title}: ${norm}` };
     const why = whyZero(answer!.of, [row, column], side);
     return { text: `0 ${why}`, hatched: true, title: `${title}: all bits are zero, ${why}` };
   };

@@ -1,6 +1,6 @@
 /** The mask in tokens, and the pairs of tiles that each kernel visits. */
 import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useMemo, useRef, useState } from 'preact/hooks';
 import { type AttentionTable, type LivePair, planLists, type Sequence } from '../../../kernels/index.ts';
 import { Figure, Legend } from '../parts.tsx';
 import type { Counts } from './work.ts';
@@ -81,7 +81,7 @@ function MaskPicture({ table, seen }: { table: AttentionTable; seen: Uint8Array 
     context.putImageData(image, 0, 0);
     setPixels(canvas.toDataURL());
   }, [seen, length]);
-  const count = seen.reduce((sum, own) => sum + own, 0);
+  const count = useMemo(() => seen.reduce((sum, own) => sum + own, 0), [seen]);
   const ofLength = (count / seen.length) * 100;
   return (
     <Figure title="Mask" unit="tokens" see="Coloured: seen. Hatched: no gradient passes back; thin: some.">

@@ -1,4 +1,4 @@
-import { Figure, Legend, Slider } from '../parts.tsx';
+import { Check, Figure, Legend, Slider } from '../parts.tsx';
 import type { Lab } from './lab.ts';
 import { Scene } from './scene.tsx';
 
@@ -54,14 +54,7 @@ export function Acting(props: {
           Count successes in {EPISODES} scenes
         </button>
         <Slider label="Scene" value={scene} min={0} max={20} onChange={(own) => change({ scene: own })} />
-        <label>
-          <input
-            type="checkbox"
-            checked={acts}
-            onChange={({ currentTarget }) => change({ acts: currentTarget.checked })}
-          />{' '}
-          acts after each measurement
-        </label>
+        <Check label="acts after each measurement" checked={acts} onChange={(own) => change({ acts: own })} />
       </div>
     </Figure>
   );

@@ -60,6 +60,11 @@ export function withEdges(configuration: ModelConfiguration, factors: EdgeFactor
 
 export const edgeName = (query: string, key: string) => `${query}/${key}`;
 
+interface MadeInputs {
+  readonly batch: MadeBatch;
+  readonly inputs: Inputs;
+}
+
 /** A run that is watched. All of its work on the device takes turns with other work there. */
 export class LiveRun implements Disposable {
   /** Training steps done. */
@@ -72,6 +77,7 @@ export class LiveRun implements Disposable {
   private readonly optimizer: AdamW;
   private readonly parts: EpisodePart[];
   private sampler: ExampleSampler<Example>;
+  private next: { readonly step: number; readonly made: Promise<MadeInputs> } | null = null;
   private current: { readonly model: Model; readonly step: TrainingStep };
   /** What was measured last with these edges. */
   private measured: GradientFlow['losses'] | null = null;
@@ -135,6 +141,7 @@ export class LiveRun implements Disposable {
   /** Other episodes to train on from the next step on. Statistics and action tokens stay those that were fitted first. */
   add(episodes: readonly Episode[]): void {
     this.parts.push(...wholeEpisodes(episodes));
+    this.next = null;
     this.sampler = exampleSampler({ ...this.prepared.split, train: this.parts }, this.prepared.settings);
   }
 
@@ -215,7 +222,19 @@ export class LiveRun implements Disposable {
     return { model, step: new TrainingStep(model, this.optimizer, settings, this.onPipeline) };
   }
 
-  private async nextBatch(): Promise<{ batch: MadeBatch; inputs: Inputs }> {
+  /** The batch of the next step, which is measured, looked at and trained on. */
+  private nextBatch(): Promise<MadeInputs> {
+    if (this.next?.step !== this.done) {
+      const made = this.makeBatch();
+      this.next = { step: this.done, made };
+      made.catch(() => {
+        this.next = null; // so that another try makes it again
+      });
+    }
+    return this.next.made;
+  }
+
+  private async makeBatch(): Promise<MadeInputs> {
     const examples = this.sampler.batch(this.done, this.prepared.settings.batch);
     const batch = await this.maker.make(examples, this.done, { use: 'training' });
     return { batch, inputs: trainingInputs(this.own.architecture, batch) };

@@ -1,5 +1,6 @@
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import * as v from 'valibot';
+import { count } from '../../../engine/files/json-schema.ts';
 import { differencesFromParent } from '../../../model/inspect/system-tables.ts';
 import { systemNamed } from '../../../model/systems/index.ts';
 import { DEFAULT_SYSTEM } from '../../../model/training/recommended.ts';
@@ -29,7 +30,6 @@ const systems = [
 const presets = ['tiny', 'nano'] as const;
 const intervals = [0, 1, 5, 20, 100];
 
-const whole = (from: number, to: number) => v.pipe(v.number(), v.integer(), v.minValue(from), v.maxValue(to));
 const side = v.object({
   system: v.picklist(systems),
   edges: v.record(v.string(), v.pipe(v.number(), v.minValue(0), v.maxValue(1))),
@@ -37,12 +37,12 @@ const side = v.object({
 const schema = v.object({
   sides: v.pipe(v.array(side), v.minLength(1), v.maxLength(2)),
   preset: v.picklist(presets),
-  seed: whole(0, 2 ** 32),
-  batch: whole(1, 32),
-  demonstrations: whole(2, 128),
+  seed: count(0, 2 ** 32),
+  batch: count(1, 32),
+  demonstrations: count(2, 128),
   every: v.picklist(intervals),
   acts: v.boolean(),
-  scene: whole(0, 2 ** 32),
+  scene: count(0, 2 ** 32),
 });
 type State = v.InferOutput<typeof schema>;
 

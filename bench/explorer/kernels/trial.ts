@@ -122,7 +122,7 @@ export interface Timing extends WorkCounts {
   readonly direction: 'forward' | 'backward';
   readonly edited: boolean;
   readonly time: Spread;
-  /** Of an edited kernel: its time by that of the shipped one. */
+  /** The time of an edited kernel by that of the shipped one; null for the shipped one. */
   readonly ratio: Ratio | null;
 }
 

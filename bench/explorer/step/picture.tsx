@@ -24,7 +24,7 @@ export const axes = ['order', 'time'] as const;
 /** The operations as bars, and below them the arenas: bytes upwards, each tensor from its first to its last use. */
 export function StepPicture(props: {
   step: ListedStep;
-  /** Of each operation, in any unit. */
+  /** The time of each operation, in any unit. */
   times: readonly number[];
   axis: (typeof axes)[number];
   selected: number;

@@ -99,13 +99,15 @@ function Tokenized(props: {
 }) {
   const { fast, state, change, refit } = props;
   const { kind, ids, bins, decimals } = state;
-  const tokenizers = {
-    bins: new BinActionTokenizer({ bins }),
-    FAST: fast,
-    string: new StringActionTokenizer({ decimals }),
-  };
+  const tokenizers = useMemo(
+    () => ({ bins: new BinActionTokenizer({ bins }), FAST: fast, string: new StringActionTokenizer({ decimals }) }),
+    [bins, fast, decimals],
+  );
   const chunk = chunkOf(state.chunk);
-  const rows = reportRows(Object.entries<ActionTokenizer>(tokenizers), [chunk], 1);
+  const rows = useMemo(
+    () => reportRows(Object.entries<ActionTokenizer>(tokenizers), [chunk], 1),
+    [tokenizers, state.chunk],
+  );
   const tokenizer: ActionTokenizer = tokenizers[kind];
   const own = tokenizer.encode(chunk);
   const text = ids ?? (kind === 'string' ? tokenizers.string.format(chunk) : own.join(' '));
@@ -117,7 +119,7 @@ function Tokenized(props: {
     if (read.problem !== null) throw new Error(read.problem);
     const values = tokenizer.decode(read.value!, shape);
     return { values, error: errorOf(tokenizer, Int32Array.from(read.value!), chunk) };
-  }, [tokenizer, text]);
+  }, [tokenizer, text, state.chunk]);
 
   const explanation = fast.explain(chunk);
   const spans = spansAfter(explanation, state.merged ?? explanation.merges.length);
