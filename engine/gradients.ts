@@ -27,7 +27,8 @@ const accumulate: Kernel = await loadKernel(new URL('./accumulate.wgsl', import.
 /** Forgets the gradients of `parameters`: the next backward starts from zero. */
 export function zeroGradients(parameters: Iterable<Tensor>): void {
   // Before the first backward too, because every run of a captured step does only what its first run did.
-  for (const parameter of parameters) if (isLeaf(parameter)) parameter.device.clear(ownGradient(parameter));
+  for (const { pieces } of parameters)
+    for (const piece of pieces) if (isLeaf(piece)) piece.device.clear(ownGradient(piece));
 }
 
 /** The tensor for the gradient of an operand. A rule writes every element of it or, with `accumulate`, adds to every element. */

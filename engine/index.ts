@@ -16,6 +16,7 @@ export { philox, Random, randomStream, streams } from './random.ts';
 export { recompute } from './recompute.ts';
 export type { Phase } from './recorder.ts';
 export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
+export { joinNumbers, readPieces, SplitTensor, writePieces } from './split-tensor.ts';
 export { type CapturedStep, type CaptureOptions, captureStep, type StepInput } from './step.ts';
 export { type BackwardRule, backward, record, stopGradient, withoutTape } from './tape.ts';
 export * from './tensor.ts';

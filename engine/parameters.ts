@@ -2,6 +2,7 @@
 import type { Device } from './device.ts';
 import { InputError } from './files/errors.ts';
 import { ALIGNMENT, ARENA_BYTES, type BufferRange, roundUp } from './memory.ts';
+import { joinParameter } from './split-tensor.ts';
 import {
   bytesPerElement,
   elementCount,
@@ -23,6 +24,19 @@ export interface ParameterSpecification {
   readonly frozen?: boolean;
   /** Storage of the values; default f32. Gradients are f32. */
   readonly dtype?: FloatType;
+  /** It may lie in pieces of its rows where one binding does not hold it; only some ops take it then: see split-tensor.ts. Default false. */
+  readonly splits?: boolean;
+}
+
+/** A parameter, or some of its rows. */
+interface Piece {
+  readonly specification: ParameterSpecification;
+  readonly shape: Shape;
+}
+
+export interface ParameterSetOptions {
+  /** A parameter that `splits` lies in pieces of at most so many bytes where it has more; default: those of a binding of the device. */
+  readonly pieceBytes?: number;
 }
 
 /** One run of parameters of one group, rate and storage, contiguous in one buffer; what lies between them is zero. */
@@ -49,19 +63,27 @@ export class ParameterSet implements Disposable {
   constructor(
     readonly device: Device,
     specifications: readonly ParameterSpecification[],
+    { pieceBytes }: ParameterSetOptions = {},
   ) {
+    const double = specifications.find(({ name }, i) => specifications.findIndex((own) => own.name === name) < i);
+    if (double) throw new Error(`two parameters are named '${double.name}'`);
     const runs = unique(specifications.map(({ group }) => group)).flatMap((group) => {
       const own = specifications.filter((candidate) => candidate.group === group);
       const kind = (candidate: ParameterSpecification) => `${rateOf(candidate)} ${storageOf(candidate)}`;
       return unique(own.map(kind)).flatMap((kindOfRun) =>
         runsOf(
-          own.filter((candidate) => kind(candidate) === kindOfRun),
-          device.limits.maxStorageBufferBindingSize,
+          own
+            .filter((candidate) => kind(candidate) === kindOfRun)
+            .map((candidate) => piecesOf(candidate, device.limits.maxStorageBufferBindingSize, pieceBytes)),
         ),
       );
     });
     try {
       this.arenas = runs.map((run) => this.makeArena(run));
+      const pieces = new Map<string, Tensor[]>();
+      for (const tensor of this.arenas.flatMap(({ tensors }) => tensors))
+        pieces.set(tensor.name, [...(pieces.get(tensor.name) ?? []), tensor]);
+      for (const [name, own] of pieces) this.byName.set(name, joinParameter(own));
     } catch (error) {
       this.dispose();
       throw error;
@@ -107,11 +129,12 @@ export class ParameterSet implements Disposable {
   }
   readonly [Symbol.dispose] = this.dispose;
 
-  private makeArena(run: readonly ParameterSpecification[]): Arena {
-    const { group } = run[0];
-    const rate = rateOf(run[0]);
-    const dtype = storageOf(run[0]);
-    const elements = run.reduce((sum, specification) => sum + alignedElements(specification), 0);
+  private makeArena(run: readonly Piece[]): Arena {
+    const { specification } = run[0];
+    const { group } = specification;
+    const rate = rateOf(specification);
+    const dtype = storageOf(specification);
+    const elements = run.reduce((sum, piece) => sum + alignedElements(piece), 0);
     const values = this.allocate(elements * bytesPerElement[dtype], `parameters of ${group}`);
     let gradients: BufferRange | null = null;
     const gradientRange = () => {
@@ -119,9 +142,9 @@ export class ParameterSet implements Disposable {
       return gradients;
     };
     let first = 0;
-    const tensors = run.map((specification) => {
-      const { name, shape } = specification;
-      if (this.byName.has(name)) throw new Error(`two parameters are named '${name}'`);
+    const tensors = run.map((piece) => {
+      const { shape, specification } = piece;
+      const { name } = specification;
       const at = first;
       const over = ({ buffer }: BufferRange, storage: FloatType) =>
         new Tensor(this.device, shape, storage, buffer, at * bytesPerElement[storage], name, 'persistent', false);
@@ -130,8 +153,7 @@ export class ParameterSet implements Disposable {
         parameter.wantsGradient = true;
         parameter.gradientStorage = () => over(gradientRange(), 'f32');
       }
-      this.byName.set(name, parameter);
-      first += alignedElements(specification);
+      first += alignedElements(piece);
       return parameter;
     });
     return { group, rate, dtype, elements, values, gradients: gradientRange, tensors };
@@ -151,26 +173,50 @@ function rateOf({ name, rate = 1, frozen }: ParameterSpecification): number | nu
   return frozen ? null : rate;
 }
 
-/** Cuts a list into runs that an arena holds, a larger parameter into a run of its own; `most` is the device's limit for one. */
-function runsOf(specifications: readonly ParameterSpecification[], most: number): ParameterSpecification[][] {
-  const runs: ParameterSpecification[][] = [];
+/** Rows of a piece are a multiple of these, so that views of them begin at multiples of 256 bytes. */
+const ROWS_UNIT = 64;
+
+/** The pieces of a parameter: it is whole where it is no larger than `pieceBytes`; `most` is the device's limit for one binding. */
+function piecesOf(specification: ParameterSpecification, most: number, pieceBytes = most): Piece[] {
+  const { name, shape, splits = false } = specification;
+  const bytes = bytesOf({ specification, shape });
+  if (bytes <= (splits ? pieceBytes : most)) return [{ specification, shape }];
+  const [rows, ...row] = shape;
+  const unit = bytesOf({ specification, shape: [ROWS_UNIT, ...row] });
+  const rowsOfPiece = ROWS_UNIT * Math.floor(Math.min(pieceBytes, ARENA_BYTES) / unit);
+  const complaint = `parameter '${name}' ${formatShape(shape)} has ${bytes} bytes; on this device one `;
+  if (!splits || rowsOfPiece === 0) throw new InputError(`${complaint}parameter holds at most ${most}`);
+  if (elementCount(row) % 4 !== 0)
+    throw new InputError(
+      `${complaint}binding holds at most ${most}, and only rows of whole groups of four numbers lie in pieces`,
+    );
+  return Array.from({ length: Math.ceil(rows / rowsOfPiece) }, (_, i) => ({
+    specification,
+    shape: [Math.min(rowsOfPiece, rows - i * rowsOfPiece), ...row],
+  }));
+}
+
+/** Joins parameters in runs that an arena holds; a larger one, and every piece of one that is split, is a run of its own. */
+function runsOf(parameters: readonly (readonly Piece[])[]): Piece[][] {
+  const runs: Piece[][] = [];
   let used = ARENA_BYTES;
-  for (const specification of specifications) {
-    // Gradients are the larger of the two where there are any.
-    const bytes =
-      alignedElements(specification) * bytesPerElement[specification.frozen ? storageOf(specification) : 'f32'];
-    if (bytes > most)
-      throw new InputError(
-        `parameter '${specification.name}' ${formatShape(specification.shape)} has ${bytes} bytes; on this device one parameter holds at most ${most}`,
-      );
-    if (used + bytes > ARENA_BYTES) {
-      runs.push([]);
-      used = 0;
+  for (const pieces of parameters)
+    for (const piece of pieces) {
+      const bytes = pieces.length > 1 ? ARENA_BYTES : bytesOf(piece);
+      if (used + bytes > ARENA_BYTES) {
+        runs.push([]);
+        used = 0;
+      }
+      runs[runs.length - 1].push(piece);
+      used += bytes;
     }
-    runs[runs.length - 1].push(specification);
-    used += bytes;
-  }
   return runs;
+}
+
+/** Gradients are the larger of the two where there are any. */
+function bytesOf(piece: Piece): number {
+  const { specification } = piece;
+  return alignedElements(piece) * bytesPerElement[specification.frozen ? storageOf(specification) : 'f32'];
 }
 
 function unique<T>(values: readonly T[]): T[] {
@@ -180,14 +226,19 @@ function unique<T>(values: readonly T[]): T[] {
 const storageOf = ({ dtype = 'f32' }: ParameterSpecification): FloatType => dtype;
 
 /** The elements from a parameter's first to where the next may begin: whole multiples of 256 bytes of values and of gradients. */
-function alignedElements(specification: ParameterSpecification): number {
-  return roundUp(Math.max(elementCount(specification.shape), 4), ALIGNMENT / bytesPerElement[storageOf(specification)]);
+function alignedElements({ shape, specification }: Piece): number {
+  return roundUp(Math.max(elementCount(shape), 4), ALIGNMENT / bytesPerElement[storageOf(specification)]);
 }
 
-/** A single parameter in an arena of its own; models make a ParameterSet. */
-export function parameter(device: Device, data: TensorData, shape: Shape, options: { name?: string } = {}): Tensor {
-  const name = options.name ?? 'parameter';
-  const set = new ParameterSet(device, [{ name, shape, group: name }]);
+/** A single parameter in an arena of its own; models make a ParameterSet. With `pieceBytes` it may lie in pieces of its rows. */
+export function parameter(
+  device: Device,
+  data: TensorData,
+  shape: Shape,
+  { name = 'parameter', pieceBytes }: { name?: string } & ParameterSetOptions = {},
+): Tensor {
+  const splits = pieceBytes !== undefined;
+  const set = new ParameterSet(device, [{ name, shape, group: name, splits }], { pieceBytes });
   const made = set.get(name);
   made.disposeArena = () => set.dispose();
   made.write(data);

@@ -78,7 +78,7 @@ export function backward(loss: Tensor, options: { parameters?: Iterable<Tensor>;
       `backward: the loss has shape ${formatShape(loss.shape)}; give { gradient } for one with several elements`,
     );
   const tape = step.part(Tape).entries;
-  const parameters = options.parameters && new Set(options.parameters);
+  const parameters = options.parameters && new Set([...options.parameters].flatMap(({ pieces }) => pieces));
   for (const { gradientStorage, name } of parameters ?? [])
     if (!gradientStorage)
       throw new Error(

@@ -45,7 +45,7 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     readonly device: Device,
     readonly shape: Shape,
     readonly dtype: DataType,
-    readonly buffer: GPUBuffer,
+    private readonly memory: GPUBuffer,
     /** Bytes, a multiple of 256. */
     readonly offset: number,
     /** The parameter's name, or the op that made the tensor. */
@@ -57,6 +57,15 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     this.byteLength = roundUp(Math.max(elementCount(shape) * bytesPerElement[dtype], 16), 16);
     this.state = lifetime === 'step' ? 'step' : 'owned';
     this.holders = ownsBuffer ? { count: 1, release: (own) => device.memory.free(own) } : null;
+  }
+
+  get buffer(): GPUBuffer {
+    return this.memory;
+  }
+
+  /** The tensors in which its rows lie, each in a buffer of its own: this one alone, but for a `SplitTensor`. */
+  get pieces(): readonly Tensor[] {
+    return [this];
   }
 
   get size(): number {
@@ -101,7 +110,7 @@ export class Tensor implements BufferRange, StepResource, Disposable {
     return this.readNumbers(as);
   }
 
-  private async readNumbers(as?: 'u32'): Promise<Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>> {
+  protected async readNumbers(as?: 'u32'): Promise<Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>> {
     this.assertAlive('read');
     if ((as === 'u32') !== (this.dtype === 'u32'))
       throw new Error(

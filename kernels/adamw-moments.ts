@@ -2,12 +2,15 @@
 import {
   type Arena,
   bytesPerElement,
+  type DataType,
   type Device,
   elementCount,
   type Parameters,
   persistentTensor,
+  readPieces,
   type Shape,
   Tensor,
+  writePieces,
 } from '../engine/index.ts';
 
 /** 4, 2 and 1 bytes to an element of each moment; 8 bits take 1/16 byte more for the scales. */
@@ -16,8 +19,24 @@ export type MomentStorage = 'f32' | 'bf16' | '8bit';
 /** A moment of one parameter, as the f32 numbers it stands for: what is read, written back, is there to the last bit. */
 export interface Moment {
   readonly shape: Shape;
+  /** In which a file loses nothing of it. */
+  readonly dtype: DataType;
+  /** Itself, or the moments of the rows of a parameter that lies in pieces. */
+  readonly pieces: readonly Moment[];
   read(): Promise<Float32Array>;
   write(values: Float32Array): void;
+}
+
+/** What the optimizer keeps for a parameter, of what it keeps for the pieces of it in their order. */
+export function joinMoments(pieces: readonly Moment[]): Moment {
+  const [first, ...others] = pieces;
+  if (others.length === 0) return first;
+  const rows = pieces.reduce((sum, { shape }) => sum + shape[0], 0);
+  return {
+    ...{ shape: [rows, ...first.shape.slice(1)], dtype: first.dtype, pieces },
+    read: () => readPieces(pieces),
+    write: (values) => writePieces(pieces, values),
+  };
 }
 
 export interface ArenaMoments {
@@ -26,7 +45,7 @@ export interface ArenaMoments {
   readonly bindings: Readonly<Record<string, Tensor>>;
   /** Bytes of both, scales included. */
   readonly bytes: number;
-  /** `firstMoment/<parameter>` and `secondMoment/<parameter>`. */
+  /** `firstMoment/<parameter>` and `secondMoment/<parameter>`, of the rows of it that lie in the arena. */
   readonly byName: ReadonlyMap<string, Moment>;
 }
 
@@ -76,6 +95,9 @@ function magnitude(code: number, bias: number): number {
 }
 
 class EightBitMoment implements Moment {
+  readonly dtype = 'f32';
+  readonly pieces: readonly Moment[] = [this];
+
   constructor(
     readonly shape: Shape,
     /** The first element's place in the arena, where a block begins. */

@@ -9,7 +9,7 @@ import {
   Tensor,
   tensor,
 } from '../engine/index.ts';
-import { type ArenaMoments, type Moment, type MomentStorage, momentsOf } from './adamw-moments.ts';
+import { type ArenaMoments, joinMoments, type Moment, type MomentStorage, momentsOf } from './adamw-moments.ts';
 import { GradientNorms, type NormsOfGroups } from './gradient-norms.ts';
 import { expectShape } from './operand.ts';
 import { streaming } from './streaming.ts';
@@ -76,7 +76,7 @@ export class AdamW implements Disposable {
   /** Whether a step draws random bits. */
   private readonly rounds: boolean;
   private readonly arenas: readonly { arena: Arena; moments: ArenaMoments; slot: number }[];
-  private readonly byName = new Map<string, Moment>();
+  private readonly byName: ReadonlyMap<string, Moment>;
 
   constructor(
     readonly parameters: ParameterSet,
@@ -98,14 +98,16 @@ export class AdamW implements Disposable {
       throw new InputError(`AdamW: parameter '${half.tensors[0].name}' is f16; those that are trained are f32 or bf16`);
     this.rounds = moments !== 'f32' || this.gradientNorms.arenas.some(({ dtype }) => dtype === 'bf16');
     const { device } = parameters;
+    const pieces = new Map<string, Moment[]>();
     this.arenas = this.gradientNorms.arenas.map((arena) => {
       const made = momentsOf(device, arena, moments);
-      for (const [name, moment] of made.byName) this.byName.set(name, moment);
+      for (const [name, moment] of made.byName) pieces.set(name, [...(pieces.get(name) ?? []), moment]);
       return { arena, moments: made, slot: this.gradientNorms.slot(clip === 'together' ? null : arena.group) };
     });
     this.average =
       options.average === undefined ? null : new WeightAverage(device, this.gradientNorms.arenas, options.average);
-    for (const [name, tensor] of this.average?.tensors ?? []) this.byName.set(`trainingWeight/${name}`, tensor);
+    for (const [name, views] of this.average?.tensors ?? []) pieces.set(`trainingWeight/${name}`, [...views]);
+    this.byName = new Map(Array.from(pieces, ([name, own]) => [name, joinMoments(own)]));
   }
 
   get scheduleSize(): number {
@@ -231,7 +233,8 @@ export class AdamW implements Disposable {
     this.gradientNorms.dispose();
     this.average?.dispose();
     for (const { moments } of this.arenas) for (const made of Object.values(moments.bindings)) made.dispose();
-    for (const moment of this.byName.values()) if (moment instanceof Tensor) moment.expire();
+    for (const { pieces } of this.byName.values())
+      for (const piece of pieces) if (piece instanceof Tensor) piece.expire();
   }
   readonly [Symbol.dispose] = this.dispose;
 }

@@ -11,7 +11,10 @@
 // id names are cleared beforehand. Cost: at most tokens^2 reads of an id to link, one read of dy, one clear of dTable. A row
 // that every token names is one long walk.
 //
-// Shapes: ids [tokens]; table, dTable [vocabulary, width]; y, dy [tokens, width]. Rows are stored in groups of four (Word, Result),
+// A table in pieces of rows is walked piece by piece, each with the number of its first row: an id is of the piece that has its row. The
+// first piece writes y whole, with zero rows for what it has not, and the others write what they have.
+//
+// Shapes: ids [tokens]; table, dTable [vocabulary, width] of the piece; y, dy [tokens, width]. Rows are stored in groups of four (Word, Result),
 // `groups` to a row. Gradients are f32, whatever the storage.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
@@ -30,7 +33,7 @@ fn pack(value: vec4f) -> Result { return value; }                            // 
 // @or bf16    let kept = select((bits + half) >> vec4u(16u), vec4u(0x7fc0u), (bits & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
 // @or bf16    return kept.xz | (kept.yw << vec2u(16u)); }
 
-struct Shape { tokens: u32, vocabulary: u32, groups: u32, scale: f32 }
+struct Shape { tokens: u32, vocabulary: u32, groups: u32, firstRow: u32, scale: f32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -49,10 +52,11 @@ fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.co
 @compute @workgroup_size(THREADS) fn forward(grid: Grid, @builtin(local_invocation_index) thread: u32) {
   let token = grid.workgroup.y * grid.count.x + grid.workgroup.x;
   if (token >= shape.tokens) { return; }
-  let id = ids[token];
+  let row = ids[token] - shape.firstRow;                                     // wraps around before the piece
+  if (row >= shape.vocabulary && shape.firstRow > 0u) { return; }
   for (var group = thread; group < shape.groups; group += THREADS) {
     var value = vec4f();
-    if (id < shape.vocabulary) { value = unpack(table[id * shape.groups + group]); }
+    if (row < shape.vocabulary) { value = unpack(table[row * shape.groups + group]); }
     y[token * shape.groups + group] = pack(shape.scale * value);
   }
 }
@@ -68,7 +72,7 @@ fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.co
   next[token] = later;
   var earlier = 0u;
   while (earlier < token && ids[earlier] != id) { earlier++; }
-  leads[token] = select(0u, 1u, earlier == token && id < shape.vocabulary);
+  leads[token] = select(0u, 1u, earlier == token);
 }
 
 // ---- backward: dTable, one thread a group of each chain ----------------------------------------------------------------
@@ -77,8 +81,10 @@ fn position(grid: Grid, thread: u32) -> u32 { return (grid.workgroup.y * grid.co
   let index = position(grid, thread);
   let first = index / shape.groups;
   if (first >= shape.tokens || leads[first] == 0u) { return; }
+  let row = ids[first] - shape.firstRow;
+  if (row >= shape.vocabulary) { return; }
   let group = index % shape.groups;
   var sum = vec4f();
   for (var token = first; token < shape.tokens; token = next[token]) { sum += dy[token * shape.groups + group]; }
-  dTable[ids[first] * shape.groups + group] += shape.scale * sum;
+  dTable[row * shape.groups + group] += shape.scale * sum;
 }

@@ -48,7 +48,7 @@ export interface LinearCrossEntropyRows {
 /**
  * Cross-entropy of the logits hidden embedding^T with `targets`, for the rows whose mask is 1; nll = logSumExp - target logit.
  *
- * hidden [B, T, width] f32, embedding [V, width] in f32, f16 or bf16; targets and mask [B, T] u32 -> []. A mask f32 is the factor of each row's nll in
+ * hidden [B, T, width] f32, embedding [V, width] in f32, f16 or bf16, which may lie in pieces of rows; targets and mask [B, T] u32 -> []. A mask f32 is the factor of each row's nll in
  * the sum that is the loss. The logits exist one tile of the vocabulary at a time. dHidden is bitwise 0 where mask is 0. A target that is not below V, in a row with a loss, makes the loss 1e30 or so.
  *
  * `capacity`: at most so many rows have a loss, and the others cost next to nothing; targets and mask are then numbers of the host,
@@ -162,21 +162,30 @@ function parametersOf({ software }: Device) {
   return { THREADS: software ? 8 : 64 };
 }
 
-/** Columns [first, first + columns) of the logits, and their embeddings. */
-type Tile = Readonly<Record<'first' | 'columns', number>>;
+/** Columns [first, first + columns) of the logits, and their embeddings: from row `firstOfPiece` of one piece of the matrix. */
+type Tile = Readonly<Record<'first' | 'columns' | 'piece' | 'firstOfPiece', number>>;
+
+function tilesOf(pieces: readonly Tensor[], width: number): Tile[] {
+  let first = 0;
+  return pieces.flatMap(({ shape: [rows] }, piece) =>
+    Array.from({ length: Math.ceil(rows / width) }, (_, i) => {
+      const firstOfPiece = i * width;
+      const tile = { first, columns: Math.min(width, rows - firstOfPiece), piece, firstOfPiece };
+      first += tile.columns;
+      return tile;
+    }),
+  );
+}
 
 /** hidden [..., width], targets and rowWeight one for each of its rows. */
 function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWeight: Tensor): LinearCrossEntropyRows {
   const op = OP;
   const { device } = ofHidden;
   const [hidden, embedding] = wholeGroups([ofHidden, ofEmbedding]);
-  const [vocabulary, width] = embedding.shape;
+  const { pieces } = embedding;
+  const [, width] = embedding.shape;
   const rows = targets.size;
-  const tileWidth = tileColumns(device, rows, width);
-  const tiles = Array.from({ length: Math.ceil(vocabulary / tileWidth) }, (_, i): Tile => {
-    const first = i * tileWidth;
-    return { first, columns: Math.min(tileWidth, vocabulary - first) };
-  });
+  const tiles = tilesOf(pieces, tileColumns(device, rows, width));
   const stored = roundUp(tiles[0].columns, 4);
   const parameters = parametersOf(device);
   const run = (entry: string, tile: Tile, bindings: Bindings, workgroups: [number, number], cost: Costs) => {
@@ -184,12 +193,12 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
     const uniform = { rows, rowsPerSample: 1, groups: Math.ceil(columns / 4), columns, firstColumn: first };
     device.dispatch({ kernel, entry, parameters, bindings, uniform, workgroups, ...cost });
   };
-  const ofTile = (source: Tensor, { first, columns }: Tile) =>
-    viewTensor(source, [columns, width], first * width * bytesPerElement[source.dtype], op);
+  const ofTile = (piece: Tensor, { firstOfPiece, columns }: Tile) =>
+    viewTensor(piece, [columns, width], firstOfPiece * width * bytesPerElement[piece.dtype], op);
   const asTile = (buffer: Tensor, { columns }: Tile) => viewTensor(buffer, [rows, roundUp(columns, 4)], 0, op);
   const computeLogits = (buffer: Tensor, tile: Tile) => {
     const logits = asTile(buffer, tile);
-    const b = { tensor: ofTile(embedding, tile), rows: tile.columns, transposed: true };
+    const b = { tensor: ofTile(pieces[tile.piece], tile), rows: tile.columns, transposed: true };
     encodeProduct({ a: { tensor: hidden, rows }, b, output: { tensor: logits, rows }, depth: width }, op);
     return logits;
   };
@@ -210,26 +219,27 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
   run('finishRows', tiles[0], finished, gridFor(rows, parameters.THREADS), { flops: 3 * rows });
   run('sumRows', tiles[0], { rowWeight, rowLoss, loss }, [1, 1], { flops: 2 * rows });
 
-  recordOne(op, [hidden, embedding], loss, (dLoss, [wantsHidden, wantsEmbedding]) => {
+  recordOne(op, [hidden, ...pieces], loss, (dLoss, [wantsHidden, ...wantsPieces]) => {
     const gradientOf = (like: Tensor) => emptyTensor(device, like.shape, 'f32', `${op} backward`);
     const dHidden = wantsHidden ? gradientSum(hidden, `${op} backward`) : null;
-    const dEmbedding = wantsEmbedding ? gradientSum(embedding, `${op} backward`) : null;
+    const dPieces = pieces.map((piece, i) => (wantsPieces[i] ? gradientSum(piece, `${op} backward`) : null));
     const secondLogits = tiles.length > 1 ? gradientOf(logitsBuffer) : null;
     const dLogitsBuffer = gradientOf(logitsBuffer);
     for (const tile of tiles) {
-      const { first, columns } = tile;
+      const { first, columns, piece } = tile;
+      const dPiece = dPieces[piece];
       const logits = secondLogits ? computeLogits(secondLogits, tile) : asTile(logitsBuffer, tile);
       const dLogits = asTile(dLogitsBuffer, tile);
       const bindings = { targets, rowWeight, logits, logSumExp, dLoss, dLogits };
       run('gradientOfTile', tile, bindings, gridFor(rows, 1), { flops: 5 * logits.size });
       const a = { tensor: dLogits, rows };
       if (dHidden) {
-        const b = { tensor: ofTile(embedding, tile), rows: columns };
+        const b = { tensor: ofTile(pieces[piece], tile), rows: columns };
         const output = { tensor: dHidden.gradient, rows };
         encodeProduct({ a, b, output, depth: columns, accumulate: dHidden.accumulate || first > 0 }, op);
       }
-      if (dEmbedding) {
-        const { gradient, accumulate } = dEmbedding;
+      if (dPiece) {
+        const { gradient, accumulate } = dPiece;
         const output = { tensor: ofTile(gradient, tile), rows: columns };
         encodeProduct(
           { a: { ...a, transposed: true }, b: { tensor: hidden, rows }, output, depth: rows, accumulate },
@@ -237,7 +247,7 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
         );
       }
     }
-    return [dHidden?.gradient ?? null, dEmbedding?.gradient ?? null];
+    return [dHidden, ...dPieces].map((sum) => sum?.gradient ?? null);
   });
   // Backward needs the logits again: those of a single tile are kept, those of several are computed again.
   if (tiles.length > 1 || !loss.recorded) device.currentStep(op).release(logitsBuffer.buffer);

@@ -1,4 +1,4 @@
-import { emptyTensor, gradientSum, roundUp, type Tensor } from '../engine/index.ts';
+import { emptyTensor, formatShape, gradientSum, roundUp, type Tensor } from '../engine/index.ts';
 import { cast, type FloatType } from './cast.ts';
 import { type Activation, epilogueOf, throughActivation } from './epilogue.ts';
 import {
@@ -12,6 +12,8 @@ import {
 } from './operand.ts';
 import { applyEpilogue, encodeProduct, expectStorage, weightGradient, withWholeGroups } from './product.ts';
 import { sumOfRows } from './reduce.ts';
+import { reshape } from './reshape.ts';
+import { concatenateTokens } from './tokens.ts';
 
 export interface LinearOptions {
   activation?: Activation;
@@ -25,7 +27,7 @@ export interface LinearOptions {
  * output = residual + activation(x weight^T + bias).
  *
  * x [..., in], weight [out, in] (as in the checkpoints), bias [out] in the weight's storage or f32 -> [..., out]. f32, f16 or bf16;
- * sums and gradients are f32. Throws when the shapes do not fit.
+ * sums and gradients are f32. Throws when the shapes do not fit. A weight may lie in pieces of rows; it takes neither bias nor residual then.
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options: LinearOptions = {}): Tensor {
   const { width } = rowsAndWidth('linear', 'x', x);
@@ -36,7 +38,13 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
   const { activation, residual, dtype = storage } = options;
   expectFactor('linear', 'bias', bias, weight, outputs);
   expectLike('linear', 'residual', residual, dtype, withLastAxis(x.shape, outputs));
-  sharedDevice('linear', x, weight, ...[bias, residual].filter((tensor) => tensor != null));
+  const added = [bias, residual].filter((tensor) => tensor != null);
+  sharedDevice('linear', x, weight, ...added);
+  if (weight.pieces.length > 1 && added.length > 0)
+    throw new Error(
+      `linear: weight '${weight.name}' ${formatShape(weight.shape)} lies in pieces of rows; no bias or residual is added then`,
+    );
+  if (weight.pieces.length > 1) return overPieces(x, weight, options);
   const lists = [[x], [weight], [bias], [residual]] as const;
   const [output] = withWholeGroups(
     lists,
@@ -73,4 +81,12 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options:
     },
   );
   return output;
+}
+
+/** The outputs of each piece of a weight, one beside the other. */
+function overPieces(x: Tensor, weight: Tensor, { activation, dtype = x.dtype as FloatType }: LinearOptions): Tensor {
+  const { rows, width } = rowsAndWidth('linear', 'x', x);
+  const flat = reshape(x, [rows, width]);
+  const outputs = weight.pieces.map((piece) => linear(flat, piece, null, { activation, dtype: 'f32' }));
+  return cast(reshape(concatenateTokens(outputs), withLastAxis(x.shape, weight.shape[0])), dtype);
 }

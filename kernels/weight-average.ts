@@ -10,9 +10,9 @@ const MOVED = { begin: [1, 1], update: [1, 2], exchange: [2, 2] } as const;
 export class WeightAverage implements Disposable {
   /**
    * Views of what is stored, by the names of the parameters: the averages, and after an `exchange` the parameters' own values. Those of a
-   * bf16 parameter have bits of both, and are for a checkpoint alone; see weight-average.wgsl.
+   * bf16 parameter have bits of both, and are for a checkpoint alone; see weight-average.wgsl. One view for each piece of a parameter.
    */
-  readonly tensors: ReadonlyMap<string, Tensor>;
+  readonly tensors: ReadonlyMap<string, readonly Tensor[]>;
   private readonly pairs: readonly { arena: Arena; average: Tensor }[];
 
   /** @throws RangeError if the decay is not from 0 to below 1 */
@@ -23,13 +23,14 @@ export class WeightAverage implements Disposable {
   ) {
     if (!(decay >= 0 && decay < 1))
       throw new RangeError(`average of weights: decay ${decay}; expected from 0 to below 1`);
-    const tensors = new Map<string, Tensor>();
+    const tensors = new Map<string, Tensor[]>();
     this.pairs = arenas.map((arena) => {
       const { group, elements } = arena;
       const average = persistentTensor(device, [elements], 'f32', `averages of ${group}`);
       for (const { name, shape, firstElement } of arena.tensors) {
         const at = bytesPerElement.f32 * firstElement;
-        tensors.set(name, new Tensor(device, shape, 'f32', average.buffer, at, name, 'persistent', false));
+        const view = new Tensor(device, shape, 'f32', average.buffer, at, name, 'persistent', false);
+        tensors.set(name, [...(tensors.get(name) ?? []), view]);
       }
       return { arena, average };
     });
@@ -53,7 +54,7 @@ export class WeightAverage implements Disposable {
 
   dispose(): void {
     for (const { average } of this.pairs) average.dispose();
-    for (const tensor of this.tensors.values()) tensor.expire();
+    for (const views of this.tensors.values()) for (const view of views) view.expire();
   }
   readonly [Symbol.dispose] = this.dispose;
 

@@ -46,6 +46,12 @@ interface ReadOptions {
   readonly rows?: readonly [from: number, to: number];
 }
 
+/** Where a tensor is read into: what `pieces` hold of its rows, one after the other, or all in a single one. */
+interface TargetRows {
+  readonly shape: readonly number[];
+  readonly pieces: readonly { readonly shape: readonly number[]; write(values: Float32Array): void }[];
+}
+
 /** The largest header, as in the reference implementation, so that a damaged length cannot exhaust the memory. */
 const HEADER_LIMIT = 100_000_000;
 
@@ -104,9 +110,25 @@ export class SafetensorsFile {
   async readFinite(name: string, options: ReadOptions = {}): Promise<Float32Array> {
     const values = await this.readFloat32(name, options);
     const bad = values.findIndex((value) => !Number.isFinite(value));
-    if (bad >= 0)
-      throw new InputError(`${this.name}: damaged: tensor ${quote(name)} holds ${values[bad]} at element ${bad}`);
-    return values;
+    if (bad < 0) return values;
+    const before =
+      (options.rows?.[0] ?? 0) *
+      this.entry(name)
+        .shape.slice(1)
+        .reduce((a, b) => a * b, 1);
+    throw new InputError(
+      `${this.name}: damaged: tensor ${quote(name)} holds ${values[bad]} at element ${before + bad}`,
+    );
+  }
+
+  /** Writes a tensor into one of its shape on the device, of which one piece at a time is in memory. Throws like `readFinite`. */
+  async readInto(name: string, { shape, pieces }: TargetRows): Promise<void> {
+    let first = 0;
+    for (const piece of pieces) {
+      const rows = pieces.length > 1 ? ([first, first + piece.shape[0]] as const) : undefined;
+      piece.write(await this.readFinite(name, { shape, rows }));
+      first += piece.shape[0];
+    }
   }
 
   async #bytes(entry: TensorEntry, rows?: readonly [number, number]): Promise<Uint8Array<ArrayBuffer>> {

@@ -11,16 +11,23 @@ import type { ModelParameter } from './layers.ts';
  */
 export function initialise(parameters: ParameterSet, specifications: readonly ModelParameter[], seed: number): void {
   specifications.forEach(({ name, shape, initialisation, gateBias }, index) => {
-    const size = elementCount(shape);
-    const values = new Float32Array(size);
-    if (initialisation === 'one') values.fill(1);
-    else if (initialisation !== 'zero') {
-      const fanIn = { embedding: shape[1], position: shape[1], matrix: size / shape[0], standard: 1 }[initialisation];
-      randomStream(seed, index, streams.initialisation).fillNormal(values);
-      for (let i = 0; i < size; i++) values[i] /= Math.sqrt(fanIn);
+    const whole = elementCount(shape);
+    let first = 0;
+    for (const piece of parameters.get(name).pieces) {
+      const { size } = piece;
+      const values = new Float32Array(size);
+      if (initialisation === 'one') values.fill(1);
+      else if (initialisation !== 'zero') {
+        const fanIn = { embedding: shape[1], position: shape[1], matrix: whole / shape[0], standard: 1 }[
+          initialisation
+        ];
+        randomStream(seed, index, streams.initialisation).fillNormal(values, first);
+        for (let i = 0; i < size; i++) values[i] /= Math.sqrt(fanIn);
+      }
+      if (gateBias !== undefined) values.fill(gateBias, (2 * size) / 3);
+      piece.write(values);
+      first += size;
     }
-    if (gateBias !== undefined) values.fill(gateBias, (2 * size) / 3);
-    parameters.get(name).write(values);
   });
 }
 

@@ -96,12 +96,14 @@ export class LayerNorm implements Layer {
   }
 }
 
-/** A single tensor: a table of embeddings, or learned rows. */
+/** A single tensor: learned rows, or a table of embeddings, which may be larger than a binding. */
 export class Table implements Layer {
   readonly parameters: readonly ModelParameter[];
 
   constructor(group: string, name: string, shape: Shape, initialisation: Initialisation) {
-    this.parameters = [{ name: `${name}.weight`, shape, group, initialisation }];
+    this.parameters = [
+      { name: `${name}.weight`, shape, group, initialisation, splits: initialisation === 'embedding' },
+    ];
   }
 
   rows(values: ParameterSet): Tensor {

@@ -1,5 +1,5 @@
 /** The gradient of each loss by itself, and the parts of a model by which gradients are summed up. */
-import { backward, bytesPerElement, elementCount } from '../../engine/index.ts';
+import { backward, bytesPerElement, elementCount, joinNumbers } from '../../engine/index.ts';
 import { type Inputs, tensorsOf } from '../architecture/inputs.ts';
 import { type Layer, parametersOfLayers } from '../architecture/layers.ts';
 import type { Architecture, Model } from '../architecture/model.ts';
@@ -79,18 +79,19 @@ export async function lossGradients(
       reading.push(Promise.all(ranges.map((range) => device.read(range, range.byteLength))));
     }
   });
-  const places = new Map(
-    arenas.flatMap(({ tensors }, arena) =>
-      tensors.map(({ name, firstElement, size }) => [name, { arena, firstElement, size }]),
-    ),
+  const places = arenas.flatMap(({ tensors }, arena) =>
+    tensors.map(({ name, firstElement, size }) => ({ name, arena, firstElement, size })),
   );
   const read = await Promise.all(reading);
   return Object.fromEntries(
     losses.map((loss, i) => [
       loss,
       (parameter: string) => {
-        const { arena, firstElement, size } = places.get(parameter)!;
-        return new Float32Array(read[i][arena], bytesPerElement.f32 * firstElement, size);
+        const own = places.filter(({ name }) => name === parameter);
+        const [first, ...others] = own.map(
+          ({ arena, firstElement, size }) => new Float32Array(read[i][arena], bytesPerElement.f32 * firstElement, size),
+        );
+        return others.length === 0 ? first : joinNumbers([first, ...others]);
       },
     ]),
   );

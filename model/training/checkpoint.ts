@@ -9,7 +9,7 @@ import { InputError, quote, reasonOf } from '../../engine/files/errors.ts';
 import { encodeBfloat16 } from '../../engine/files/half.ts';
 import { checked } from '../../engine/files/json-schema.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
-import { type Device, type SafetensorsFile, Tensor } from '../../engine/index.ts';
+import type { Device, SafetensorsFile } from '../../engine/index.ts';
 import type { AdamW, Moment } from '../../kernels/index.ts';
 import { actingConfiguration } from '../architecture/acting-configuration.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
@@ -69,16 +69,18 @@ function exported(path: string, configuration: ModelConfiguration): ModelConfigu
 
 async function writeCheckpoint(
   path: string,
-  tensors: readonly { readonly name: string; readonly tensor: Tensor | Moment }[],
+  tensors: readonly { readonly name: string; readonly tensor: Moment }[],
   contents: { settings: CheckpointSettings; progress: TrainingProgress; optimizerStep: number },
 ): Promise<void> {
   await writeSafetensors(
     path,
-    tensors.map(({ name, tensor }) => {
-      const isHalf = tensor instanceof Tensor && tensor.dtype === 'bf16';
+    tensors.map(({ name, tensor: { shape, dtype, pieces } }) => {
+      const isHalf = dtype === 'bf16';
       return {
-        ...{ name, dtype: isHalf ? ('BF16' as const) : ('F32' as const), shape: [...tensor.shape] },
-        data: async () => (isHalf ? encodeBfloat16(await tensor.read()) : tensor.read()),
+        ...{ name, dtype: isHalf ? ('BF16' as const) : ('F32' as const), shape: [...shape] },
+        async *data() {
+          for (const piece of pieces) yield isHalf ? encodeBfloat16(await piece.read()) : await piece.read();
+        },
       };
     }),
     { metadata: metadataOf({ format: CHECKPOINT_FORMAT, ...contents }) },
@@ -116,10 +118,13 @@ function checkpointIn(file: SafetensorsFile): Checkpoint {
           `${file.name}: exported for acting, without the optimizer's moments: it cannot be resumed`,
         );
       await optimizer.averaged(async () => {
-        const tensors = new Map<string, Float32Array>();
-        for (const [name, tensor] of optimizer.state().tensors)
-          tensors.set(name, await file.readFinite(`optimizer/${name}`, tensor));
-        optimizer.restore({ step: optimizerStep, tensors });
+        const moments = Array.from(
+          optimizer.state().tensors,
+          ([name, moment]) => [`optimizer/${name}`, moment] as const,
+        );
+        for (const [name, { shape }] of moments) file.entry(name, { shape });
+        for (const [name, moment] of moments) await file.readInto(name, moment);
+        optimizer.steps = optimizerStep;
       });
     },
     close: () => file.close(),

@@ -77,7 +77,8 @@ export async function memoryPlan(
   await (await trainer.step(0)).losses;
   await trainer.measure([null], null);
   await trainer.gradientNorms(0);
-  for (const { byteLength } of model.parameters) memory.giveStaging(memory.takeStaging(byteLength));
+  for (const { pieces } of model.parameters)
+    for (const { byteLength } of pieces) memory.giveStaging(memory.takeStaging(byteLength));
   const measuring = grown();
   const caches = await cacheBytes(model, batch);
   const acting = grown();

@@ -63,7 +63,7 @@ export function expectFitting(
 export async function loadModel(file: SafetensorsFile, device: Device, configuration: ModelConfiguration) {
   const model = new Model(device, configuration);
   try {
-    for (const parameter of model.parameters) parameter.write(await file.readFinite(parameter.name, parameter));
+    for (const parameter of model.parameters) await file.readInto(parameter.name, parameter);
   } catch (error) {
     model.dispose();
     throw error;

@@ -1,7 +1,7 @@
 /** The start of a run from a vision-language model: which parameters it takes from the file, and which begin anew. */
 import { type ByteSource, memorySource } from '../../engine/files/bytes.ts';
 import { InputError } from '../../engine/files/errors.ts';
-import { type Device, elementCount } from '../../engine/index.ts';
+import { type Device, elementCount, type Tensor } from '../../engine/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture, Model } from '../architecture/model.ts';
@@ -167,16 +167,25 @@ export async function begunModel(
 
 /** Writes the file's values into an initialised model. */
 export async function beginFrom(file: VisionLanguageFile, { architecture, parameters }: Model): Promise<void> {
-  for (const { parameter, source, firstRows, copies } of startedBy(file, architecture)) {
+  for (const { parameter, source, copies } of startedBy(file, architecture)) {
     const target = parameters.get(parameter.name);
-    const values = await file.read(source);
-    if (copies > 1) target.write(sideBySide(values, parameter.shape[0], copies));
-    else if (!firstRows) target.write(values);
-    else {
-      const all = await target.read();
-      all.set(values);
-      target.write(all);
-    }
+    if (copies > 1) target.write(sideBySide(await file.read(source), parameter.shape[0], copies));
+    else await writeRows(file, source, target);
+  }
+}
+
+/** Writes the rows that the file has, piece by piece; others of the target keep their values. */
+async function writeRows(file: VisionLanguageFile, source: string, { pieces }: Tensor): Promise<void> {
+  const [rows] = file.shapes.get(source)!;
+  let first = 0;
+  for (const piece of pieces) {
+    const end = Math.min(first + piece.shape[0], rows);
+    if (end === first) return;
+    const values = await file.read(source, [first, end]);
+    const all = values.length < piece.size ? await piece.read() : values;
+    if (all !== values) all.set(values);
+    piece.write(all);
+    first = end;
   }
 }
 

@@ -48,8 +48,8 @@ export interface VisionLanguageFile {
   readonly made: Made;
   /** Shapes of the tensors, by name. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
-  /** The values of a tensor. */
-  read(name: string): Promise<Float32Array>;
+  /** The values of a tensor, or of rows from ... to - 1 of it. */
+  read(name: string, rows?: readonly [from: number, to: number]): Promise<Float32Array>;
   /** Makes the model on `device`, with the file's weights. */
   loadModel(device: Device): Promise<Model>;
   close(): Promise<void>;
@@ -92,7 +92,9 @@ export async function saveVisionLanguageModel(
     throw new InputError(`${path}: the model has ${unknown.name}, which a vision-language model does not use`);
   const tensors = asking.map(({ name, shape }) => ({
     ...{ name, shape, dtype: 'F16' as const },
-    data: async () => encodeFloat16(await parameters.get(name).read()),
+    async *data() {
+      for (const piece of parameters.get(name).pieces) yield encodeFloat16(await piece.read());
+    },
   }));
   const contents = { format: VISION_LANGUAGE_FORMAT, configuration, encoding, made };
   await writeSafetensors(path, tensors, { metadata: metadataOf(contents) });
@@ -135,7 +137,7 @@ function modelIn(file: SafetensorsFile): VisionLanguageFile {
   return {
     ...{ name, configuration, encoding, made },
     shapes: new Map(Array.from(file.tensors.values(), ({ name, shape }) => [name, shape])),
-    read: (tensor) => file.readFinite(tensor),
+    read: (tensor, rows) => file.readFinite(tensor, { rows }),
     loadModel: (device) => loadModel(file, device, configuration),
     close: () => file.close(),
   };

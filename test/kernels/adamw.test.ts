@@ -163,7 +163,7 @@ describeOnAllDevices('AdamW', (device) => {
     poison.dispose();
   });
 
-  const mixed: Required<Omit<ParameterSpecification, 'dtype'>>[] = [
+  const mixed: Required<Omit<ParameterSpecification, 'dtype' | 'splits'>>[] = [
     { name: 'first', shape: [5], group: 'one', rate: 1, frozen: false },
     { name: 'slow', shape: [700], group: 'one', rate: 0.1, frozen: false },
     { name: 'fixed', shape: [64], group: 'one', rate: 0.1, frozen: true },

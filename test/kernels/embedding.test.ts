@@ -12,7 +12,9 @@ describeOnAllDevices('embedding', (device) => {
     { tokens: [3, 5], vocabulary: 4, width: 8, scale: 1 },
     { tokens: [2, 2, 35], vocabulary: 9, width: 10, scale: 2.5 },
     { tokens: [7], vocabulary: 50, width: 3, scale: 0.25 },
-  ])('agrees with float64: ids $tokens, table $vocabulary x $width', async ({ tokens, vocabulary, width, scale }) => {
+    { tokens: [2, 90], vocabulary: 150, width: 8, scale: 2.5, pieceRows: 64 },
+  ])('agrees with float64: ids $tokens, table $vocabulary x $width', async (sizes) => {
+    const { tokens, vocabulary, width, scale, pieceRows } = sizes;
     const opened = await device();
     const count = tokens.reduce((a, b) => a * b, 1);
     // Two ids beyond the table: their rows are zero and take no gradient.
@@ -20,8 +22,9 @@ describeOnAllDevices('embedding', (device) => {
     ids[1] = vocabulary;
     ids[count - 1] = 0xffffffff;
     await checkOperation(opened, {
-      inputs: [{ shape: [vocabulary, width], name: 'table' }],
+      inputs: [{ shape: [vocabulary, width], name: 'table', pieceRows }],
       run: ([table]) => {
+        expect(table.pieces).toHaveLength(pieceRows ? Math.ceil(vocabulary / pieceRows) : 1);
         const y = embedding(tensor(opened, ids, tokens, { dtype: 'u32' }), table, { scale });
         expect(y.shape).toEqual([...tokens, width]);
         return y;

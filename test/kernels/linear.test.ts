@@ -25,6 +25,26 @@ describeOnDevices('linear', (device) => {
   });
 });
 
+describeOnDevices('linear with a weight in pieces of rows', (device) => {
+  test.each([
+    { leading: [3], outputs: 150, activation: undefined },
+    { leading: [2, 2], outputs: 131, activation: 'gelu' },
+  ] as const)(
+    'agrees with float64: $leading x 8 -> $outputs, $activation',
+    async ({ leading, outputs, activation }) => {
+      await checkOperation(await device(), {
+        inputs: [{ shape: [...leading, 8] }, { shape: [outputs, 8], pieceRows: 64 }],
+        run: ([x, weight]) => {
+          expect(weight.pieces).toHaveLength(3);
+          return linear(x, weight, null, { activation });
+        },
+        oracle: ([x, weight]) => reference.linear(x, weight, 8, { activation }),
+        tolerance: { forward: 1e-6, backward: 2e-6 },
+      });
+    },
+  );
+});
+
 describeOnDevices('linear with an activation and a residual', (device) => {
   const sizes = [
     { rows: 7, inputs: 8, outputs: 12, activation: 'gelu', residual: true },

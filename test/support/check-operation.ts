@@ -38,8 +38,11 @@ import { differentiate, strideOf } from '../../kernels/reference/index.ts';
 import { expectClose, normals } from './numbers.ts';
 
 interface OperationCheck {
-  /** Differentiable inputs: their shapes and numbers (standard normal ones where `data` is missing). */
-  inputs: { shape: number[]; data?: Float32Array; name?: string }[];
+  /**
+   * Differentiable inputs: their shapes and numbers (standard normal ones where `data` is missing). With `pieceRows`, a multiple of 64, a
+   * matrix lies in pieces of so many rows.
+   */
+  inputs: { shape: number[]; data?: Float32Array; name?: string; pieceRows?: number }[];
   run: (inputs: Tensor[]) => Tensor;
   /** The same function in float64. */
   oracle: (inputs: Float64Array[]) => Float64Array;
@@ -62,8 +65,11 @@ export async function checkOperation(device: Device, check: OperationCheck): Pro
   const exact = data.map((numbers) => Float64Array.from(numbers));
   const expected = check.oracle(exact);
   const dOutput = normals(expected.length, seed * 101 + 99);
-  const leaves = check.inputs.map(({ shape, name }, i) =>
-    parameter(device, data[i], shape, { name: name ?? `input ${i}` }),
+  const leaves = check.inputs.map(({ shape, name, pieceRows }, i) =>
+    parameter(device, data[i], shape, {
+      name: name ?? `input ${i}`,
+      pieceBytes: pieceRows && 4 * pieceRows * shape[1],
+    }),
   );
   try {
     const output = device.step(() => {

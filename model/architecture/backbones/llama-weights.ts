@@ -82,10 +82,14 @@ export async function loadLlama(model: Model, source: Parameters<typeof readSafe
     for (const { parameter, name } of own) file.entry(name, { shape: parameter.shape });
     const layout = isMeta ? 'pairs' : 'halves';
     for (const { parameter, name } of own) {
-      const values = await file.readFinite(name, { shape: parameter.shape });
       const isRotated = /\.self_attn\.[qk]_proj\./.test(parameter.name) && rotary.layout !== layout;
-      const [, width] = parameter.shape;
-      parameter.write(isRotated ? rowsForRotary(values, configuration.headDimension, width, rotary.layout) : values);
+      if (!isRotated) {
+        await file.readInto(name, parameter);
+        continue;
+      }
+      const { shape } = parameter;
+      const values = await file.readFinite(name, { shape });
+      parameter.write(rowsForRotary(values, configuration.headDimension, shape[1], rotary.layout));
     }
   } finally {
     await file.close();
