@@ -139,6 +139,32 @@ describe('safetensors round trip', () => {
   });
 });
 
+describe('safetensors read into pieces of rows', async () => {
+  const values = Float32Array.from({ length: 10 }, (_, i) => i);
+  const into = async (name: string, rows: number[], data = values) => {
+    const written: Float32Array[] = [];
+    const pieces = rows.map((count) => ({ shape: [count, 2], write: (own: Float32Array) => void written.push(own) }));
+    const shape = [rows.reduce((sum, count) => sum + count), 2];
+    const file = await bytesOf([
+      { name: 'a', dtype: 'F32', shape: [5, 2], data },
+      { name: 'b', dtype: 'BF16', shape: [5, 2], data: encodeBfloat16(data) },
+    ]);
+    await (await readSafetensors(file, 'x.safetensors')).readInto(name, { shape, pieces });
+    return written;
+  };
+
+  test.each(['a', 'b'])('each piece gets its rows of %s', async (name) => {
+    expect(await into(name, [2, 2, 1])).toEqual([values.subarray(0, 4), values.subarray(4, 8), values.subarray(8)]);
+    expect(await into(name, [5])).toEqual([values]);
+  });
+
+  test('another shape, and a number that is none, are named by the whole tensor', async () => {
+    await expect(into('a', [2, 2])).rejects.toThrow('x.safetensors: tensor "a" has shape [5, 2], [4, 2] was expected');
+    const bad = values.map((value) => (value === 9 ? Number.NaN : value));
+    await expect(into('b', [2, 2, 1], bad)).rejects.toThrow('damaged: tensor "b" holds NaN at element 9');
+  });
+});
+
 describe('safetensors: what is asked for is not there', async () => {
   const bytes = await bytesOf([{ name: 'weight', dtype: 'F32', shape: [2, 3], data: new Float32Array(6) }]);
   const file = await readSafetensors(bytes, 'x.safetensors');

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { tensor, withoutTape } from '../../engine/index.ts';
+import { ParameterSet, tensor, withoutTape } from '../../engine/index.ts';
 import { Architecture, Model } from '../../model/architecture/model.ts';
 import { mixDatasets } from '../../model/data/index.ts';
 import { ownSlotMap } from '../../model/data/slots.ts';
@@ -11,7 +11,7 @@ import { configurationOf, systemNamed } from '../../model/systems/index.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { prepareRun } from '../../model/training/prepare-run.ts';
 import { runSettings } from '../../model/training/run-settings.ts';
-import { beginFrom, openStart, startLines } from '../../model/training/start.ts';
+import { beginFrom, begunModel, openStart, startLines } from '../../model/training/start.ts';
 import { openVisionLanguageModel, type VisionLanguageFile } from '../../model/training/vision-language-file.ts';
 import { testDevice } from '../support/devices.ts';
 import { expectClose, normals } from '../support/numbers.ts';
@@ -79,6 +79,27 @@ test('a run begins from the values of the file; action tokens and experts begin 
   }
   expect(rows).toBe(policy.encoding.vocabularySize - vocabulary);
   expect(rows).toBeGreaterThan(0);
+});
+
+test('a token table in pieces of rows begins from it as one that is whole', async () => {
+  const device = await testDevice('normal');
+  const settings = runSettings({ system: 'knowledge-insulation', preset: minutePreset, from: from.name });
+  const options = { dataset: syntheticDataset(), from, listener: quietListener(), settings };
+  const { configuration } = await prepareRun(options);
+  const whole = await begunModel(device, configuration, 3, from);
+  const { parameters } = new Architecture(configuration);
+  const pieceBytes = 4 * 64 * configuration.experts.backbone.width;
+  const split = new Model(device, configuration, new ParameterSet(device, parameters, { pieceBytes }));
+  models.push(whole, split);
+  // The last row of the file lies within a piece.
+  expect(from.configuration.vocabulary % 64).toBeGreaterThan(0);
+  expect(from.configuration.vocabulary).toBeLessThan(
+    64 * (split.architecture.tokenHead(split.parameters).pieces.length - 1),
+  );
+  split.initialise(3);
+  await beginFrom(from, split);
+  for (const { name } of parameters)
+    expect(await split.parameters.get(name).read(), name).toEqual(await whole.parameters.get(name).read());
 });
 
 test("the built-in world keeps the file's statistics of the state, other data have their own", async () => {
