@@ -100,7 +100,10 @@ export class Step {
 
   private *heldBy(value: unknown): Generator<StepResource> {
     if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return;
-    if ('buffer' in value && this.buffers.get(value.buffer as GPUBuffer)?.includes(value as StepResource))
+    // A tensor in pieces has no buffer of its own.
+    if ('buffer' in value && 'pieces' in value && (value.pieces as unknown[]).length > 1)
+      yield* this.heldBy(value.pieces);
+    else if ('buffer' in value && this.buffers.get(value.buffer as GPUBuffer)?.includes(value as StepResource))
       yield value as StepResource;
     else if (Array.isArray(value)) for (const item of value) yield* this.heldBy(item);
     else if (value instanceof Map) for (const item of value.values()) yield* this.heldBy(item);

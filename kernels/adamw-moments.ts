@@ -114,10 +114,9 @@ class EightBitMoment implements Moment {
       device.read(scales, scales.byteLength),
     ]);
     const [code, scale] = [new Uint8Array(bytes), new Float32Array(factors)];
-    return Float32Array.from(
-      { length: elementCount(this.shape) },
-      (_, i) => scale[Math.floor(i / BLOCK)] * this.numbers[code[i]],
-    );
+    const values = new Float32Array(elementCount(this.shape));
+    for (let i = 0; i < values.length; i++) values[i] = scale[Math.floor(i / BLOCK)] * this.numbers[code[i]];
+    return values;
   }
 
   /** Numbers that were not read from 8 bits are rounded to nearest. */

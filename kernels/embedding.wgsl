@@ -11,10 +11,10 @@
 // id names are cleared beforehand. Cost: at most tokens^2 reads of an id to link, one read of dy, one clear of dTable. A row
 // that every token names is one long walk.
 //
-// A table in pieces of rows is walked piece by piece, each with the number of its first row: an id is of the piece that has its row. The
-// first piece writes y whole, with zero rows for what it has not, and the others write what they have.
+// A table in pieces is walked piece by piece: a piece has the rows from firstRow on, `vocabulary` of them. The first piece writes y
+// whole, with zeros for rows that it lacks, and each other piece the rows that it has.
 //
-// Shapes: ids [tokens]; table, dTable [vocabulary, width] of the piece; y, dy [tokens, width]. Rows are stored in groups of four (Word, Result),
+// Shapes: ids [tokens]; table, dTable [vocabulary, width]; y, dy [tokens, width]. Rows are stored in groups of four (Word, Result),
 // `groups` to a row. Gradients are f32, whatever the storage.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two

@@ -31,7 +31,10 @@ export function float32ToFloat16(value: number): number {
 /** The bfloat16 bit pattern nearest to `value`, which is rounded to float32 first. */
 export function float32ToBfloat16(value: number): number {
   float[0] = value;
-  const pattern = bits[0];
+  return upperHalf(bits[0]);
+}
+
+function upperHalf(pattern: number): number {
   if ((pattern & 0x7fffffff) > 0x7f800000) return (pattern >>> 16) | 0x40; // a NaN must not round to infinity
   return (pattern + 0x7fff + ((pattern >>> 16) & 1)) >>> 16;
 }
@@ -58,5 +61,8 @@ export function decodeBfloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
 }
 
 export function encodeBfloat16(values: Float32Array): Uint16Array<ArrayBuffer> {
-  return new Uint16Array(values.length).map((_, i) => float32ToBfloat16(values[i]));
+  const out = new Uint16Array(values.length);
+  const patterns = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < out.length; i++) out[i] = upperHalf(patterns[i]);
+  return out;
 }

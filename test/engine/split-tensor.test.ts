@@ -73,6 +73,7 @@ describe('a parameter in pieces of rows', () => {
       expect(split.grad!.shape).toEqual([ROWS, WIDTH]);
       expect(await split.grad!.read()).toEqual(expected);
     }
+    expect(device.step(() => ({ of: split.grad })).of).toBe(split.grad);
     run({ parameters: [other] });
     expect(await split.grad!.read()).toEqual(new Float32Array(ROWS * WIDTH));
     for (const made of [split, other, ids, dy]) made.dispose();
