@@ -176,14 +176,15 @@ function rateOf({ name, rate = 1, frozen }: ParameterSpecification): number | nu
 /** Rows of a piece are a multiple of these, so that views of them begin at multiples of 256 bytes. */
 const ROWS_UNIT = 64;
 
-/** The pieces of a parameter: it is whole where it is no larger than `pieceBytes`; `most` is the device's limit for one binding. */
-function piecesOf(specification: ParameterSpecification, most: number, pieceBytes = most): Piece[] {
+/** The pieces of a parameter: it is whole where a binding holds it, of which `limit` is the device's largest, and `pieceBytes` another. */
+function piecesOf(specification: ParameterSpecification, limit: number, pieceBytes = limit): Piece[] {
   const { name, shape, splits = false } = specification;
   const bytes = bytesOf({ specification, shape });
-  if (bytes <= (splits ? pieceBytes : most)) return [{ specification, shape }];
+  const most = splits ? Math.min(limit, pieceBytes) : limit;
+  if (bytes <= most) return [{ specification, shape }];
   const [rows, ...row] = shape;
   const unit = bytesOf({ specification, shape: [ROWS_UNIT, ...row] });
-  const rowsOfPiece = ROWS_UNIT * Math.floor(Math.min(pieceBytes, ARENA_BYTES) / unit);
+  const rowsOfPiece = ROWS_UNIT * Math.floor(Math.min(most, ARENA_BYTES) / unit);
   const complaint = `parameter '${name}' ${formatShape(shape)} has ${bytes} bytes; on this device one `;
   if (!splits || rowsOfPiece === 0) throw new InputError(`${complaint}parameter holds at most ${most}`);
   if (elementCount(row) % 4 !== 0)
