@@ -33,6 +33,7 @@ export function expectRunnable(configuration: ModelConfiguration): void {
       historyComplaint(configuration) ??
       firstComplaint(blocks, (block) => blockComplaint(configuration, block)) ??
       edgesComplaint(configuration) ??
+      loraComplaint(configuration) ??
       memoryComplaint(configuration) ??
       objectivesComplaint(configuration),
   );
@@ -217,6 +218,18 @@ function edgesComplaint(configuration: ModelConfiguration): string | null {
     known.add(pair);
     return null;
   });
+}
+
+function loraComplaint({ lora, experts }: ModelConfiguration): string | null {
+  if (!lora) return null;
+  const { rank, alpha = rank, experts: adapted } = lora;
+  if (!isPositive(rank)) return `lora has rank ${rank}; expected a positive integer`;
+  if (!(alpha > 0 && Number.isFinite(alpha))) return `lora has alpha ${alpha}; expected a number above 0`;
+  const known = Object.keys(experts);
+  const wrong = adapted.find((name, i) => !known.includes(name) || adapted.indexOf(name) !== i);
+  if (wrong !== undefined && known.includes(wrong)) return `lora names expert ${quote(wrong)} twice`;
+  if (wrong !== undefined) return `lora names ${quote(wrong)}; the experts are ${known.join(', ')}`;
+  return adapted.length === 0 ? 'lora names no expert' : null;
 }
 
 /** Warnings about a configuration that can run, but is hardly the one that was meant: a line each. */

@@ -125,6 +125,18 @@ export interface ParameterRule {
   readonly gateBias?: number;
 }
 
+/**
+ * Low-rank adaptation (LoRA: Hu et al. 2021, arXiv 2106.09685): beside each matrix of the transformers of some experts, two thin ones learn.
+ * These transformers keep their values, and with the backbone's the token embeddings and the matrix of the logits, unless a rule says otherwise.
+ */
+export interface LoraSettings {
+  readonly rank: number;
+  /** The product of the thin matrices is multiplied by alpha / rank; default: the rank. */
+  readonly alpha?: number;
+  /** Names of the experts. */
+  readonly experts: readonly string[];
+}
+
 /** Everything that determines a model's parameters and its passes. */
 export interface ModelConfiguration {
   /** The family of the language model, and the settings in which the model differs from it. */
@@ -149,6 +161,7 @@ export interface ModelConfiguration {
   /** An example is a window of control steps; without it, one. */
   readonly history?: HistorySettings;
   readonly rules?: readonly ParameterRule[];
+  readonly lora?: LoraSettings;
   /** Number format of weights and activations; default f32. See precision.ts. */
   readonly precision?: Precision;
 }

@@ -35,7 +35,7 @@ import {
 } from './fitting.ts';
 import type { ActingRow, Losses } from './history.ts';
 import { expectRules, rulesOf } from './parameter-rules.ts';
-import { expectTokens, type RunSettings, systemOf } from './run-settings.ts';
+import { expectTokens, loraOf, type RunSettings, systemOf } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
 import { expectPresetSizes, startLines } from './start.ts';
 import type { VisionLanguageFile } from './vision-language-file.ts';
@@ -97,6 +97,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     coTraining,
     tokens: settings.tokens,
     rules: rulesOf(settings),
+    lora: loraOf(settings),
     precision: settings.precision,
     subtask: settings.subtask,
     draws: settings.draws,
