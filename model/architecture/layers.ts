@@ -70,6 +70,15 @@ export function adapterOf({ lora }: Pick<ModelConfiguration, 'lora'>, expert: st
   return { rank, scale: alpha / rank };
 }
 
+/** The names of PEFT for the thin matrices A and B beside a matrix. */
+const thinName = (name: string, own: 'A' | 'B') => `${name}.lora_${own}.weight`;
+
+/** The names of the adapted matrix and of B, given that of A; null for any other name. */
+export function adapterParts(name: string): { readonly matrix: string; readonly up: string } | null {
+  const own = /^(.*)\.lora_A\.weight$/.exec(name)?.[1];
+  return own === undefined ? null : { matrix: `${own}.weight`, up: thinName(own, 'B') };
+}
+
 interface LinearSettings {
   readonly bias?: boolean;
   readonly initialisation?: Initialisation;
@@ -95,9 +104,8 @@ export class Linear implements Layer {
         `this model cannot run: lora has rank ${adapter.rank}, and ${name}.weight is [${outputs}, ${inputs}]: its rank is at most ${most}`,
       );
     this.adapter = adapter;
-    // The names of PEFT.
     const thin = (own: 'A' | 'B', shape: Shape, initialisation: Initialisation): ModelParameter => ({
-      ...{ name: `${name}.lora_${own}.weight`, shape, group, initialisation, adapter: true },
+      ...{ name: thinName(name, own), shape, group, initialisation, adapter: true },
     });
     this.adapters = adapter
       ? [thin('A', [adapter.rank, inputs], 'matrix'), thin('B', [outputs, adapter.rank], 'zero')]
