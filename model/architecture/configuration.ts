@@ -2,6 +2,7 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Edge } from '../../kernels/index.ts';
 import type { BackboneName, BackboneVariant } from './backbones/index.ts';
+import type { Adapter } from './layers.ts';
 import type { ObjectiveSettings } from './objectives/settings.ts';
 import type { Precision } from './precision.ts';
 
@@ -164,6 +165,13 @@ export interface ModelConfiguration {
   readonly lora?: LoraSettings;
   /** Number format of weights and activations; default f32. See precision.ts. */
   readonly precision?: Precision;
+}
+
+/** The adapter of the matrices of an expert; null if they have none. */
+export function adapterOf({ lora }: Pick<ModelConfiguration, 'lora'>, expert: string): Adapter | null {
+  if (!lora?.experts.includes(expert)) return null;
+  const { rank, alpha = rank } = lora;
+  return { rank, scale: alpha / rank };
 }
 
 /** The control steps of an example in a batch: those of its window, oldest first. */

@@ -25,10 +25,9 @@ import {
   tanh,
 } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
-import { type ModelConfiguration, memoryOf } from './configuration.ts';
+import { adapterOf, type ModelConfiguration, memoryOf } from './configuration.ts';
 import {
   type Adapter,
-  adapterOf,
   adaptersOfLayers,
   type Layer,
   LayerNorm,

@@ -1,8 +1,8 @@
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
 import { gatedMlp, multiply } from '../../kernels/index.ts';
 import type { Backbone } from './backbones/index.ts';
-import type { ExpertSettings, ModelConfiguration } from './configuration.ts';
-import { adapterOf, adaptersOfLayers, type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
+import { adapterOf, type ExpertSettings, type ModelConfiguration } from './configuration.ts';
+import { adaptersOfLayers, type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
 /** The weights of one expert in one layer. */
 export class ExpertLayer implements Layer {

@@ -1,5 +1,4 @@
 /** Small layers: each states its parameters, and runs with their values. A parameter's name is written once. */
-import { InputError } from '../../engine/files/errors.ts';
 import type { FloatType, ParameterSet, ParameterSpecification, Shape, Tensor } from '../../engine/index.ts';
 import {
   adaptiveRmsNorm,
@@ -13,7 +12,6 @@ import {
   rmsNorm,
 } from '../../kernels/index.ts';
 import type { Backbone } from './backbones/index.ts';
-import type { ModelConfiguration } from './configuration.ts';
 
 /** The distribution of a parameter's initial values; see initialise.ts. */
 export type Initialisation = 'zero' | 'one' | 'embedding' | 'position' | 'matrix' | 'standard';
@@ -63,13 +61,6 @@ export interface Adapter {
   readonly scale: number;
 }
 
-/** The adapter of the matrices of an expert; null if they have none. */
-export function adapterOf({ lora }: Pick<ModelConfiguration, 'lora'>, expert: string): Adapter | null {
-  if (!lora?.experts.includes(expert)) return null;
-  const { rank, alpha = rank } = lora;
-  return { rank, scale: alpha / rank };
-}
-
 /** The names of PEFT for the thin matrices A and B beside a matrix. */
 const thinName = (name: string, own: 'A' | 'B') => `${name}.lora_${own}.weight`;
 
@@ -98,11 +89,6 @@ export class Linear implements Layer {
     { outputs, inputs }: Sizes,
     { bias = true, initialisation = 'matrix', adapter = null }: LinearSettings = {},
   ) {
-    const most = Math.min(outputs, inputs);
-    if (adapter && adapter.rank > most)
-      throw new InputError(
-        `this model cannot run: lora has rank ${adapter.rank}, and ${name}.weight is [${outputs}, ${inputs}]: its rank is at most ${most}`,
-      );
     this.adapter = adapter;
     const thin = (own: 'A' | 'B', shape: Shape, initialisation: Initialisation): ModelParameter => ({
       ...{ name: thinName(name, own), shape, group, initialisation, adapter: true },

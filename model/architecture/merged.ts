@@ -1,7 +1,7 @@
 import type { Tensor } from '../../engine/index.ts';
 import { add, cast, matmul, scale } from '../../kernels/index.ts';
-import type { ModelConfiguration } from './configuration.ts';
-import { adapterOf, adapterParts } from './layers.ts';
+import { adapterOf, type ModelConfiguration } from './configuration.ts';
+import { adapterParts } from './layers.ts';
 import { Model } from './model.ts';
 
 /** The configuration without low-rank adaptation. */

@@ -2,7 +2,7 @@ import { type Device, ParameterSet, type Tensor } from '../../engine/index.ts';
 import type { AttentionTable } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import { BlockInputs } from './blocks.ts';
-import { duplicate, expectRunnable, refuse } from './check.ts';
+import { duplicate, expectRunnable, rankComplaint, refuse } from './check.ts';
 import type { ModelConfiguration } from './configuration.ts';
 import { initialise } from './initialise.ts';
 import { adaptersOfLayers, type Layer, type ModelParameter, parametersOfLayers, Table } from './layers.ts';
@@ -49,6 +49,7 @@ export class Architecture {
     const all = [...parametersOfLayers(body), ...heads, ...parametersOfLayers(last)];
     const kept = this.keptByAdaptation();
     const adapters = Object.keys(experts).flatMap((name) => adaptersOfLayers(this.mixture.layersOf(name)));
+    refuse(rankComplaint(adapters));
     const adapted = [...all.map((own) => (kept.has(own.name) ? { ...own, frozen: true } : own)), ...adapters];
     this.parameters = withPrecision(withRules(adapted, rules), precision);
     refuse(duplicate('parameters', this.parameters));

@@ -63,20 +63,27 @@ export function expectRules(settings: RunSettings, data: { images: boolean; stat
 
 /** @throws InputError if an expert that is adapted would have no adapter to train */
 function expectAdapted(
-  { lora, loraOn }: RunSettings,
+  { system, lora, loraOn, gates }: RunSettings,
   parameters: readonly ModelParameter[],
   given: readonly OptionRule[],
 ): void {
   if (lora === null) return;
+  const named = systemNamed(system);
+  const expert = named.blocks.find(({ input }) => input === 'noisyActions')?.weights;
+  if (named.time === 'adaptive' && !gates && expert !== undefined && (loraOn?.includes(expert) ?? true))
+    throw new InputError(
+      `--lora-on ${loraOn?.join(',') ?? expert}: the gates of ${expert} begin closed and would stay so, because its norms are kept: give --gates 1, or leave ${expert} out`,
+    );
   const adapters = parameters.filter(({ adapter }) => adapter);
   const whole = withRules(
     adapters,
     given.flatMap(({ rule }) => (adapters.some(matcherOf(rule.match)) && rule.frozen ? [rule] : [])),
   );
+  const isKept = (expert: string) => adapters.every(({ group, frozen }) => group !== expert || frozen);
   for (const expert of groupsOf(adapters))
     if (whole.every(({ group, frozen }) => group !== expert || frozen))
       throw new InputError(
-        `--lora-on ${loraOn?.join(',') ?? expert}: --freeze keeps the adapters of ${expert} too; leave one of them out`,
+        `--lora-on ${loraOn?.join(',') ?? expert}: ${isKept(expert) ? system : '--freeze'} keeps the adapters of ${expert} too; leave one of them out`,
       );
 }
 

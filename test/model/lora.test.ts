@@ -245,7 +245,7 @@ test('what cannot be adapted is refused, with the matrix', () => {
   expect(refusal({ rank: 0 })).toThrow('this model cannot run: lora has rank 0; expected a positive integer');
   expect(refusal({ rank: 1.5 })).toThrow('lora has rank 1.5');
   expect(refusal({ rank: 20 })).toThrow(
-    /^this model cannot run: lora has rank 20, and .*layers\.0\.self_attn\.k_proj\.weight is \[16, 32\]: its rank is at most 16$/,
+    /^this model cannot run: lora has rank 20, and .*layers\.0\.self_attn\.k_proj\.weight is \[16, 32\]: the rank is at most 16$/,
   );
   expect(refusal({ alpha: 0 })).toThrow('lora has alpha 0; expected a number above 0');
   expect(refusal({ experts: ['actor'] })).toThrow('lora names "actor"; the experts are backbone, expert');
