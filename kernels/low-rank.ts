@@ -36,10 +36,13 @@ export function lowRank(
   { activation, residual, ...options }: LinearOptions = {},
 ): Tensor {
   const thin = linear(x, down, null, { dtype: 'f32' });
+  const scaled = factor === 1 ? thin : scale(thin, factor);
   const whole = linear(x, weight, bias, { ...options, ...(!activation && { residual }) });
   const dtype = options.dtype ?? (whole.dtype as LinearOptions['dtype']);
-  const sum = linear(factor === 1 ? thin : scale(thin, factor), up, null, { residual: whole, dtype });
-  if (!activation) return sum;
-  const output = activated[activation](sum);
-  return residual ? add(output, residual) : output;
+  const sum = linear(scaled, up, null, { residual: whole, dtype });
+  const output = activation ? activated[activation](sum) : sum;
+  const between = [thin, scaled, whole, ...(activation ? [sum] : [])];
+  // Without a tape nothing reads them again.
+  if (!sum.recorded) for (const { buffer } of between) x.device.currentStep('lowRank').release(buffer);
+  return activation && residual ? add(output, residual) : output;
 }
