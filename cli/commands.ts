@@ -39,7 +39,7 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: () => import('./systems.ts').then(({ systemsCommand }) => systemsCommand),
   },
   convert: {
-    summary: 'writes a data set, or demonstrations of the built-in world, as LeRobot 3.0',
+    summary: 'writes a data set, or the built-in world, as LeRobot 3.0, or a checkpoint for acting alone',
     load: () => import('./convert.ts').then(({ convert }) => convert),
   },
   inspect: {

@@ -1,46 +1,120 @@
-/** `insula convert`: any data set, or demonstrations of the built-in world, as a LeRobot 3.0 data set. */
+/** `insula convert`: any data set, or demonstrations of the built-in world, as a LeRobot 3.0 data set; or a checkpoint for acting alone. */
+import { stat } from 'node:fs/promises';
 import { InputError } from '../engine/index.ts';
+import { openTunedDevice } from '../kernels/tuning.ts';
+import type { LoraSettings } from '../model/architecture/configuration.ts';
+import { merged } from '../model/architecture/merged.ts';
 import { expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
-import { command } from './command.ts';
+import { exportCheckpoint } from '../model/training/checkpoint.ts';
+import { command, type Result } from './command.ts';
 import { cameraOptions, chooseDataset, dataOptions, TABLETOP } from './data.ts';
+import { deviceOptions } from './device.ts';
 import { dataNotes } from './notes.ts';
-import { flag, number, outputFolder, text } from './options.ts';
-import { expectNoFiles } from './outputs.ts';
+import { flag, number, type Option, outputFile, outputFolder, text, type ValuesOf } from './options.ts';
+import { expectNoFiles, expectWritable } from './outputs.ts';
+import { expectNamed, openPolicy } from './policy.ts';
+import type { Progress } from './progress.ts';
 
 const EPISODES = 200;
 /** Larger than any video frame, so that frames are written at their own size. */
 const FRAME_SIZE = 2 ** 16;
 
+const dataSetOptions = {
+  ...dataOptions,
+  ...cameraOptions,
+  type: text("robot_type to write; none by default, 'tabletop' for the built-in world"),
+  'require-images': flag('leaves out episodes that lack images of a camera, instead of the camera', {
+    needs: 'data',
+  }),
+  episodes: number(`the first episodes; all by default, ${EPISODES} of the built-in world`, 1),
+  seed: number('chooses the scenes of the built-in world; 0 by default', 0, { excludes: 'data' }),
+};
+const ofCheckpoint = <T>(option: Option<T>): Option<T> => ({ ...option, needs: 'checkpoint' });
+
 export const convert = command({
   options: {
-    ...dataOptions,
-    ...cameraOptions,
-    out: outputFolder('folder for the LeRobot data set; required'),
-    type: text("robot_type to write; none by default, 'tabletop' for the built-in world"),
-    'require-images': flag('leaves out episodes that lack images of a camera, instead of the camera', {
-      needs: 'data',
-    }),
-    episodes: number(`the first episodes; all by default, ${EPISODES} of the built-in world`, 1),
-    seed: number('chooses the scenes of the built-in world; 0 by default', 0, { excludes: 'data' }),
+    ...dataSetOptions,
+    checkpoint: text(
+      'file that insula train wrote, in place of a data set: it becomes one for acting alone, without moments and auxiliary heads, with the adapters of --lora merged into the matrices beside them',
+      { excludes: Object.keys(dataSetOptions) },
+    ),
+    out: { ...text('folder for the LeRobot data set, or file for the checkpoint; required'), value: 'PATH' },
+    adapter: ofCheckpoint(deviceOptions.adapter),
+    floor: ofCheckpoint(deviceOptions.floor),
+    tuning: ofCheckpoint(deviceOptions.tuning),
   },
   notes: dataNotes,
-  async run({ out, type, episodes, seed = 0, 'require-images': requireImages, ...choice }, { progress }) {
-    if (out === undefined) throw new InputError('convert: name a folder for the data set with --out');
-    await expectNoLeRobot(out);
-    await expectNoFiles('out', out);
-    const source = { episodes: episodes ?? EPISODES, seed, frameSize: FRAME_SIZE };
-    const dataset = await chooseDataset(choice, source, progress);
-    const all = dataset.episodes.length;
-    if (episodes !== undefined && episodes > all) progress.note(`--episodes ${episodes}: "${dataset.name}" has ${all}`);
-    const chosen = { ...dataset, episodes: dataset.episodes.slice(0, episodes) };
-    const written = await writeLeRobot(out, chosen, {
-      robot: type ?? (choice.data ? undefined : TABLETOP),
-      requireImages,
-      note: (line) => progress.note(line),
-      onProgress: (done, total) => progress.count('write: episode', done, total),
-    });
-    const json = { folder: out, source: dataset.name, ...written };
-    const line = `${out}: LeRobot 3.0, ${json.episodes} episodes, ${json.steps} steps at ${dataset.rate} Hz of "${dataset.name}"`;
-    return { json, lines: [line] };
-  },
+  run: ({ checkpoint, ...values }, { progress }): Promise<Result<ConvertedData | ConvertedCheckpoint>> =>
+    checkpoint === undefined ? dataSet(values, progress) : actingCheckpoint(checkpoint, values, progress),
 });
+
+type Values = Omit<ValuesOf<typeof convert.options>, 'checkpoint'>;
+
+interface ConvertedData {
+  readonly folder: string;
+  readonly source: string;
+  readonly episodes: number;
+  readonly steps: number;
+}
+
+interface ConvertedCheckpoint {
+  readonly file: string;
+  readonly source: string;
+  readonly step: number;
+  /** The adapters that were merged; null if the model had none. */
+  readonly merged: LoraSettings | null;
+}
+
+async function dataSet(
+  { out, type, episodes, seed = 0, 'require-images': requireImages, ...choice }: Values,
+  progress: Progress,
+): Promise<Result<ConvertedData>> {
+  if (out === undefined) throw new InputError('convert: name a folder for the data set with --out');
+  await expectWritable({ out: outputFolder('') }, { out });
+  await expectNoLeRobot(out);
+  await expectNoFiles('out', out);
+  const source = { episodes: episodes ?? EPISODES, seed, frameSize: FRAME_SIZE };
+  const dataset = await chooseDataset(choice, source, progress);
+  const all = dataset.episodes.length;
+  if (episodes !== undefined && episodes > all) progress.note(`--episodes ${episodes}: "${dataset.name}" has ${all}`);
+  const chosen = { ...dataset, episodes: dataset.episodes.slice(0, episodes) };
+  const written = await writeLeRobot(out, chosen, {
+    robot: type ?? (choice.data ? undefined : TABLETOP),
+    requireImages,
+    note: (line) => progress.note(line),
+    onProgress: (done, total) => progress.count('write: episode', done, total),
+  });
+  const json = { folder: out, source: dataset.name, ...written };
+  const line = `${out}: LeRobot 3.0, ${json.episodes} episodes, ${json.steps} steps at ${dataset.rate} Hz of "${dataset.name}"`;
+  return { json, lines: [line] };
+}
+
+/** Writes a checkpoint for acting alone, without adapters. */
+async function actingCheckpoint(
+  path: string,
+  { out, adapter, floor, tuning }: Values,
+  progress: Progress,
+): Promise<Result<ConvertedCheckpoint>> {
+  if (out === undefined) throw new InputError('convert: name a file for the checkpoint with --out');
+  await expectWritable({ out: outputFile('') }, { out });
+  if (await stat(out).catch(() => null))
+    throw new InputError(`--out ${out}: a file of this name is there; choose another`);
+  const checkpoint = await openPolicy(await expectNamed(path));
+  try {
+    const { settings, progress: trained } = checkpoint;
+    const opened = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
+    try {
+      using model = await checkpoint.loadModel(opened);
+      const { lora } = settings.configuration;
+      const acting = lora ? await merged(model) : model;
+      await exportCheckpoint(out, acting, { ...settings, configuration: acting.configuration }, trained);
+      const how = lora ? `, adapters of rank ${lora.rank} merged into ${lora.experts.join(' and ')}` : '';
+      const json = { file: out, source: path, step: trained.step, merged: lora ?? null };
+      return { json, lines: [`${out}: for acting alone, of ${path} at step ${trained.step}${how}`] };
+    } finally {
+      opened.close();
+    }
+  } finally {
+    await checkpoint.close();
+  }
+}

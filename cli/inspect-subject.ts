@@ -28,7 +28,7 @@ import { expectUsedSizes, measuredSystems, stepSizeOptions } from './step-option
 /** Examples of a batch by default. */
 const EXAMPLES = 8;
 
-const { prompt, target, horizon, depth, accumulate, recompute, precision, moments } = stepSizeOptions;
+const { prompt, target, horizon, depth, lora, accumulate, recompute, precision, moments } = stepSizeOptions;
 const but = <T>(option: Option<T>, excludes: readonly string[]): Option<T> => ({ ...option, excludes });
 const notStep = <T>(option: Option<T>) => but(option, ['step']);
 const ofSystem = <T>(option: Option<T>) => but(option, ['checkpoint']);
@@ -67,6 +67,7 @@ export const subjectOptions = {
   target: ofSystem(target),
   horizon: ofSystem(horizon),
   depth: ofSystem(depth),
+  lora: ofSystem(lora),
   accumulate: { ...accumulate, needs: 'step' },
   recompute: { ...recompute, needs: 'step' },
   precision: { ...precision, needs: 'step' },
@@ -177,9 +178,9 @@ async function ofCheckpoint<T>(values: SubjectValues, progress: Progress, work: 
 
 /** A run of training before its first step, on its data. */
 async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: Work<T>): Promise<T> {
-  const { system, preset, from: start, gates, data, dataset: names, rate, robot, task, variation } = values;
+  const { system, preset, from: start, gates, lora, data, dataset: names, rate, robot, task, variation } = values;
   const { batch = EXAMPLES, seed = 0, table } = values;
-  const named = { system, preset, from: start, gates, data, dataset: names, rate, robot, task, variation, seed };
+  const named = { system, preset, from: start, gates, lora, data, dataset: names, rate, robot, task, variation, seed };
   const given = givenSettings(Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined)));
   // Questions beside the demonstrations are no part of the batch.
   const wanted = { ...settingsOfRun(given), cotrain: 0 };

@@ -94,6 +94,18 @@ export const runOptions = {
     { excludes: 'tokenizer' },
   ),
   freeze: texts('parameters that keep their values: groups (vision, backbone, expert), or patterns of names with *'),
+  lora: number(
+    'rank of low-rank adaptation (LoRA): beside the matrices of the transformers of --lora-on two thin ones are trained, and these transformers, with the backbone also the token embeddings, keep their values; all else (vision tower, projections of state and actions, heads) is trained whole, unless --freeze names it; none by default',
+    1,
+  ),
+  'lora-on': texts('experts that --lora adapts: backbone, expert; all by default', { needs: 'lora' }),
+  'lora-alpha': decimal(
+    'products of --lora are multiplied by this number and divided by the rank; the rank by default',
+    {
+      above: 0,
+      needs: 'lora',
+    },
+  ),
   rates: factors(
     'factors above 0 on the learning rate of groups, or of patterns of names; with a start in the built-in world vision=0.1 by default, and backbone=0.2 if an expert acts; for 0 give --freeze',
   ),
@@ -132,6 +144,8 @@ export function givenSettings({
   'gradient-scale': gradientScale,
   'maximum-delay': maximumDelay,
   'act-every': actEvery,
+  'lora-on': loraOn,
+  'lora-alpha': loraAlpha,
   ...given
 }: ValuesOf<typeof runOptions>): Partial<RunSettings> {
   return {
@@ -140,6 +154,8 @@ export function givenSettings({
     ...(gradientScale !== undefined && { gradientScale }),
     ...(maximumDelay !== undefined && { maximumDelay }),
     ...(actEvery !== undefined && { actEvery }),
+    ...(loraOn !== undefined && { loraOn }),
+    ...(loraAlpha !== undefined && { loraAlpha }),
   };
 }
 

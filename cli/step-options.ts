@@ -19,6 +19,7 @@ export const stepSizeOptions = {
   target: number('tokens to be predicted; 24 by default', 1),
   horizon: number("actions in a chunk; by default those of the system's recipe, or 10", 1),
   depth: number("layers; the preset's by default", 1),
+  lora: number('rank of low-rank adaptation (LoRA) of all experts; none by default', 1),
   ...memoryOptions,
 };
 

@@ -54,6 +54,7 @@ export * from './layer-norm.ts';
 export * from './linear.ts';
 export * from './linear-cross-entropy.ts';
 export * from './losses.ts';
+export * from './low-rank.ts';
 export * from './lstm.ts';
 export * from './matmul.ts';
 export * from './matmul-variants.ts';

@@ -36,6 +36,16 @@ export function linear(x: Numbers, weight: Numbers, inputs: number, added: Added
   return added.residual ? add(y, added.residual) : y;
 }
 
+/** `linear` with the matrix weight + scale up down, made whole: weight [outputs, inputs], down [rank, inputs], up [outputs, rank] */
+export function lowRank([x, weight, down, up]: Many, inputs: number, scale: number, added: Added = {}): Float64Array {
+  const product = matmul(up, down, { m: weight.length / inputs, n: inputs, k: down.length / inputs });
+  const whole = add(
+    weight,
+    product.map((value) => scale * value),
+  );
+  return linear(x, whole, inputs, added);
+}
+
 /** y = (activation(x gate^T) * x up^T) down^T + residual */
 export function gatedMlp([x, gate, up, down]: Many, width: number, { activation = 'gelu', residual }: Added = {}) {
   const lifted = linear(x, up, width);

@@ -38,8 +38,11 @@ function withoutUnused(trained: ModelConfiguration, objectives: ModelConfigurati
   if (objectives.some((own) => 'rows' in own && 'tower' in own.rows)) use(holding('images'));
   const blocks = trained.blocks.filter(({ name }) => used.has(name));
   const runs = (expert: string) => expert === 'backbone' || blocks.some(({ weights }) => weights === expert);
+  const { lora, ...others } = trained;
+  const adapted = lora?.experts.filter(runs) ?? [];
   return {
-    ...trained,
+    ...others,
+    ...(lora && adapted.length > 0 && { lora: { ...lora, experts: adapted } }),
     experts: Object.fromEntries(Object.entries(trained.experts).filter(([name]) => runs(name))),
     blocks,
     edges: trained.edges.filter(({ query, key }) => used.has(query) && used.has(key)),

@@ -9,7 +9,7 @@ import {
   sourceOf,
   tokensPerImage,
 } from './configuration.ts';
-import { HEAD_DIMENSION_LIMIT, isHeadDimension } from './layers.ts';
+import { adapterParts, HEAD_DIMENSION_LIMIT, isHeadDimension, type ModelParameter } from './layers.ts';
 import { memoryComplaint } from './memory-check.ts';
 import { objectivesComplaint } from './objectives/check-objectives.ts';
 import { readBy } from './reach.ts';
@@ -33,6 +33,7 @@ export function expectRunnable(configuration: ModelConfiguration): void {
       historyComplaint(configuration) ??
       firstComplaint(blocks, (block) => blockComplaint(configuration, block)) ??
       edgesComplaint(configuration) ??
+      loraComplaint(configuration) ??
       memoryComplaint(configuration) ??
       objectivesComplaint(configuration),
   );
@@ -217,6 +218,34 @@ function edgesComplaint(configuration: ModelConfiguration): string | null {
     known.add(pair);
     return null;
   });
+}
+
+function loraComplaint({ lora, experts }: ModelConfiguration): string | null {
+  if (!lora) return null;
+  const { rank, alpha = rank, experts: adapted } = lora;
+  if (!isPositive(rank)) return `lora has rank ${rank}; expected a positive integer`;
+  if (!(alpha > 0 && Number.isFinite(alpha))) return `lora has alpha ${alpha}; expected a number above 0`;
+  const known = Object.keys(experts);
+  const wrong = adapted.find((name, i) => !known.includes(name) || adapted.indexOf(name) !== i);
+  if (wrong !== undefined && known.includes(wrong)) return `lora names expert ${quote(wrong)} twice`;
+  if (wrong !== undefined) return `lora names ${quote(wrong)}; the experts are ${known.join(', ')}`;
+  return adapted.length === 0 ? 'lora names no expert' : null;
+}
+
+/** The complaint that a rank is above the smallest side of the adapted matrices; null if it is not. */
+export function rankComplaint(adapters: readonly ModelParameter[]): string | null {
+  const [tightest] = adapters
+    .flatMap(({ name, shape: [rank, inputs] }, i) => {
+      const parts = adapterParts(name);
+      return parts ? [{ matrix: parts.matrix, rank, sides: [adapters[i + 1].shape[0], inputs] }] : [];
+    })
+    .sort((a, b) => Math.min(...a.sides) - Math.min(...b.sides));
+  if (!tightest) return null;
+  const { matrix, rank, sides } = tightest;
+  const most = Math.min(...sides);
+  return rank <= most
+    ? null
+    : `lora has rank ${rank}, and ${matrix} is [${sides.join(', ')}]: the rank is at most ${most}`;
 }
 
 /** Warnings about a configuration that can run, but is hardly the one that was meant: a line each. */

@@ -2,6 +2,7 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Edge } from '../../kernels/index.ts';
 import type { BackboneName, BackboneVariant } from './backbones/index.ts';
+import type { Adapter } from './layers.ts';
 import type { ObjectiveSettings } from './objectives/settings.ts';
 import type { Precision } from './precision.ts';
 
@@ -125,6 +126,18 @@ export interface ParameterRule {
   readonly gateBias?: number;
 }
 
+/**
+ * Low-rank adaptation (LoRA: Hu et al. 2021, arXiv 2106.09685): beside each matrix of the transformers of some experts, two thin ones learn.
+ * These transformers keep their values, and with the backbone's the token embeddings and the matrix of the logits, unless a rule says otherwise.
+ */
+export interface LoraSettings {
+  readonly rank: number;
+  /** The product of the thin matrices is multiplied by alpha / rank; default: the rank. */
+  readonly alpha?: number;
+  /** Names of the experts. */
+  readonly experts: readonly string[];
+}
+
 /** Everything that determines a model's parameters and its passes. */
 export interface ModelConfiguration {
   /** The family of the language model, and the settings in which the model differs from it. */
@@ -149,8 +162,16 @@ export interface ModelConfiguration {
   /** An example is a window of control steps; without it, one. */
   readonly history?: HistorySettings;
   readonly rules?: readonly ParameterRule[];
+  readonly lora?: LoraSettings;
   /** Number format of weights and activations; default f32. See precision.ts. */
   readonly precision?: Precision;
+}
+
+/** The adapter of the matrices of an expert; null if they have none. */
+export function adapterOf({ lora }: Pick<ModelConfiguration, 'lora'>, expert: string): Adapter | null {
+  if (!lora?.experts.includes(expert)) return null;
+  const { rank, alpha = rank } = lora;
+  return { rank, scale: alpha / rank };
 }
 
 /** The control steps of an example in a batch: those of its window, oldest first. */

@@ -8,6 +8,9 @@
  *
  * with A(x, m) = W_o attention(W_q x, W_k m, W_v m), without biases and without rotary embedding. Rows that see no real row of the
  * memory read zeros.
+ *
+ * With low-rank adaptation of its expert, the plain form keeps its values and has adapters, as the expert's own attention does. The gated
+ * form is itself what a transformer that keeps its values gets beside it: it has no adapters, and is trained whole.
  */
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
 import {
@@ -22,8 +25,18 @@ import {
   tanh,
 } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
-import { type ModelConfiguration, memoryOf } from './configuration.ts';
-import { type Layer, LayerNorm, Linear, Norm, parametersOfLayers, Table, TORCH_EPSILON } from './layers.ts';
+import { adapterOf, type ModelConfiguration, memoryOf } from './configuration.ts';
+import {
+  type Adapter,
+  adaptersOfLayers,
+  type Layer,
+  LayerNorm,
+  Linear,
+  Norm,
+  parametersOfLayers,
+  Table,
+  TORCH_EPSILON,
+} from './layers.ts';
 
 /** Keys and values of the memory for one layer, each [batch, rows of the memory, kvHeads, headDimension]. */
 interface KeysAndValues {
@@ -81,6 +94,7 @@ export function crossAttentionOf(configuration: ModelConfiguration, expert: stri
   );
   return {
     parameters: parametersOfLayers(sublayers.flatMap((own) => own ?? [])),
+    adapters: adaptersOfLayers(sublayers.flatMap((own) => own ?? [])),
     contentsOf: (values, rows) => sublayers.map((own) => own?.reading.keysAndValues(values, rows)),
     run(values, layer, x, memory, condition) {
       const sublayer = sublayers[layer];
@@ -102,12 +116,12 @@ interface Sublayer extends Layer {
 }
 
 /** A(x, m) = W_o attention(W_q x, W_k m, W_v m); see the head of this file. */
-function readingOf(configuration: ModelConfiguration, expert: string, at: string) {
+function readingOf(configuration: ModelConfiguration, expert: string, at: string, adapter: Adapter | null = null) {
   const { experts, heads, kvHeads, headDimension, precision = 'f32' } = configuration;
   const { width } = experts[expert];
   const memoryWidth = experts[memoryOf(configuration, expert)[0].weights].width;
   const matrix = (name: string, outputs: number, inputs: number) =>
-    new Linear(expert, `${at}.cross_attn.${name}`, { outputs, inputs }, { bias: false });
+    new Linear(expert, `${at}.cross_attn.${name}`, { outputs, inputs }, { bias: false, adapter });
   const query = matrix('q_proj', heads * headDimension, width);
   const key = matrix('k_proj', kvHeads * headDimension, memoryWidth);
   const value = matrix('v_proj', kvHeads * headDimension, memoryWidth);
@@ -118,6 +132,7 @@ function readingOf(configuration: ModelConfiguration, expert: string, at: string
   };
   return {
     parameters: parametersOfLayers([query, key, value, output]),
+    adapters: adaptersOfLayers([query, key, value, output]),
     keysAndValues: (values: ParameterSet, rows: MemoryRows): KeysAndValues => ({
       key: inHeads(key.run(values, rows.key, { dtype: precision })),
       value: inHeads(value.run(values, rows.value, { dtype: precision })),
@@ -137,9 +152,10 @@ function readingOf(configuration: ModelConfiguration, expert: string, at: string
 function plainSublayer(configuration: ModelConfiguration, expert: string, at: string): Sublayer {
   const { width, adaptive = false } = configuration.experts[expert];
   const norm = new Norm(expert, `${at}.cross_attn_layernorm`, width, backboneOf(configuration).norm, adaptive);
-  const reading = readingOf(configuration, expert, at);
+  const reading = readingOf(configuration, expert, at, adapterOf(configuration, expert));
   return {
     parameters: parametersOfLayers([norm, reading]),
+    adapters: reading.adapters,
     reading,
     run(values, x, read, condition) {
       if (!read) return x;

@@ -4,8 +4,10 @@ import {
   adaptiveRmsNorm,
   gatedResidual,
   type LinearOptions,
+  type LowRank,
   layerNorm,
   linear,
+  lowRank,
   reshape,
   rmsNorm,
 } from '../../kernels/index.ts';
@@ -20,17 +22,24 @@ export interface ModelParameter extends ParameterSpecification {
   readonly gateBias?: number;
   /** The head of an objective that acting does not need; an exported model is without it. */
   readonly auxiliary?: boolean;
+  /** One of the thin matrices of low-rank adaptation. They are f32 whatever the precision of the model. */
+  readonly adapter?: boolean;
 }
 
 /** Anything with parameters. */
 export interface Layer {
   /** In the order of the model's parameters, which decides the streams of their initial values. */
   readonly parameters: readonly ModelParameter[];
+  /** The parameters of its low-rank adaptation, which come after all others of the model. */
+  readonly adapters?: readonly ModelParameter[];
 }
 
 /** The parameters of layers in order. */
 export const parametersOfLayers = (layers: readonly Layer[]): ModelParameter[] =>
   layers.flatMap(({ parameters }) => parameters);
+
+export const adaptersOfLayers = (layers: readonly Layer[]): ModelParameter[] =>
+  layers.flatMap(({ adapters = [] }) => adapters);
 
 /** The epsilon of torch.nn.LayerNorm. */
 export const TORCH_EPSILON = 1e-5;
@@ -46,17 +55,47 @@ interface Sizes {
   readonly inputs: number;
 }
 
-/** A matrix [outputs, inputs] and a bias, or the matrix alone. */
+/** The low-rank adaptation of a matrix; see kernels/low-rank.ts. */
+export interface Adapter {
+  readonly rank: number;
+  readonly scale: number;
+}
+
+/** The names of PEFT for the thin matrices A and B beside a matrix. */
+const thinName = (name: string, own: 'A' | 'B') => `${name}.lora_${own}.weight`;
+
+/** The names of the adapted matrix and of B, given that of A; null for any other name. */
+export function adapterParts(name: string): { readonly matrix: string; readonly up: string } | null {
+  const own = /^(.*)\.lora_A\.weight$/.exec(name)?.[1];
+  return own === undefined ? null : { matrix: `${own}.weight`, up: thinName(own, 'B') };
+}
+
+interface LinearSettings {
+  readonly bias?: boolean;
+  readonly initialisation?: Initialisation;
+  readonly adapter?: Adapter | null;
+}
+
+/** A matrix [outputs, inputs] and a bias, or the matrix alone; with an adapter, whose product begins at 0, beside it. */
 export class Linear implements Layer {
   readonly parameters: readonly ModelParameter[];
+  readonly adapters: readonly ModelParameter[];
   private readonly names: { readonly weight: string; readonly bias: string | null };
+  private readonly adapter: Adapter | null;
 
   constructor(
     group: string,
     name: string,
     { outputs, inputs }: Sizes,
-    { bias = true, initialisation = 'matrix' }: { bias?: boolean; initialisation?: Initialisation } = {},
+    { bias = true, initialisation = 'matrix', adapter = null }: LinearSettings = {},
   ) {
+    this.adapter = adapter;
+    const thin = (own: 'A' | 'B', shape: Shape, initialisation: Initialisation): ModelParameter => ({
+      ...{ name: thinName(name, own), shape, group, initialisation, adapter: true },
+    });
+    this.adapters = adapter
+      ? [thin('A', [adapter.rank, inputs], 'matrix'), thin('B', [outputs, adapter.rank], 'zero')]
+      : [];
     this.names = { weight: `${name}.weight`, bias: bias ? `${name}.bias` : null };
     const matrix: ModelParameter = { name: this.names.weight, shape: [outputs, inputs], group, initialisation };
     this.parameters =
@@ -65,13 +104,23 @@ export class Linear implements Layer {
         : [matrix, { name: this.names.bias, shape: [outputs], group, initialisation: 'zero' }];
   }
 
+  /** The matrix without its adapter. */
   weight(values: ParameterSet): Tensor {
     return values.get(this.names.weight);
   }
 
+  /** The thin matrices of the adapter; null without one. */
+  lowRank(values: ParameterSet): LowRank | null {
+    if (!this.adapter) return null;
+    const [down, up] = this.adapters.map(({ name }) => values.get(name));
+    return { down, up, scale: this.adapter.scale };
+  }
+
   run(values: ParameterSet, x: Tensor, options: LinearOptions = {}): Tensor {
-    const { bias } = this.names;
-    return linear(x, this.weight(values), bias === null ? null : values.get(bias), options);
+    const weight = this.weight(values);
+    const bias = this.names.bias === null ? null : values.get(this.names.bias);
+    const thin = this.lowRank(values);
+    return thin ? lowRank(x, weight, thin, bias, options) : linear(x, weight, bias, options);
   }
 }
 

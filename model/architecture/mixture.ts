@@ -23,8 +23,6 @@ import {
   blockSplitLinear,
   cast,
   concatenateTokens,
-  gatedMlp,
-  linear,
   type RowsOfBlock,
   reshape,
   rotary,
@@ -33,9 +31,10 @@ import {
 } from '../../kernels/index.ts';
 import { type Backbone, backboneOf } from './backbones/index.ts';
 import { jointRowNumbers, rowsAt } from './chosen-rows.ts';
-import { type BlockSettings, type ExpertSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
+import { type BlockSettings, hasKeys, type ModelConfiguration } from './configuration.ts';
 import { type AttentionRun, type CrossAttention, crossAttentionOf, type Memory } from './cross-attention.ts';
-import { type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
+import { ExpertLayer } from './expert-layer.ts';
+import { type Layer, Norm } from './layers.ts';
 import { mapped } from './records.ts';
 
 /** A value for each expert, by the expert's name. */
@@ -89,51 +88,6 @@ export interface MixtureResult {
   readonly residuals: readonly PerExpert<Tensor>[];
 }
 
-/** The weights of one expert in one layer. */
-class ExpertLayer implements Layer {
-  readonly parameters;
-  readonly attentionNorm: Norm;
-  readonly query: Linear;
-  readonly key: Linear;
-  readonly value: Linear;
-  readonly output: Linear;
-  private readonly mlpNorm: Norm;
-  private readonly mlp: readonly Linear[];
-
-  constructor(
-    group: string,
-    prefix: string,
-    { width, hidden, adaptive = false }: ExpertSettings,
-    { heads, kvHeads, headDimension }: ModelConfiguration,
-    private readonly family: Backbone,
-  ) {
-    const norm = (name: string) => new Norm(group, `${prefix}.${name}`, width, family.norm, adaptive);
-    const matrix = (name: string, outputs: number, inputs: number) =>
-      new Linear(group, `${prefix}.${name}`, { outputs, inputs }, { bias: false });
-    this.attentionNorm = norm('input_layernorm');
-    this.query = matrix('self_attn.q_proj', heads * headDimension, width);
-    this.key = matrix('self_attn.k_proj', kvHeads * headDimension, width);
-    this.value = matrix('self_attn.v_proj', kvHeads * headDimension, width);
-    this.output = matrix('self_attn.o_proj', width, heads * headDimension);
-    this.mlpNorm = norm('post_attention_layernorm');
-    this.mlp = [
-      matrix('mlp.gate_proj', hidden, width),
-      matrix('mlp.up_proj', hidden, width),
-      matrix('mlp.down_proj', width, hidden),
-    ];
-    const { attentionNorm, query, key, value, output, mlpNorm, mlp } = this;
-    this.parameters = parametersOfLayers([attentionNorm, query, key, value, output, mlpNorm, ...mlp]);
-  }
-
-  /** x [batch, rows, width] + MLP(norm(x)) */
-  runMlp(values: ParameterSet, x: Tensor, condition: Tensor | undefined): Tensor {
-    const { output, residual, add } = this.mlpNorm.run(values, x, condition);
-    const [gate, up, down] = this.mlp.map((matrix) => matrix.weight(values));
-    const { activation } = this.family;
-    return add(gatedMlp(output, gate, up, down, { residual, activation }));
-  }
-}
-
 export class Mixture {
   /** By expert: its layers in order, its final norm, and its cross-attention, if it has one. */
   private readonly experts: PerExpert<{
@@ -163,6 +117,13 @@ export class Mixture {
   layersOf(expert: string): readonly Layer[] {
     const { layers, norm, cross } = this.experts[expert];
     return [...layers, norm, ...(cross ? [cross] : [])];
+  }
+
+  /** Those of an expert's layers that low-rank adaptation keeps as they are: all but a gated cross-attention. */
+  keptByAdaptation(expert: string): readonly Layer[] {
+    const { crossAttention } = this.configuration.experts[expert];
+    const { layers, norm, cross } = this.experts[expert];
+    return [...layers, norm, ...(cross && !crossAttention!.gated ? [cross] : [])];
   }
 
   /** The cross-attention of an expert; null if it reads no memory. */
@@ -229,20 +190,37 @@ export class Mixture {
     const isLast = layer === depth - 1;
     const layers = names.map((name) => this.experts[name].layers[layer]);
     const normed = layers.map(({ attentionNorm }, i) => attentionNorm.run(values, x[i], conditions[names[i]]));
-    const project = (parts: readonly ('query' | 'key' | 'value')[], runs: (block: BlockSettings) => boolean) => {
-      const weights = layers.map((own) => parts.map((part) => own[part].weight(values)));
-      const inputs = normed.map(({ output }) => output);
-      const projected = blockLinear(inputs, weights, layoutOf(blocks, names, runs));
+    const inHeads = (projected: Tensor) => {
       const [batch, rows, width] = projected.shape;
       return reshape(projected, [batch, rows, width / headDimension, headDimension]);
     };
+    const project = (parts: readonly ('query' | 'key' | 'value')[], runs: (block: BlockSettings) => boolean) => {
+      const weights = layers.map((own) => parts.map((part) => own[part].weight(values)));
+      const inputs = normed.map(({ output }) => output);
+      return inHeads(blockLinear(inputs, weights, layoutOf(blocks, names, runs)));
+    };
+    // Beside adapted matrices every expert makes one part after the other, and their rows are joined.
+    const projectPart = (part: 'query' | 'key' | 'value', runs: (block: BlockSettings) => boolean) => {
+      const rows = names.map((name, i) => {
+        const ofBlocks = blocks.filter(({ weights }) => weights === name);
+        const input = rowsOfBlocks(normed[i].output, ofBlocks, runs);
+        return input && layers[i][part].run(values, input);
+      });
+      return inHeads(joined(rows, layoutOf(blocks.filter(runs), names)));
+    };
+    const isAdapted = layers.some(({ adapted }) => adapted);
     // An expert that `after` leaves out gives keys and values to this layer, but asks nothing.
     const hasQueries = ({ weights }: BlockSettings) => after.includes(weights);
     // If all blocks have queries and keys, one product makes both. If not, queries and keys have joint sequences of their own.
     const projectHeads = (): { query: Tensor; key: Tensor; value: Tensor } => {
-      if (blocks.every((block) => hasQueries(block) && hasKeys(block)))
+      if (!isAdapted && blocks.every((block) => hasQueries(block) && hasKeys(block)))
         return rotaryHeads(project(['query', 'key', 'value'], hasKeys), rotaryTable, { heads, kvHeads, layout });
-      const query = rotary(project(['query'], hasQueries), rowsOfBlocks(rotaryTable, blocks, hasQueries)!, { layout });
+      const asking = isAdapted ? projectPart('query', hasQueries) : project(['query'], hasQueries);
+      const query = rotary(asking, rowsOfBlocks(rotaryTable, blocks, hasQueries)!, { layout });
+      if (keyRotary && isAdapted) {
+        const key = rotary(projectPart('key', hasKeys), keyRotary, { layout });
+        return { query, key, value: projectPart('value', hasKeys) };
+      }
       if (keyRotary)
         return { ...rotaryHeads(project(['key', 'value'], hasKeys), keyRotary, { heads: 0, kvHeads, layout }), query };
       const none = () => zeroTensor(values.device, [query.shape[0], 0, kvHeads, headDimension], query.dtype, 'no keys');
@@ -259,20 +237,26 @@ export class Mixture {
       const rows = isLast ? finalRows?.[name] : undefined;
       return rows === 'all' ? undefined : rows;
     };
-    const queryLayout = layoutOf(blocks.filter(hasQueries), names);
+    const asking = blocks.filter(hasQueries);
+    const queryLayout = layoutOf(asking, names);
+    const isSplit = (name: string, { adapted }: ExpertLayer) => after.includes(name) && !chosen(name) && !adapted;
     const branches = blockSplitLinear(
       joint,
-      layers.map((own, i) => (after.includes(names[i]) && !chosen(names[i]) ? own.output.weight(values) : null)),
+      layers.map((own, i) => (isSplit(names[i], own) ? own.output.weight(values) : null)),
       queryLayout,
       { residuals: normed.map(({ residual }) => residual ?? null) },
     );
     return after.map((name) => {
       const i = names.indexOf(name);
       const numbers = chosen(name);
-      if (!numbers) return layers[i].runMlp(values, normed[i].add(branches[i]!), conditions[name]);
+      if (!numbers) {
+        const own = () => rowsOfBlocks(joint, asking, ({ weights }) => weights === name)!;
+        const branch = branches[i] ?? layers[i].output.run(values, own(), { residual: normed[i].residual });
+        return layers[i].runMlp(values, normed[i].add(branch), conditions[name]);
+      }
       const residual = rowsAt(numbers, x[i]);
       const attendedRows = rowsAt(jointRowNumbers(numbers, queryLayout, i, batch), joint);
-      const output = linear(attendedRows, layers[i].output.weight(values), null, { residual });
+      const output = layers[i].output.run(values, attendedRows, { residual });
       return layers[i].runMlp(values, output, undefined);
     });
   }
@@ -285,6 +269,18 @@ function layoutOf(
   runs: (block: BlockSettings) => boolean = () => true,
 ): BlockLayout {
   return blocks.map((block) => ({ input: names.indexOf(block.weights), length: block.length, joined: runs(block) }));
+}
+
+/** The joint sequence of the rows of the experts; an expert without rows in the layout is null. */
+function joined(rows: readonly (Tensor | null)[], layout: BlockLayout): Tensor {
+  const used = rows.map(() => 0);
+  const parts = layout.map(({ input, length }) => {
+    const start = used[input];
+    used[input] += length;
+    const own = rows[input]!;
+    return own.shape[1] === length ? own : sliceTokens(own, start, length);
+  });
+  return parts.length > 1 ? concatenateTokens(parts) : parts[0];
 }
 
 /** The rows of x [batch, rows, ...] that belong to the wanted blocks; null if there are none. */

@@ -2,10 +2,10 @@ import { type Device, ParameterSet, type Tensor } from '../../engine/index.ts';
 import type { AttentionTable } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import { BlockInputs } from './blocks.ts';
-import { duplicate, expectRunnable, refuse } from './check.ts';
+import { duplicate, expectRunnable, rankComplaint, refuse } from './check.ts';
 import type { ModelConfiguration } from './configuration.ts';
 import { initialise } from './initialise.ts';
-import { type Layer, type ModelParameter, parametersOfLayers, Table } from './layers.ts';
+import { adaptersOfLayers, type Layer, type ModelParameter, parametersOfLayers, Table } from './layers.ts';
 import { Mixture } from './mixture.ts';
 import { type Objective, objectivesOf } from './objectives/index.ts';
 import { withPrecision } from './precision.ts';
@@ -47,7 +47,11 @@ export class Architecture {
     ];
     const last = [...this.blockInputs.layers, ...this.objectives.flatMap(({ conditioning = [] }) => conditioning)];
     const all = [...parametersOfLayers(body), ...heads, ...parametersOfLayers(last)];
-    this.parameters = withPrecision(withRules(all, rules), precision);
+    const kept = this.keptByAdaptation();
+    const adapters = Object.keys(experts).flatMap((name) => adaptersOfLayers(this.mixture.layersOf(name)));
+    refuse(rankComplaint(adapters));
+    const adapted = [...all.map((own) => (kept.has(own.name) ? { ...own, frozen: true } : own)), ...adapters];
+    this.parameters = withPrecision(withRules(adapted, rules), precision);
     refuse(duplicate('parameters', this.parameters));
     if (this.objectives.every((objective) => this.trainsNothing(objective)))
       refuse('all parameters that its objectives reach are frozen, so nothing would be trained');
@@ -57,6 +61,16 @@ export class Architecture {
   trainsNothing({ blocks, reads = blocks }: Pick<Objective, 'blocks' | 'reads'>): boolean {
     const reached = groupsReached(this.configuration, reads);
     return this.parameters.every(({ group, frozen }) => frozen || !reached.has(group));
+  }
+
+  /** Names of the parameters that low-rank adaptation keeps as they are. */
+  private keptByAdaptation(): ReadonlySet<string> {
+    const { lora } = this.configuration;
+    const layers = (lora?.experts ?? []).flatMap((expert) => [
+      ...this.mixture.keptByAdaptation(expert),
+      ...(expert === 'backbone' ? [this.blockInputs.tokens, ...(this.head ? [this.head] : [])] : []),
+    ]);
+    return new Set(parametersOfLayers(layers).map(({ name }) => name));
   }
 
   /** The attention table over the blocks of a pass, made once. */

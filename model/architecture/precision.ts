@@ -10,13 +10,13 @@ export type Precision = (typeof precisions)[number];
 
 /**
  * The parameters with their storage. In bf16 matrices are bf16: those of products, patches and embeddings. Vectors (norms, biases, gates)
- * stay f32, and so do matrices whose rows are not whole groups of four, which products would widen to f32.
+ * stay f32, and so do adapters, and matrices whose rows are not whole groups of four, which products would widen to f32.
  */
 export function withPrecision(parameters: readonly ModelParameter[], precision: Precision): ModelParameter[] {
   if (precision === 'f32') return [...parameters];
   return parameters.map((parameter) => {
-    const { shape } = parameter;
-    const isMatrix = shape.length > 1 && (elementCount(shape) / shape[0]) % 4 === 0;
+    const { shape, adapter } = parameter;
+    const isMatrix = !adapter && shape.length > 1 && (elementCount(shape) / shape[0]) % 4 === 0;
     return isMatrix ? { ...parameter, dtype: precision } : parameter;
   });
 }

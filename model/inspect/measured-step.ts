@@ -22,6 +22,8 @@ export interface StepSizes extends StepSettings, Partial<Pick<RunSettings, 'prec
   readonly target?: number;
   readonly horizon?: number;
   readonly depth?: number;
+  /** The rank of low-rank adaptation of all experts. */
+  readonly lora?: number;
 }
 
 const SEED = 1;
@@ -59,7 +61,7 @@ export function measuredSystem(name: string, depth: number): System {
 /** @throws InputError if no system or preset has the name */
 export function measuredConfiguration(
   system: string,
-  { preset: presetName = 'tiny', prompt, target = 24, horizon, depth, precision }: StepSizes,
+  { preset: presetName = 'tiny', prompt, target = 24, horizon, depth, lora, precision }: StepSizes,
 ): ModelConfiguration {
   const preset = presetNamed(presetName);
   const { image, ...vision } = preset.vision;
@@ -75,6 +77,7 @@ export function measuredConfiguration(
     horizon: horizon ?? value.recipe?.horizon ?? 10,
     actionDimension: 7,
     stateDimension: 7,
+    ...(lora !== undefined && { lora: { rank: lora } }),
     precision,
   });
 }

@@ -1,6 +1,7 @@
 /** Gradients as heat maps: their flow with its causes, the interference of losses, and norms over a training run. */
 import { type GradientFlow, type ZeroCause, zeroCauses } from '../inspect/gradient-flow.ts';
 import type { EdgeSetting, Interference } from '../inspect/interference.ts';
+import type { ModelPart } from '../inspect/loss-gradients.ts';
 import { type HeatCell, heatMap } from './heat-map.ts';
 import type { Finding } from './inspect-page.ts';
 import { formatNumber, formatRatio, html, powerOfTen } from './markup.ts';
@@ -60,6 +61,8 @@ function notReached({ parts, losses }: GradientFlow): string[] {
 const zeroWords = (loss: string, group: string, causes: string) =>
   `The ${loss} loss sends ${group} a gradient of exactly 0: ${causes}.`;
 
+const isPartly = ({ elements, frozen }: Pick<ModelPart, 'elements' | 'frozen'>) => elements > 0 && frozen > 0;
+
 /** A row for each part, and a column for each loss. */
 export function flowFinding(flow: GradientFlow): Finding {
   const { parts, losses } = flow;
@@ -75,7 +78,9 @@ export function flowFinding(flow: GradientFlow): Finding {
     columns: ['elements', ...names],
     rows: parts.map(({ group, name, elements, frozen }, i) => {
       const place = `${group}, ${name}`;
-      const size = { text: formatNumber(elements + frozen), strength: 0, title: `${place}: elements` };
+      const all = formatNumber(elements + frozen);
+      const text = isPartly({ elements, frozen }) ? `${formatNumber(elements)} of ${all}` : all;
+      const size = { text, strength: 0, title: `${place}: elements` };
       const cells = names.map((loss) => {
         const { norm, isZero, causes } = losses[loss][i];
         const mark = causes?.map((own) => zeroCauses[own].mark).join('+');
@@ -84,7 +89,11 @@ export function flowFinding(flow: GradientFlow): Finding {
       });
       return { group, name, cells: [size, ...cells] };
     }),
-    notes: [...zeroLegend(flow), ...notReached(flow)],
+    notes: [
+      ...(parts.some(isPartly) ? ['n of m elements: the others are frozen, as beneath adapters'] : []),
+      ...zeroLegend(flow),
+      ...notReached(flow),
+    ],
   };
 }
 

@@ -10,6 +10,7 @@ import {
   type BlockSettings,
   type ExpertSettings,
   type HistorySettings,
+  type LoraSettings,
   type ModelConfiguration,
   type ParameterRule,
   patchesPerImage,
@@ -160,6 +161,8 @@ export interface ModelSizes {
   /** 0 for data without a state. */
   readonly stateDimension: number;
   readonly rules?: readonly ParameterRule[];
+  /** Low-rank adaptation, of all experts by default. */
+  readonly lora?: Omit<LoraSettings, 'experts'> & Partial<LoraSettings>;
   readonly precision?: Precision;
 }
 
@@ -168,7 +171,8 @@ const given: readonly string[] = ['images', 'prompt', 'state', 'numbers', 'time'
 
 /** The model of a system at given sizes. */
 export function configurationOf(system: System, sizes: ModelSizes): ModelConfiguration {
-  const { backbone, vocabulary, expert, depth, heads, kvHeads, headDimension, rules = [], precision = 'f32' } = sizes;
+  const { backbone, vocabulary, expert, depth, heads, kvHeads, headDimension } = sizes;
+  const { rules = [], lora, precision = 'f32' } = sizes;
   const vision = sizes.vision && visionOf(sizes.vision, system);
   const { horizon, actionDimension, stateDimension } = sizes;
   const ofState = ({ input, length }: SystemBlock) => input === 'state' || length === 'state';
@@ -210,6 +214,7 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
     objectives: system.objectives,
     ...(system.history && { history: system.history }),
     ...(all.length > 0 && { rules: all }),
+    ...(lora && { lora: { experts, ...lora } }),
     ...(precision !== 'f32' && { precision }),
   };
 }

@@ -93,6 +93,7 @@ export const configurationSchema = v.object({
   objectives: v.array(objectiveSchema),
   history: v.optional(v.object({ window: count(1, LENGTH_LIMIT), interleaved: v.boolean() })),
   rules: v.optional(v.array(ruleSchema)),
+  lora: v.optional(v.object({ rank: count(1), alpha: v.optional(v.pipe(v.number(), v.gtValue(0))), experts: texts })),
   precision: v.optional(v.picklist(precisions)),
 }) satisfies v.GenericSchema<unknown, ModelConfiguration>;
 
@@ -172,6 +173,8 @@ export const checkpointSchema = v.object({
   }) satisfies v.GenericSchema<unknown, CheckpointSettings>,
   progress: v.object({ step: count(), history: historySchema }),
   optimizerStep: count(),
+  /** The file of the weights that low-rank adaptation keeps as they are, in the checkpoint's folder. */
+  base: v.optional(v.object({ file: v.pipe(v.string(), v.regex(/^[^/\\]+$/)), checksum: count() })),
 });
 
 /** The steps done and the measurements of a run. */

@@ -1,19 +1,21 @@
 /**
  * A checkpoint is one safetensors file: the weights under their public names, the optimizer's moments under
  * `optimizer/`, and everything else as JSON in its metadata. In a run with a moving average of the weights, the averages, which act,
- * have the public names, and the weights that training goes on from are `optimizer/trainingWeight/<name>`. A temporary file is written and renamed, so a checkpoint
+ * have the public names, and the weights that training goes on from are `optimizer/trainingWeight/<name>`. In a run with low-rank
+ * adaptation the frozen weights lie in a file of their own beside it (base-file.ts). A temporary file is written and renamed, so a checkpoint
  * is never incomplete.
  */
 import type * as v from 'valibot';
 import { InputError, quote, reasonOf } from '../../engine/files/errors.ts';
 import { encodeBfloat16 } from '../../engine/files/half.ts';
 import { checked } from '../../engine/files/json-schema.ts';
-import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
-import type { Device, SafetensorsFile } from '../../engine/index.ts';
+import { type TensorToWrite, writeSafetensors } from '../../engine/files/safetensors-writer.ts';
+import type { Device, SafetensorsFile, Tensor } from '../../engine/index.ts';
 import type { AdamW, Moment } from '../../kernels/index.ts';
 import { actingConfiguration } from '../architecture/acting-configuration.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture, type Model } from '../architecture/model.ts';
+import { BASE_FORMAT, type BaseReference, openBase, writeBase } from './base-file.ts';
 import { checkEncoding } from './checkpoint-check.ts';
 import {
   CHECKPOINT_FORMAT,
@@ -21,7 +23,7 @@ import {
   checkpointSchema,
   type TrainingProgress,
 } from './checkpoint-schema.ts';
-import { contentsOf, expectFitting, loadModel, metadataOf, openSaved } from './saved-model.ts';
+import { contentsOf, expectFitting, loadModel, metadataOf, openSaved, withBase } from './saved-model.ts';
 import { VISION_LANGUAGE_FORMAT } from './vision-language-file.ts';
 
 export type { CheckpointSettings, TrainingProgress } from './checkpoint-schema.ts';
@@ -32,13 +34,29 @@ export async function saveCheckpoint(
   optimizer: AdamW,
   settings: CheckpointSettings,
   progress: TrainingProgress,
+  /** The file of the frozen weights, from `saveBase`; without it they are in the checkpoint. */
+  base?: BaseReference,
 ): Promise<void> {
+  const kept = base ? frozenIn(model) : new Set<string>();
   await optimizer.averaged(async () => {
     const moments = [...optimizer.state().tensors].map(([name, tensor]) => ({ name: `optimizer/${name}`, tensor }));
-    const weights = [...model.parameters].map((tensor) => ({ name: tensor.name, tensor }));
-    await writeCheckpoint(path, [...weights, ...moments], { settings, progress, optimizerStep: optimizer.steps });
+    const weights = [...model.parameters].filter(({ name }) => !kept.has(name)).map(namedTensor);
+    const contents = { settings, progress, optimizerStep: optimizer.steps, ...(base && { base: referenceTo(base) }) };
+    await writeCheckpoint(path, [...weights, ...moments], contents);
   });
 }
+
+/** Writes the frozen weights of a model into the folder of its checkpoints. */
+export function saveBase(checkpointPath: string, model: Model): Promise<BaseReference> {
+  const kept = frozenIn(model);
+  const frozen = [...model.parameters].filter(({ name }) => kept.has(name));
+  return writeBase(checkpointPath, frozen.map(namedTensor).map(tensorToWrite));
+}
+
+const frozenIn = ({ architecture }: Model): ReadonlySet<string> =>
+  new Set(architecture.parameters.flatMap(({ name, frozen }) => (frozen ? [name] : [])));
+
+const referenceTo = ({ file, checksum }: BaseReference): BaseReference => ({ file, checksum });
 
 /**
  * A checkpoint for acting alone: without the optimizer's moments, and without auxiliary objectives and the parameters that only they use.
@@ -53,9 +71,7 @@ export async function exportCheckpoint(
 ): Promise<void> {
   const configuration = exported(path, settings.configuration);
   const kept = new Set(new Architecture(configuration).parameters.map(({ name }) => name));
-  const weights = [...model.parameters]
-    .filter(({ name }) => kept.has(name))
-    .map((tensor) => ({ name: tensor.name, tensor }));
+  const weights = [...model.parameters].filter(({ name }) => kept.has(name)).map(namedTensor);
   await writeCheckpoint(path, weights, { settings: { ...settings, configuration }, progress, optimizerStep: 0 });
 }
 
@@ -67,30 +83,38 @@ function exported(path: string, configuration: ModelConfiguration): ModelConfigu
   }
 }
 
+interface NamedTensor {
+  readonly name: string;
+  readonly tensor: Moment;
+}
+
+const namedTensor = (tensor: Tensor): NamedTensor => ({ name: tensor.name, tensor });
+
+function tensorToWrite({ name, tensor: { shape, dtype, pieces } }: NamedTensor): TensorToWrite {
+  const isHalf = dtype === 'bf16';
+  return {
+    ...{ name, dtype: isHalf ? ('BF16' as const) : ('F32' as const), shape: [...shape] },
+    async *data() {
+      for (const piece of pieces) yield isHalf ? encodeBfloat16(await piece.read()) : await piece.read();
+    },
+  };
+}
+
 async function writeCheckpoint(
   path: string,
-  tensors: readonly { readonly name: string; readonly tensor: Moment }[],
-  contents: { settings: CheckpointSettings; progress: TrainingProgress; optimizerStep: number },
+  tensors: readonly NamedTensor[],
+  contents: { settings: CheckpointSettings; progress: TrainingProgress; optimizerStep: number; base?: BaseReference },
 ): Promise<void> {
-  await writeSafetensors(
-    path,
-    tensors.map(({ name, tensor: { shape, dtype, pieces } }) => {
-      const isHalf = dtype === 'bf16';
-      return {
-        ...{ name, dtype: isHalf ? ('BF16' as const) : ('F32' as const), shape: [...shape] },
-        async *data() {
-          for (const piece of pieces) yield isHalf ? encodeBfloat16(await piece.read()) : await piece.read();
-        },
-      };
-    }),
-    { metadata: metadataOf({ format: CHECKPOINT_FORMAT, ...contents }) },
-  );
+  const metadata = metadataOf({ format: CHECKPOINT_FORMAT, ...contents });
+  await writeSafetensors(path, tensors.map(tensorToWrite), { metadata });
 }
 
 /** An opened checkpoint: its settings are in memory, its tensors are read on demand. */
 export interface Checkpoint {
   readonly settings: CheckpointSettings;
   readonly progress: TrainingProgress;
+  /** The file that holds the frozen weights, beside the checkpoint's; undefined if they are in the checkpoint. */
+  readonly base?: BaseReference & { readonly checkpointPath: string };
   /** Makes the model on `device`, with the checkpoint's weights; with their averages, if the run kept them. */
   loadModel(device: Device): Promise<Model>;
   /** Restores the optimizer's moments and step number, and beside averages the weights that training goes on from. */
@@ -98,20 +122,36 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
-/** @throws InputError if the file is missing, truncated, damaged, or not a checkpoint of this project */
+/** @throws InputError if the file, or that of its frozen weights, is missing, truncated, damaged, or not a checkpoint of this project */
 export function openCheckpoint(path: string): Promise<Checkpoint> {
-  return openSaved(path, checkpointIn);
+  return openSaved(path, async (file) => {
+    const contents = checkpointContents(file);
+    if (!contents.base) return checkpointIn(file, contents);
+    const base = await openBase(path, contents.base);
+    try {
+      return checkpointIn(file, contents, { ...contents.base, checkpointPath: path }, base);
+    } catch (error) {
+      await base.close();
+      throw error;
+    }
+  });
 }
 
-function checkpointIn(file: SafetensorsFile): Checkpoint {
-  const { settings, progress, optimizerStep } = checkpointContents(file);
-  expectFitting(file, settings.configuration, `the checkpoint's metadata: "settings.`, () =>
+function checkpointIn(
+  file: SafetensorsFile,
+  { settings, progress, optimizerStep }: Contents,
+  base?: Checkpoint['base'],
+  baseFile?: SafetensorsFile,
+): Checkpoint {
+  const tensors = baseFile ? withBase(file, baseFile) : file;
+  expectFitting(tensors, settings.configuration, `the checkpoint's metadata: "settings.`, () =>
     checkEncoding(settings.encoding, settings.configuration),
   );
   return {
     settings,
     progress,
-    loadModel: (device) => loadModel(file, device, settings.configuration),
+    ...(base && { base }),
+    loadModel: (device) => loadModel(tensors, device, settings.configuration),
     async loadOptimizer(optimizer) {
       if (optimizerStep === 0 && progress.step > 0)
         throw new InputError(
@@ -127,17 +167,24 @@ function checkpointIn(file: SafetensorsFile): Checkpoint {
         optimizer.steps = optimizerStep;
       });
     },
-    close: () => file.close(),
+    async close() {
+      await file.close();
+      await baseFile?.close();
+    },
   };
 }
 
-function checkpointContents(file: SafetensorsFile): v.InferOutput<typeof checkpointSchema> {
+type Contents = v.InferOutput<typeof checkpointSchema>;
+
+function checkpointContents(file: SafetensorsFile): Contents {
   const { name } = file;
   const { contents, format } = contentsOf(file, 'checkpoint');
   if (format === VISION_LANGUAGE_FORMAT)
     throw new InputError(
       `${name}: a vision-language model, which answers questions and does not act: ask it with insula act --ask, or train from it with --from`,
     );
+  if (format === BASE_FORMAT)
+    throw new InputError(`${name}: the frozen weights of a run with --lora: name the checkpoint beside it`);
   if (format !== CHECKPOINT_FORMAT) {
     const found =
       format === undefined ? 'the checkpoint does not say its format' : `checkpoint format ${quote(format)}`;

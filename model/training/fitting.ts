@@ -30,7 +30,7 @@ import {
 } from '../data/index.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
 import { numbersDimension } from '../policy/subtask.ts';
-import { configurationOf, STATE, type System, withDraws } from '../systems/index.ts';
+import { configurationOf, type ModelSizes, STATE, type System, withDraws } from '../systems/index.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import { withGripperOf } from './gripper-fitting.ts';
 import type { Preset } from './presets.ts';
@@ -63,6 +63,7 @@ export interface FittingOptions {
   /** The kind of tokenizer that is made if none is given; null for the system's own. */
   readonly tokens?: RunSettings['tokens'];
   readonly rules?: readonly ParameterRule[];
+  readonly lora?: ModelSizes['lora'];
   readonly precision?: Precision;
   /** The kind of subtask that the policy says before it acts. */
   readonly subtask?: RunSettings['subtask'];
@@ -226,7 +227,7 @@ export async function fittedConfiguration(
   encoding: Encoding,
   horizon: number,
 ): Promise<ModelConfiguration> {
-  const { dataset, preset, coTraining, rules, precision, draws = 1 } = options;
+  const { dataset, preset, coTraining, rules, lora, precision, draws = 1 } = options;
   const { actionDimension, stateDimension } = dataset;
   const parts = [...split.train, ...split.heldOut];
   let targetTokens = encoding.actions ? await longestTokens(options, parts, encoding, horizon) : 0;
@@ -272,6 +273,7 @@ export async function fittedConfiguration(
     actionDimension,
     stateDimension,
     rules,
+    lora,
     precision,
   });
 }

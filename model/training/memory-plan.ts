@@ -4,6 +4,7 @@ import { type Device, elementCount, planningDevice } from '../../engine/index.ts
 import { chosenVariants, useVariants } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { ObservationBatch } from '../architecture/inputs.ts';
+import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture, Model } from '../architecture/model.ts';
 import { actingObjective } from '../architecture/objectives/index.ts';
 import { trainingInputs } from '../architecture/training-pass.ts';
@@ -17,8 +18,9 @@ import { TrainingStep } from './training-step.ts';
 
 /** Bytes on the adapter. */
 export interface MemoryPlan {
-  /** The number of parameters. */
+  /** The number of parameters, and of those that are not frozen. */
   readonly parameters: number;
+  readonly trained: number;
   readonly weights: number;
   readonly gradients: number;
   /** Both moments of AdamW, with the norms of gradients. */
@@ -90,11 +92,15 @@ export async function memoryPlan(
   const whenActing = settings.actEvery === null ? 0 : caches + acting;
   return {
     ...{ ...parts, caches, acting },
-    parameters: [...model.parameters].reduce((sum, { size }) => sum + size, 0),
+    parameters: sizeOf(model.architecture.parameters),
+    trained: sizeOf(model.architecture.parameters.filter(({ frozen }) => !frozen)),
     activations: { own, recomputed, kept },
     total: Object.values(parts).reduce((sum, bytes) => sum + bytes, own + whenActing),
   };
 }
+
+const sizeOf = (parameters: readonly ModelParameter[]) =>
+  parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
 
 const activationsOf = (step: Pick<TrainingStep, 'stats'>) => step.stats().memory.activations;
 
@@ -126,7 +132,7 @@ export function planRows(plan: MemoryPlan): (readonly [string, number, string])[
   const { own, recomputed, kept } = plan.activations;
   const rows = [
     ['weights', plan.weights, counted(plan.parameters, 'parameter')],
-    ['gradients', plan.gradients, 'none for frozen parameters'],
+    ['gradients', plan.gradients, `of ${plan.trained} parameters; none for frozen ones`],
     ['moments', plan.moments, "AdamW's: --moments"],
     ['average', plan.average, 'moving average of the weights: --ema'],
     ['activations', own, `${sizeText(kept)} without --recompute, ${sizeText(recomputed)} with it`],
@@ -158,7 +164,7 @@ export async function expectMemory(
   memory?: MemoryGiven,
 ): Promise<void> {
   const { parameters } = new Architecture(configuration);
-  const isLarge = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0) >= LARGE;
+  const isLarge = sizeOf(parameters) >= LARGE;
   if (!isLarge && !memory) return;
   const plan = await memoryPlan(device, configuration, settings);
   if (isLarge) note(planText(plan));

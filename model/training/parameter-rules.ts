@@ -6,7 +6,7 @@ import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture } from '../architecture/model.ts';
 import { groupsOf, matcherOf, withRules } from '../architecture/rules.ts';
 import { configurationOf, systemNamed } from '../systems/index.ts';
-import type { RunSettings } from './run-settings.ts';
+import { loraOf, type RunSettings } from './run-settings.ts';
 import { sayingSystem } from './subtask-fitting.ts';
 
 interface OptionRule {
@@ -37,12 +37,13 @@ export const rulesOf = (settings: RunSettings): ParameterRule[] => optionRules(s
  */
 export function expectRules(settings: RunSettings, data: { images: boolean; state: boolean }): void {
   const given = optionRules(settings);
-  if (given.length === 0) return;
+  if (given.length === 0 && settings.lora === null) return;
   const { system, gates } = settings;
   const leave = 'leave it out';
   if (gates !== null && systemNamed(system).time !== 'adaptive')
     throw new InputError(`--gates: ${system} has no adaptive norms; ${leave}, or choose another --system`);
   const parameters = parametersOf(settings, data);
+  expectAdapted(settings, parameters, given);
   for (const { option, rule } of given)
     if (!parameters.some(matcherOf(rule.match)))
       throw new InputError(
@@ -60,18 +61,49 @@ export function expectRules(settings: RunSettings, data: { images: boolean; stat
   }
 }
 
+/** @throws InputError if an expert that is adapted would have no adapter to train */
+function expectAdapted(
+  { system, lora, loraOn, gates }: RunSettings,
+  parameters: readonly ModelParameter[],
+  given: readonly OptionRule[],
+): void {
+  if (lora === null) return;
+  const named = systemNamed(system);
+  const expert = named.blocks.find(({ input }) => input === 'noisyActions')?.weights;
+  if (named.time === 'adaptive' && !gates && expert !== undefined && (loraOn?.includes(expert) ?? true))
+    throw new InputError(
+      `--lora-on ${loraOn?.join(',') ?? expert}: the gates of ${expert} begin closed and would stay so, because its norms are kept: give --gates 1, or leave ${expert} out`,
+    );
+  const adapters = parameters.filter(({ adapter }) => adapter);
+  const whole = withRules(
+    adapters,
+    given.flatMap(({ rule }) => (adapters.some(matcherOf(rule.match)) && rule.frozen ? [rule] : [])),
+  );
+  const isKept = (expert: string) => adapters.every(({ group, frozen }) => group !== expert || frozen);
+  for (const expert of groupsOf(adapters))
+    if (whole.every(({ group, frozen }) => group !== expert || frozen))
+      throw new InputError(
+        `--lora-on ${loraOn?.join(',') ?? expert}: ${isKept(expert) ? system : '--freeze'} keeps the adapters of ${expert} too; leave one of them out`,
+      );
+}
+
 /** The parameters of the system at the least sizes, which their names do not depend on. */
-function parametersOf(
-  { system, preset, subtask }: RunSettings,
-  { images, state }: { images: boolean; state: boolean },
-) {
+function parametersOf(settings: RunSettings, { images, state }: { images: boolean; state: boolean }) {
+  const { system, preset, subtask, loraOn } = settings;
   const { image, ...vision } = preset.vision;
   const sizes = { vocabulary: 1, promptTokens: 1, targetTokens: 1, horizon: 1, actionDimension: 2 };
   const named = systemNamed(system);
   const saying = subtask ? sayingSystem(named, { tokens: 1, dimension: subtask === 'words' ? 0 : 4 }) : named;
+  const experts = Object.keys(
+    configurationOf(saying, { ...preset, ...sizes, vision: null, stateDimension: 1 }).experts,
+  );
+  const unknown = loraOn?.find((name) => !experts.includes(name));
+  if (unknown !== undefined)
+    throw new InputError(`--lora-on ${unknown}: no expert of ${system} has this name; there are ${experts.join(', ')}`);
   const configuration = configurationOf(saying, {
     ...preset,
     ...sizes,
+    lora: loraOf(settings),
     vision: images ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,
     stateDimension: state ? 1 : 0,
   });

@@ -1,5 +1,6 @@
 /** The part of a training run that needs no adapter: its checks, its split, its encoding and its model's configuration. */
 import { counted, InputError } from '../../engine/files/errors.ts';
+import { elementCount } from '../../engine/index.ts';
 import { warningsOf } from '../architecture/check.ts';
 import { type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
@@ -9,6 +10,7 @@ import {
   type ObjectiveDescription,
   type Reference,
 } from '../architecture/objectives/index.ts';
+import { groupsOf } from '../architecture/rules.ts';
 import type { Dataset } from '../data/dataset.ts';
 import {
   chooseHorizon,
@@ -35,9 +37,9 @@ import {
 } from './fitting.ts';
 import type { ActingRow, Losses } from './history.ts';
 import { expectRules, rulesOf } from './parameter-rules.ts';
-import { expectTokens, type RunSettings, systemOf } from './run-settings.ts';
+import { expectTokens, loraOf, type RunSettings, systemOf } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
-import { expectPresetSizes, startLines } from './start.ts';
+import { expectPresetSizes, startedNames, startLines } from './start.ts';
 import type { VisionLanguageFile } from './vision-language-file.ts';
 
 export interface RunOptions {
@@ -97,6 +99,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     coTraining,
     tokens: settings.tokens,
     rules: rulesOf(settings),
+    lora: loraOf(settings),
     precision: settings.precision,
     subtask: settings.subtask,
     draws: settings.draws,
@@ -163,11 +166,7 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     listener.note(
       `warning: after ${settings.steps} steps the average of --ema ${settings.ema} still has ${Math.round(100 * left)} % of the first weights; train longer, or give a smaller decay`,
     );
-  const frozen = [...new Set(architecture.parameters.filter((own) => own.frozen).map(({ group }) => group))];
-  if (frozen.length > 0 && !from && !resume)
-    listener.note(
-      `warning: ${frozen.join(' and ')} keep random weights, because the run begins from scratch; give --from`,
-    );
+  for (const line of resume ? [] : frozenLines(architecture, from)) listener.note(line);
   for (const objective of architecture.objectives)
     if (architecture.trainsNothing(objective))
       listener.note(`warning: the ${objective.name} loss reaches frozen parameters alone, so it trains nothing`);
@@ -186,6 +185,26 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     heldOut: evaluationSamples(split.heldOut, preset.heldOutSteps),
     baselines: await fitBaselines(fittingSamples(split.train), encoding, configuration),
   };
+}
+
+/** What low-rank adaptation trains, and which parameters would keep the random values that they begin with. */
+function frozenLines(architecture: Architecture, from?: VisionLanguageFile): string[] {
+  const { parameters, configuration } = architecture;
+  const { lora } = configuration;
+  const started = from ? startedNames(from, architecture) : new Set<string>();
+  const random = groupsOf(parameters.filter(({ name, frozen }) => frozen && !started.has(name)));
+  const why = from ? `${from.name} has none for them` : 'the run begins from scratch; give --from';
+  const adapted = random.filter((group) => lora?.experts.includes(group));
+  const count = (own: typeof parameters) => own.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  return [
+    ...(lora
+      ? [
+          `low-rank adaptation of ${lora.experts.join(' and ')}, rank ${lora.rank}: ${count(parameters.filter(({ frozen }) => !frozen))} of ${counted(count(parameters), 'parameter')} are trained`,
+        ]
+      : []),
+    ...(random.length > 0 ? [`warning: ${random.join(' and ')} keep random weights, because ${why}`] : []),
+    ...(from && adapted.length > 0 ? [`warning: --lora-on without ${adapted.join(' and ')} would train it whole`] : []),
+  ];
 }
 
 /** The built-in world keeps the state's statistics of the model that it begins from, so that number tokens keep their meaning. */

@@ -44,13 +44,18 @@ export const DEFAULT_SYSTEM = 'knowledge-insulation-robot-only';
  * as the built-in world's.
  */
 export function recommendedSettings(given: Partial<RunSettings> = {}): RunSettings {
-  const { preset = presetNamed('tiny'), system: name = DEFAULT_SYSTEM, freeze } = given;
+  const { preset = presetNamed('tiny'), system: name = DEFAULT_SYSTEM, freeze, lora = null, loraOn } = given;
   const system = systemNamed(name);
   const { rules = [], recipe = {} } = system;
   const { from = recipe.scratch || !pretrainedUrl(preset.name) ? null : preset.name } = given;
   const hasExpert = system.blocks.some(({ weights }) => weights !== 'backbone');
+  // Adapters learn at the full rate.
+  const isAdapted = lora !== null && (loraOn?.includes('backbone') ?? true);
   const towers = (system.towers ?? ['vision']).map((tower) => [tower, 0.1]);
-  const slow = Object.entries<number>({ ...Object.fromEntries(towers), ...(hasExpert && { backbone: 0.2 }) });
+  const slow = Object.entries<number>({
+    ...Object.fromEntries(towers),
+    ...(hasExpert && !isAdapted && { backbone: 0.2 }),
+  });
   // A rate for parameters that are frozen would be refused.
   const isFrozen = (group: string) =>
     (freeze?.some((own) => own === group || own.includes('*')) ?? false) ||

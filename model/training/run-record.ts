@@ -1,7 +1,8 @@
 /** The record of a run: its history of losses and measurements, and its checkpoints. */
 import type { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription, Reference } from '../architecture/objectives/index.ts';
-import { type Checkpoint, type CheckpointSettings, saveCheckpoint } from './checkpoint.ts';
+import type { BaseReference } from './base-file.ts';
+import { type Checkpoint, type CheckpointSettings, saveBase, saveCheckpoint } from './checkpoint.ts';
 import { answersDescription } from './co-training.ts';
 import { type ActingRow, emptyHistory, type Losses, type RunHistory } from './history.ts';
 import type { MemoryGiven } from './memory-plan.ts';
@@ -92,6 +93,8 @@ class RunRecord<Example> {
   private readonly secondsBefore: number;
   private trainingStart = 0;
   private savedStep: number | null = null;
+  /** The file of the weights that low-rank adaptation keeps, once it is written. */
+  private base?: BaseReference;
 
   constructor(
     private readonly run: RecordedRun<Example>,
@@ -102,6 +105,8 @@ class RunRecord<Example> {
     private readonly act?: () => Promise<ActingMeasurement>,
   ) {
     this.signal = options.signal;
+    const { base } = run.resume ?? {};
+    if (base?.checkpointPath === options.checkpointPath) this.base = base;
     this.history = run.resume?.progress.history ?? emptyHistory();
     this.secondsBefore = this.history.training.at(-1)?.seconds ?? 0;
   }
@@ -183,7 +188,9 @@ class RunRecord<Example> {
     const { trainer, history, options } = this;
     const path = options.checkpointPath;
     const { listener } = this.run;
-    await saveCheckpoint(path, trainer.model, trainer.optimizer, this.settings, { step, history });
+    const { model, optimizer } = trainer;
+    if (this.settings.configuration.lora) this.base ??= await saveBase(path, model);
+    await saveCheckpoint(path, model, optimizer, this.settings, { step, history }, this.base);
     this.savedStep = step;
     await options.onHistory?.(history);
     listener.saved(step, path);

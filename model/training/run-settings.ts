@@ -4,7 +4,14 @@ import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
 import { actionTokenKinds } from '../../tokenizers/index.ts';
 import { precisions } from '../architecture/precision.ts';
-import { type System, systemNamed, withDraws, withMaximumDelay, withStopsAt } from '../systems/index.ts';
+import {
+  type ModelSizes,
+  type System,
+  systemNamed,
+  withDraws,
+  withMaximumDelay,
+  withStopsAt,
+} from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
 /** Kinds of subtasks, which a policy says before it acts: places in the picture, words, or places and then words. */
@@ -42,6 +49,12 @@ export const runSettingsSchema = v.object({
   freeze: v.nullable(v.array(v.string())),
   /** Factors on the learning rate by group, or pattern of names. */
   rates: v.nullable(v.record(v.string(), v.pipe(v.number(), v.gtValue(0)))),
+  /** Rank of low-rank adaptation; null for none. */
+  lora: v.optional(v.nullable(count(1)), null),
+  /** The experts that it adapts; null for all. */
+  loraOn: v.optional(v.nullable(v.array(v.string())), null),
+  /** Its products are multiplied by this number and divided by the rank; null for the rank. */
+  loraAlpha: v.optional(v.nullable(v.pipe(v.number(), v.gtValue(0))), null),
   /** Initial bias of the gates of adaptive norms; null for 0, at which their branches are closed. */
   gates: v.nullable(v.number()),
   /** Factor of the gradient on the edges where the system stops it; null for 0, the system's own. */
@@ -86,6 +99,16 @@ export const runSettingsSchema = v.object({
 });
 export type RunSettings = Readonly<v.InferOutput<typeof runSettingsSchema>>;
 
+/** The low-rank adaptation of a run, as a model's sizes have it; undefined for none. */
+export function loraOf({
+  lora: rank,
+  loraOn,
+  loraAlpha,
+}: Pick<RunSettings, 'lora' | 'loraOn' | 'loraAlpha'>): ModelSizes['lora'] {
+  if (rank === null) return undefined;
+  return { rank, ...(loraAlpha !== null && { alpha: loraAlpha }), ...(loraOn && { experts: loraOn }) };
+}
+
 /** The weights that a run with a moving average measures. */
 export const averagedWords = (decay: number) =>
   `Measured numbers are those of the moving average of the weights, decay ${decay}; training losses and gradient norms are those of the weights themselves.`;
@@ -110,6 +133,9 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     tokens: null,
     freeze: null,
     rates: null,
+    lora: null,
+    loraOn: null,
+    loraAlpha: null,
     gates: null,
     gradientScale: null,
     subtask: null,

@@ -7,14 +7,27 @@ import { Architecture, Model } from '../architecture/model.ts';
 
 const METADATA = 'insula';
 
+/** The tensors of a model, in one file or several. */
+export type SavedTensors = Pick<SafetensorsFile, 'name' | 'entry' | 'readInto'>;
+
+/** The tensors of a file, and those of its base. */
+export function withBase(file: SafetensorsFile, base: SafetensorsFile): SavedTensors {
+  const holding = (name: string) => (base.has(name) ? base : file);
+  return {
+    name: file.name,
+    entry: (name, expected) => holding(name).entry(name, expected),
+    readInto: (name, target) => holding(name).readInto(name, target),
+  };
+}
+
 /** The result of `read` on a file, which stays open; it is closed if `read` fails. */
 export async function openSaved<T>(
   source: Parameters<typeof readSafetensors>[0],
-  read: (file: SafetensorsFile) => T,
+  read: (file: SafetensorsFile) => T | Promise<T>,
 ): Promise<T> {
   const file = await readSafetensors(source);
   try {
-    return read(file);
+    return await read(file);
   } catch (error) {
     await file.close();
     throw error;
@@ -41,7 +54,7 @@ export function contentsOf({ name, metadata }: SafetensorsFile, what: string): {
 
 /** @throws InputError if a model of this configuration cannot run, `check` fails, or a tensor is missing or has another shape */
 export function expectFitting(
-  file: SafetensorsFile,
+  file: SavedTensors,
   configuration: ModelConfiguration,
   /** The place of configuration and encoding in the metadata, for errors. */
   where: string,
@@ -60,7 +73,7 @@ export function expectFitting(
 }
 
 /** A model with the values of the file's tensors. */
-export async function loadModel(file: SafetensorsFile, device: Device, configuration: ModelConfiguration) {
+export async function loadModel(file: SavedTensors, device: Device, configuration: ModelConfiguration) {
   const model = new Model(device, configuration);
   try {
     for (const parameter of model.parameters) await file.readInto(parameter.name, parameter);

@@ -110,6 +110,10 @@ function sizesOf({
   };
 }
 
+/** Names of the parameters that begin with the file's values, or with some of them. */
+export const startedNames = (file: VisionLanguageFile, architecture: Architecture): ReadonlySet<string> =>
+  new Set(startedBy(file, architecture).map(({ parameter }) => parameter.name));
+
 /** Lines that say what a model begins from and what begins anew. @throws InputError if nothing fits */
 export function startLines(file: VisionLanguageFile, architecture: Architecture): string[] {
   const started = startedBy(file, architecture);
@@ -118,7 +122,8 @@ export function startLines(file: VisionLanguageFile, architecture: Architecture)
   if (names.size === 0) throw new InputError(`${file.name}: none of its tensors is one of this model`);
   const anew = byGroup(parameters.filter(({ name }) => !names.has(name)));
   const rows = configuration.vocabulary - file.configuration.vocabulary;
-  if (rows > 0 && started.some(({ firstRows }) => firstRows)) anew.push(`${rows} rows of new tokens`);
+  const tables = rows > 0 ? started.filter(({ firstRows }) => firstRows) : [];
+  if (tables.length > 0) anew.push(`${rows} rows of new tokens`);
   const sources = new Set(started.map(({ source }) => source));
   const unexpected = [...file.shapes.keys()].filter((name) => !sources.has(name));
   const shown = `${unexpected.slice(0, 3).join(', ')}${unexpected.length > 3 ? ` and ${unexpected.length - 3} more` : ''}`;
@@ -129,6 +134,9 @@ export function startLines(file: VisionLanguageFile, architecture: Architecture)
       : [
           `${file.name}: its images and prompt attend otherwise than those of this model, so that much of what it knows is lost at first`,
         ]),
+    ...(tables.some(({ parameter }) => parameter.frozen)
+      ? [`warning: the embeddings of ${rows} new tokens keep random values, because they are frozen`]
+      : []),
     ...(unexpected.length > 0 ? [`${file.name}: this model has no place for ${shown}`] : []),
   ];
 }
@@ -148,8 +156,8 @@ function attendsAlike(models: readonly ModelConfiguration[]): boolean {
 }
 
 function byGroup(parameters: readonly ModelParameter[]): string[] {
-  const groups = [...new Set(parameters.map(({ group }) => group))];
-  return groups.map((group) => `${group} (${parameters.filter((own) => own.group === group).length})`);
+  const names = parameters.map(({ group, adapter }) => (adapter ? `adapters of ${group}` : group));
+  return [...new Set(names)].map((name) => `${name} (${names.filter((own) => own === name).length})`);
 }
 
 /** The model of a run before its first step: with initial values, and those of the file that it begins from. */

@@ -238,7 +238,7 @@ function drawn(choose: Chooser): ModelConfiguration {
   const blocks =
     (noisy?.repeats ?? 1) > 1 ? alone.flatMap((block) => (block === noisy ? [beside, block] : [block])) : alone;
   const expert = (name: string) => ({ width: 12, hidden: 8, adaptive: adaptive && name === noisy?.weights });
-  return {
+  const configuration: ModelConfiguration = {
     backbone: choose.of(['gemma', 'gemma', 'llama'] as const),
     vocabulary: 20,
     experts: {
@@ -254,6 +254,9 @@ function drawn(choose: Chooser): ModelConfiguration {
     },
     ...(choose.chance(0.2) && { rules: [{ match: choose.of(['backbone', 'seeing', '*q_proj*']), frozen: true }] }),
   };
+  if (!choose.chance(0.3)) return configuration;
+  const adapted = ['backbone', ...others].filter(() => choose.chance(0.6));
+  return { ...configuration, lora: { rank: 2, alpha: 3, experts: adapted.length > 0 ? adapted : ['backbone'] } };
 }
 
 /** Random examples; the first has neither actions nor rows with targets. */
