@@ -151,7 +151,13 @@ export interface ModelConfiguration {
   readonly rules?: readonly ParameterRule[];
   /** Number format of weights and activations; default f32. See precision.ts. */
   readonly precision?: Precision;
+  /** The distribution of random initial values; default normal. See initialise.ts. */
+  readonly initialValues?: InitialValues;
 }
+
+/** Normal numbers are drawn on the host; uniform ones on the device, in seconds for billions of them. */
+export const initialValueKinds = ['normal', 'uniform'] as const;
+export type InitialValues = (typeof initialValueKinds)[number];
 
 /** The control steps of an example in a batch: those of its window, oldest first. */
 export const windowOf = ({ history }: Pick<ModelConfiguration, 'history'>): number => history?.window ?? 1;

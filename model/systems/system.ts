@@ -10,6 +10,7 @@ import {
   type BlockSettings,
   type ExpertSettings,
   type HistorySettings,
+  type InitialValues,
   type ModelConfiguration,
   type ParameterRule,
   patchesPerImage,
@@ -161,6 +162,7 @@ export interface ModelSizes {
   readonly stateDimension: number;
   readonly rules?: readonly ParameterRule[];
   readonly precision?: Precision;
+  readonly initialValues?: InitialValues;
 }
 
 /** By default, positions of later blocks come after blocks with these inputs, which are there before anything is predicted. */
@@ -168,7 +170,8 @@ const given: readonly string[] = ['images', 'prompt', 'state', 'numbers', 'time'
 
 /** The model of a system at given sizes. */
 export function configurationOf(system: System, sizes: ModelSizes): ModelConfiguration {
-  const { backbone, vocabulary, expert, depth, heads, kvHeads, headDimension, rules = [], precision = 'f32' } = sizes;
+  const { backbone, vocabulary, expert, depth, heads, kvHeads, headDimension } = sizes;
+  const { rules = [], precision = 'f32', initialValues } = sizes;
   const vision = sizes.vision && visionOf(sizes.vision, system);
   const { horizon, actionDimension, stateDimension } = sizes;
   const ofState = ({ input, length }: SystemBlock) => input === 'state' || length === 'state';
@@ -211,6 +214,7 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
     ...(system.history && { history: system.history }),
     ...(all.length > 0 && { rules: all }),
     ...(precision !== 'f32' && { precision }),
+    ...(initialValues === 'uniform' && { initialValues }),
   };
 }
 
