@@ -167,7 +167,7 @@ const smol: Preset = {
   ...large,
   name: 'smol',
   description:
-    "the sizes of SmolVLA (the first 16 layers of SmolVLM2-500M): 435 M parameters, 1024 patches a picture of 512 pixels; random weights in the system's own family of backbone, to measure and to plan",
+    "the sizes of SmolVLA (the first 16 layers of SmolVLM2-500M): 445 M parameters, 1024 patches a picture of 512 pixels; random weights in the system's own family of backbone, to measure and to plan",
   backbone: { width: 960, hidden: 2560 },
   expert: { width: 720, hidden: 2048 },
   depth: 16,
