@@ -61,7 +61,7 @@ export function expectRules(settings: RunSettings, data: { images: boolean; stat
 }
 
 /** The parameters of the system at the least sizes, which their names do not depend on. */
-function parametersOf(
+export function parametersOf(
   { system, preset, subtask }: RunSettings,
   { images, state }: { images: boolean; state: boolean },
 ) {
