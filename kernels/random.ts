@@ -62,7 +62,7 @@ export function fillUniform(pieces: readonly Tensor[], address: Address, bound: 
 function draw(u: Tensor, address: Tensor, numbers: Readonly<Record<'first' | 'centre' | 'unit', number>>): void {
   const groups = Math.ceil(u.size / 4);
   forEachItem(u.device, kernel, 'draw', groups, {
-    ...(u.dtype !== 'f32' && { parameters: { Word: u.dtype, pack: u.dtype } }),
+    ...(u.dtype !== 'f32' && { parameters: { Target: u.dtype, pack: u.dtype } }),
     bindings: { address, u },
     uniform: { size: u.size, ...numbers },
     flops: OPERATIONS * groups,

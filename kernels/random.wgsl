@@ -14,18 +14,18 @@
 // floor(seed / 2^32), step, stream). One thread a group.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
-alias Word = vec4f;                                                          // @param  storage of four elements of u
-// @or f16, bf16  alias Word = vec2u;
-fn pack(value: vec4f) -> Word { return value; }                              // @param
-// @or f16   fn pack(value: vec4f) -> Word { return pairs(nearestFloat16(value)); }
-// @or bf16  fn pack(value: vec4f) -> Word { return pairs(nearestBfloat16(value)); }
+alias Target = vec4f;                                                        // @param  storage of four elements of u
+// @or f16, bf16  alias Target = vec2u;
+fn pack(value: vec4f) -> Target { return value; }                            // @param
+// @or f16   fn pack(value: vec4f) -> Target { return pairs(nearestFloat16(value)); }
+// @or bf16  fn pack(value: vec4f) -> Target { return pairs(nearestBfloat16(value)); }
 
 struct Shape { size: u32, first: u32, centre: i32, unit: f32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> address: array<vec4u>;
-@group(0) @binding(2) var<storage, read_write> u: array<Word>;
+@group(0) @binding(2) var<storage, read_write> u: array<Target>;
 
 // The upper 32 bits of a 64-bit product, by halves of 16 bits.
 fn multiplyHigh(a: u32, b: u32) -> u32 {
@@ -50,18 +50,24 @@ fn philox(start: vec4u, seed: vec2u) -> vec4u {
 // Four 16-bit patterns in two words.
 fn pairs(patterns: vec4u) -> vec2u { return vec2u(patterns.x | (patterns.y << 16u), patterns.z | (patterns.w << 16u)); }
 
-// To nearest, ties to even, as in cast.wgsl; u is always a number.
+// NaN stays NaN, so that a run that diverges is noticed. The bits tell it: WGSL may assume that no number is one.
+fn isNotANumber(value: vec4f) -> vec4<bool> { return (bitcast<vec4u>(value) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u); }
+
+// Adding half of the last kept place, or a hair less when that place is even, carries into it exactly when rounding goes up.
 fn nearestBfloat16(value: vec4f) -> vec4u {
   let bits = bitcast<vec4u>(value);
-  return (bits + 0x7fffu + ((bits >> vec4u(16u)) & vec4u(1u))) >> vec4u(16u);
+  let nearest = (bits + 0x7fffu + ((bits >> vec4u(16u)) & vec4u(1u))) >> vec4u(16u);
+  return select(nearest, vec4u(0x7fc0u), isNotANumber(value));
 }
 
 fn nearestFloat16(value: vec4f) -> vec4u {
   let magnitude = min(abs(value), vec4f(65504.0));
   let bits = bitcast<vec4u>(magnitude);
   let normal = (bits - 0x38000000u + 0xfffu + ((bits >> vec4u(13u)) & vec4u(1u))) >> vec4u(13u);
-  let small = vec4u(round(magnitude * 16777216.0));                          // units of 2^-24
-  return ((bitcast<vec4u>(value) >> vec4u(16u)) & vec4u(0x8000u)) | select(normal, small, bits < vec4u(0x38800000u));
+  let small = vec4u(round(magnitude * 16777216.0));                          // units of 2^-24; round takes ties to even
+  let negative = (bitcast<vec4u>(value) >> vec4u(16u)) & vec4u(0x8000u);
+  let nearest = negative | select(normal, small, bits < vec4u(0x38800000u));
+  return select(nearest, vec4u(0x7e00u), isNotANumber(value));
 }
 
 @compute @workgroup_size(THREADS) fn draw(grid: Grid, @builtin(local_invocation_index) thread: u32) {
