@@ -120,7 +120,7 @@ const laptop: Preset = {
   ...tiny,
   name: 'laptop',
   description:
-    'for the GPU of a laptop: 30 M parameters and pictures of 96 pixels, from random weights, because no model of its sizes comes with Insula: meant for your own --data, of which it needs hours and hundreds of episodes',
+    'for the GPU of a laptop: 30 M parameters and pictures of 96 pixels; from random weights, because no model of its sizes comes with Insula, so that it needs hours and hundreds of episodes of your own --data to be of use',
   backbone: { width: 384, hidden: 1280 },
   expert: { width: 256, hidden: 768 },
   depth: 8,
@@ -145,7 +145,7 @@ const laptop: Preset = {
   finalHeldOutSteps: 256,
 };
 
-/** Numbers of large models, which train for thousands of steps at a low rate from loaded weights. */
+/** Numbers of the recipes of openpi (optimizer.py) and SmolVLA, which begin from loaded weights. */
 const large = {
   initialValues: 'uniform',
   fastVocabulary: 1024,
