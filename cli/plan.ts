@@ -1,4 +1,4 @@
-/** `insula train --plan`: the memory that a run would take. */
+/** `insula train --plan` and `insula pretrain --plan`: the memory that a run would take. */
 import { aligned } from '../bench/measure/table.ts';
 import type { Device } from '../engine/index.ts';
 import {
@@ -10,6 +10,16 @@ import {
 } from '../model/training/memory-plan.ts';
 import type { PreparedRun } from '../model/training/prepare-run.ts';
 import type { Result } from './command.ts';
+import { flag } from './options.ts';
+
+export const planOption = flag('prints the memory that the run would take on the adapter, and trains nothing');
+
+/** The blocks of a model are about as long when they are fitted to few demonstrations or scenes. */
+export const PLANNED_DEMONSTRATIONS = 16;
+export const PLANNED_SCENES = 40;
+
+export const plannedFrom = (count: number, what: string): string =>
+  `planned from ${count} ${what}: with all of them, blocks may be a few tokens longer`;
 
 export interface PlanSummary {
   readonly adapter: string;
@@ -21,7 +31,7 @@ export interface PlanSummary {
 
 export async function planOf(
   device: Device,
-  { configuration, settings }: PreparedRun,
+  { configuration, settings }: Pick<PreparedRun, 'configuration' | 'settings'>,
   given: MemoryGiven | undefined,
 ): Promise<Result<PlanSummary>> {
   const memory = await memoryPlan(device, configuration, settings);

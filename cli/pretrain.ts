@@ -3,24 +3,40 @@ import { join } from 'node:path';
 import { pretrainingPacks } from '../bench/tabletop/packs.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { openTunedDevice } from '../kernels/tuning.ts';
-import type { RunHistory } from '../model/training/history.ts';
+import type { Losses, RunHistory } from '../model/training/history.ts';
 import { imagePacks, type PackSource } from '../model/training/packs.ts';
 import { presetNamed } from '../model/training/presets.ts';
-import { preparePretraining, pretrainingSettings, runPretraining } from '../model/training/pretrain.ts';
+import {
+  type PretrainingResult,
+  preparePretraining,
+  pretrainingSettings,
+  runPretraining,
+} from '../model/training/pretrain.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { EventFile } from '../model/training/tensorboard.ts';
-import { command } from './command.ts';
+import { command, type Result } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { openQuestions } from './data.ts';
 import { CACHE_FOLDER, deviceOptions, memoryFor, memoryOption, WORK_FOLDER } from './device.ts';
 import { flag, number, outputFolder, text } from './options.ts';
+import { PLANNED_SCENES, type PlanSummary, plannedFrom, planOf, planOption } from './plan.ts';
 import { concluded } from './pretraining-scores.ts';
 import { describe, type Progress } from './progress.ts';
 import { resumedSettings, runFolder } from './run-folder.ts';
 import { presetValues, questionsHelp, runOptions } from './run-options.ts';
-import { SCENES, seeingLines } from './seeing.ts';
+import { SCENES, type Seeing, seeingLines } from './seeing.ts';
 
 const values = (field: 'steps' | 'batch') => presetValues(({ pretraining }) => pretraining[field]);
+
+export interface PretrainingSummary extends Pick<PretrainingResult, 'finished' | 'step' | 'resumedAt' | 'seconds'> {
+  readonly checkpoint: string;
+  /** The model, its scores and its report; null for an interrupted run. */
+  readonly model: string | null;
+  readonly scores: Seeing | null;
+  readonly report: string | null;
+  readonly adapter: string;
+  readonly heldOut: Losses | null;
+}
 
 export const pretrain = command({
   options: {
@@ -36,27 +52,29 @@ export const pretrain = command({
     out: outputFolder('folder for the model and the checkpoint; a new one in .insula by default'),
     resume: flag('resumes the run in --out, or the last run without --out'),
     overwrite: flag('replaces the run in --out, or the last run without --out', { excludes: 'resume' }),
+    plan: planOption,
     memory: memoryOption,
     ...deviceOptions,
   },
   interruptible: true,
   async run(
-    { out, resume, overwrite, memory, adapter, floor, tuning, preset, scenes, ...own },
+    { out, resume, overwrite, plan, memory, adapter, floor, tuning, preset, scenes, ...own },
     { progress, signal, words },
-  ) {
+  ): Promise<Result<PretrainingSummary | PlanSummary>> {
     const given = { ...own, ...(preset !== undefined && { preset: presetNamed(preset) }) };
     const usual = join(WORK_FOLDER, `pretrained-${pretrainingSettings(given).preset.name}`);
     const folder = await runFolder({ out, usual, resume, overwrite }, (line) => progress.note(line));
     try {
       const begun = folder.resume && resumedSettings('pretrain', given, folder);
       const settings = begun ?? pretrainingSettings(given);
-      const source = await packsOf(settings, progress, signal);
+      const source = await packsOf(settings, progress, signal, plan && !begun ? PLANNED_SCENES : undefined);
       const prepared = await preparePretraining({ settings, source, resume: folder.resume, listener: progress });
       // A missing library for the report's figures is refused before the training, not after it.
       await (await import('../model/report/plot.ts')).loadVega();
       const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
       try {
         progress.note(`preset ${settings.preset.name}, on ${device.description}`);
+        if (plan) return await planOf(device, prepared, memoryFor(device, memory));
         const { checkpoint } = folder;
         if (folder.resume)
           progress.note(`${checkpoint}: resuming from step ${folder.resume.progress.step} of ${settings.steps}`);
@@ -98,13 +116,20 @@ export const pretrain = command({
 });
 
 /** The questions about one's own images, or about the built-in world. */
-async function packsOf({ questions, seed }: RunSettings, progress: Progress, signal: AbortSignal): Promise<PackSource> {
+async function packsOf(
+  { questions, seed }: RunSettings,
+  progress: Progress,
+  signal: AbortSignal,
+  scenes?: number,
+): Promise<PackSource> {
   if (questions !== null) {
     const split = await openQuestions(questions, seed);
     progress.note(`${questions}: ${split.training.length} images to learn from, ${split.heldOut.length} held out`);
     return imagePacks(split, seed);
   }
+  if (scenes !== undefined) progress.note(plannedFrom(scenes, 'scenes'));
   return pretrainingPacks(seed, {
+    scenes,
     folder: CACHE_FOLDER,
     onProgress: (done, total) => progress.count('frames: scene', done, total),
     signal,

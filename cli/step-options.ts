@@ -10,7 +10,7 @@ import { memoryOptions, presetNames, systemNames } from './run-options.ts';
 export const measuredSystems = [...systemNames, PACKED_QUESTIONS];
 
 export const stepSizeOptions = {
-  preset: choice('nano, tiny (default) or small: widths, depth and heads', presetNames),
+  preset: choice(`${presetNames.join(', ')}: widths, depth and heads; tiny by default`, presetNames),
   batch: number("examples in a batch; the preset's by default", 1),
   prompt: number(
     'a model without images, with this many prompt tokens; by default it has one camera and 32 prompt tokens',

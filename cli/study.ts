@@ -12,6 +12,7 @@ import { writeFileSafely } from '../engine/files/files.ts';
 import { nearest } from '../engine/files/nearest.ts';
 import { InputError, quote } from '../engine/index.ts';
 import { openTunedDevice } from '../kernels/tuning.ts';
+import { pretrainedNames } from '../model/pretrained/index.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
@@ -21,7 +22,6 @@ import { commandLine, installed } from './command-line.ts';
 import { chooseDataset, dataOptions } from './data.ts';
 import { deviceOptions, WORK_FOLDER } from './device.ts';
 import { choice, flag, number, outputFolder, texts, type ValuesOf } from './options.ts';
-import { presetNames } from './run-options.ts';
 import { scenesOf } from './scenes.ts';
 
 const studyOptions = {
@@ -32,7 +32,7 @@ const studyOptions = {
   runs: number('the most runs to perform now; a later call performs the others'),
   preset: choice(
     'tiny (default) or small: the sizes, and the vision-language model that all runs begin from',
-    presetNames,
+    pretrainedNames,
   ),
   ...dataOptions,
   out: outputFolder('folder of runs and page; by default bench/results/study/NAME, in a package .insula/study/NAME'),

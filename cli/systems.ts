@@ -1,6 +1,6 @@
 /** `insula systems`: every system by family, in a line or in full; of systems by name their tables, parameters and cost. */
 import { aligned, digits } from '../bench/measure/table.ts';
-import { InputError, openDevice } from '../engine/index.ts';
+import { InputError, openDevice, planningDevice } from '../engine/index.ts';
 import { MeasuredStep, measuredConfiguration, measuredSystem, type StepSizes } from '../model/inspect/measured-step.ts';
 import { differencesFromParent, historyWords, systemTables, type TableOf } from '../model/inspect/system-tables.ts';
 import { families, type System, settingsOf, systems } from '../model/systems/index.ts';
@@ -86,14 +86,15 @@ function summaryLines(own: Summary): string[] {
 
 type Description = Awaited<ReturnType<typeof descriptionOf>>;
 
-/** The tables and the cost of a system. Dawn's null backend captures the step, so that no adapter is needed. */
+/** The tables and the cost of a system. Dawn's null backend captures the step, so that no adapter is needed, and nothing is allocated. */
 async function descriptionOf(name: string, sizes: StepSizes) {
   const preset = presetNamed(sizes.preset ?? 'tiny');
   const system = measuredSystem(name, sizes.depth ?? preset.depth);
   expectUsedSizes('systems', [name], sizes);
   const batch = sizes.batch ?? preset.batch;
   using device = await openDevice({ adapter: 'null' });
-  using measured = new MeasuredStep(device, name, measuredConfiguration(name, sizes), batch, sizes);
+  using planning = planningDevice(device);
+  using measured = new MeasuredStep(planning, name, measuredConfiguration(name, sizes), batch, sizes);
   await measured.run();
   const { dispatches, arenaBytes } = measured.step.stats();
   return {

@@ -15,10 +15,11 @@ import { swappedLosses } from '../model/inspect/swapped.ts';
 import type { Policy } from '../model/policy/policy.ts';
 import { removeBase } from '../model/training/base-file.ts';
 import type { ClosedLoopRates } from '../model/training/history.ts';
-import { expectRules } from '../model/training/parameter-rules.ts';
+import { isLarge } from '../model/training/memory-plan.ts';
+import { expectRules, parametersOf } from '../model/training/parameter-rules.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { withoutLacking } from '../model/training/recommended.ts';
-import { type RunResult, runTraining } from '../model/training/run.ts';
+import { expectToFit, type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import { expectTokens, type RunSettings, systemOf } from '../model/training/run-settings.ts';
 import { expectPresetSizes, openStart } from '../model/training/start.ts';
@@ -31,8 +32,8 @@ import { deviceOptions, memoryFor, memoryOption, WORK_FOLDER } from './device.ts
 import { givenEncoding } from './given-encoding.ts';
 import { trainingNotes } from './notes.ts';
 import { flag, outputFolder } from './options.ts';
-import { type PlanSummary, planOf } from './plan.ts';
-import type { Progress } from './progress.ts';
+import { PLANNED_DEMONSTRATIONS, type PlanSummary, plannedFrom, planOf, planOption } from './plan.ts';
+import { Progress } from './progress.ts';
 import { type RunFolder, resumedSettings, runFolder } from './run-folder.ts';
 import { givenSettings, runOptions, settingsOfRun } from './run-options.ts';
 import { scenesOf } from './scenes.ts';
@@ -51,7 +52,7 @@ export const train = command({
     out: outputFolder('folder for checkpoint and report; a new one in .insula by default'),
     resume: flag('resumes the run in --out, or the last run without --out'),
     overwrite: flag('replaces the run in --out, or the last run without --out', { excludes: 'resume' }),
-    plan: flag('prints the memory that the run would take on the adapter, and trains nothing'),
+    plan: planOption,
     memory: memoryOption,
     ...deviceOptions,
   },
@@ -118,7 +119,7 @@ async function trainIn(run: Run): Promise<TrainResult> {
   const from = run.folder.resume || settings.from === null ? undefined : await openStart(settings.from);
   let world: TabletopWorld | null = null;
   const openWorld = async () => {
-    world = await TabletopWorld.create();
+    world ??= await TabletopWorld.create();
     return world;
   };
   try {
@@ -126,7 +127,12 @@ async function trainIn(run: Run): Promise<TrainResult> {
     const begin = performance.now();
     // Demonstrations of the built-in world take a while, and nothing about them can be refused.
     if (!settings.data) await expectDevice(run.device);
-    const prepared = await prepare(run, from, openWorld);
+    const isMade = settings.data === null && !run.folder.resume;
+    if (isMade && run.plan) progress.note(plannedFrom(PLANNED_DEMONSTRATIONS, 'demonstrations'));
+    else if (isMade && isLarge(parametersOf(settings, { images: true, state: true })))
+      await expectFewToFit(run, from, openWorld);
+    const episodes = isMade && run.plan ? PLANNED_DEMONSTRATIONS : settings.preset.demonstrations;
+    const prepared = await prepare(run, from, openWorld, episodes);
     const dataSeconds = (performance.now() - begin) / 1000;
     // A missing library for the report's figures is refused before the training, not after it.
     await (await import('../model/report/plot.ts')).loadVega();
@@ -164,11 +170,12 @@ async function prepare(
   { folder: { resume }, given: options, settings: wanted, progress, signal }: Run,
   from: VisionLanguageFile | undefined,
   openWorld: () => Promise<TabletopWorld>,
+  episodes: number,
 ): Promise<PreparedRun> {
   const { preset, seed, questions } = wanted;
   const given = resume ? undefined : await givenEncoding(wanted);
   const paraphrased = await readParaphrasing(wanted.paraphrases, progress);
-  const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
+  const source = { episodes, seed, signal, frameSize: preset.vision.image };
   const dataset = paraphrased(await chooseData(wanted, source, progress));
   const { settings, notes } = resume ? { settings: wanted, notes: [] } : withoutLacking(wanted, options, dataset);
   for (const line of notes) progress.note(line);
@@ -181,6 +188,18 @@ async function prepare(
     progress.note('the questions are about the built-in world; --questions gives others, --cotrain 0 leaves them out');
   const coTraining = asked ? await coTrainingOf(settings, questions === null ? await openWorld() : null) : undefined;
   return prepareRun({ settings, dataset, coTraining, given: given?.(dataset), resume, from, listener: progress });
+}
+
+/** Refuses a large model that does not fit before all demonstrations are made for it. */
+async function expectFewToFit(run: Run, ...given: [VisionLanguageFile | undefined, () => Promise<TabletopWorld>]) {
+  const quiet = Object.assign(new Progress(), { note() {}, count() {} });
+  const few = await prepare({ ...run, progress: quiet }, ...given, PLANNED_DEMONSTRATIONS);
+  const { device } = await openTunedDevice(run.device, () => {});
+  try {
+    await expectToFit(device, few, { memory: memoryFor(device, run.memory) });
+  } finally {
+    device.close();
+  }
 }
 
 /** Runs the closed loop in the built-in world, and writes report and summary. */

@@ -41,10 +41,8 @@ interface Allocation {
   readonly conflicts: ReadonlySet<number>;
 }
 
-interface Placed {
-  readonly allocation: Allocation;
-  readonly offset: number;
-}
+/** An allocation at its place: bytes from `offset` to before `end`, in use from operation `first` to `last`. */
+type Placed = Readonly<Record<'index' | 'first' | 'last' | 'offset' | 'end', number>>;
 
 interface Arena {
   bytes: number;
@@ -88,7 +86,7 @@ export function planArenas(sizes: readonly number[], operations: readonly Uses[]
   const arenas = best?.arenas ?? [];
   const places: (Place | null)[] = sizes.map(() => null);
   arenas.forEach(({ placed }, arena) => {
-    for (const { allocation, offset } of placed) places[allocation.index] = { arena, offset };
+    for (const { index, offset } of placed) places[index] = { arena, offset };
   });
   return { places, arenaBytes: arenas.map(({ bytes }) => bytes), lowerBoundBytes };
 }
@@ -138,7 +136,7 @@ function pack(allocations: readonly Allocation[], limit: number, lowerBoundBytes
   const blamed = new Set<Allocation>();
   let total = 0;
   for (const allocation of allocations) {
-    const { index, bytes, conflicts } = allocation;
+    const { index, bytes, first, last, conflicts } = allocation;
     const forbidden = new Set([...conflicts].map((other) => arenaOf.get(other)));
     let choice: { arena: Arena; gap: Gap; growth: number } | null = null;
     for (const arena of arenas) {
@@ -156,8 +154,10 @@ function pack(allocations: readonly Allocation[], limit: number, lowerBoundBytes
       choice = { arena, gap: { offset: 0, bytes }, growth: bytes };
     }
     const { arena, gap, growth } = choice;
-    const behind = arena.placed.findIndex(({ offset }) => offset > gap.offset);
-    arena.placed.splice(behind < 0 ? arena.placed.length : behind, 0, { allocation, offset: gap.offset });
+    const { offset } = gap;
+    const behind = arena.placed.findIndex((other) => other.offset > offset);
+    const own = { index, first, last, offset, end: offset + bytes };
+    arena.placed.splice(behind < 0 ? arena.placed.length : behind, 0, own);
     arena.bytes += growth;
     arenaOf.set(index, arena);
     total += growth;
@@ -170,14 +170,16 @@ type Gap = Readonly<Record<'offset' | 'bytes', number>>;
 
 /** The smallest gap between what is in use at the same time that holds the allocation; else the one behind them all, without end. */
 function tightestGap({ placed, bytes: end }: Arena, { bytes, first, last }: Allocation): Gap {
-  const gaps: Gap[] = [];
+  let [offset, smallest] = [-1, Number.POSITIVE_INFINITY];
   let top = 0;
-  for (const { allocation, offset } of placed) {
-    if (allocation.last < first || allocation.first > last) continue;
-    gaps.push({ offset: top, bytes: offset - top });
-    top = Math.max(top, offset + allocation.bytes);
+  // A large model has thousands of allocations, and this loop sees each beside each in every attempt.
+  for (const own of placed) {
+    if (own.last < first || own.first > last) continue;
+    const gap = own.offset - top;
+    if (gap >= bytes && gap < smallest) [offset, smallest] = [top, gap];
+    if (own.end > top) top = own.end;
   }
-  gaps.push({ offset: top, bytes: end - top });
-  const behind = { offset: top, bytes: Number.POSITIVE_INFINITY };
-  return gaps.reduce((best, gap) => (gap.bytes >= bytes && gap.bytes < best.bytes ? gap : best), behind);
+  const gap = end - top;
+  if (gap >= bytes && gap < smallest) [offset, smallest] = [top, gap];
+  return { offset: offset < 0 ? top : offset, bytes: smallest };
 }

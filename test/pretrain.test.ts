@@ -3,14 +3,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { act } from '../cli/act.ts';
+import type { Result } from '../cli/command.ts';
 import { coTrainingOf } from '../cli/data.ts';
-import { pretrain } from '../cli/pretrain.ts';
+import type { PlanSummary } from '../cli/plan.ts';
+import { type PretrainingSummary, pretrain } from '../cli/pretrain.ts';
 import { train } from '../cli/train.ts';
 import { blockNamed } from '../model/architecture/configuration.ts';
 import { encodePng } from '../model/data/index.ts';
 import { openVisionLanguageModel } from '../model/training/vision-language-file.ts';
 import { runCommand } from './support/run-command.ts';
 import { trainRun } from './support/train-run.ts';
+
+type Finished = Result<PretrainingSummary>;
 
 let folder = '';
 const at = (name: string) => join(folder, name);
@@ -42,7 +46,7 @@ test('insula pretrain makes a model to ask; interrupted it saves, resumed it fin
   expect(begun.json).toMatchObject({ finished: false, step: 0, model: null });
   await expect(stat(at('run/model.safetensors'))).rejects.toThrow();
 
-  const { json, status } = await runCommand(pretrain, { out: at('run'), resume: true });
+  const { json, status } = (await runCommand(pretrain, { out: at('run'), resume: true })) as Finished;
   expect(status).toBe(0);
   expect(json).toMatchObject({ finished: true, step: 3, resumedAt: 0, model: at('run/model.safetensors') });
   const model = await openVisionLanguageModel(json.model!);
@@ -64,7 +68,11 @@ test('insula pretrain makes a model to ask; interrupted it saves, resumed it fin
 
 test('a file of questions: insula pretrain learns from it, and insula train --cotrain beside actions', async () => {
   const questions = at('own.jsonl');
-  const { json, status } = await runCommand(pretrain, { questions, out: at('own'), batch: 2, steps: 2 });
+  const { json: plan } = await runCommand(pretrain, { questions, out: at('own'), batch: 2, plan: true });
+  await expect(stat(at('own/checkpoint.safetensors'))).rejects.toThrow();
+  expect((plan as PlanSummary).memory).toMatchObject({ parameters: expect.any(Number), average: 0 });
+  const sizes = { questions, out: at('own'), batch: 2, steps: 2 };
+  const { json, status } = (await runCommand(pretrain, sizes)) as Finished;
   expect(status).toBe(0);
   expect(json).toMatchObject({ finished: true, step: 2 });
   expect(Object.values(json.scores!.answers!).map((own) => own.questions)).toEqual([2, 2]);

@@ -263,6 +263,8 @@ function runEveryOp(device: Device): void {
   kernels.flowInterpolate(data([2, 3, 4]), data([2, 3, 4]), data([2]));
   both(kernels.eulerStep(leaf([2, 3, 4]), leaf([2, 3, 4]), -0.1));
   kernels.randomUniform([7], ids([4]));
+  for (const dtype of ['f32', 'f16', 'bf16'] as const)
+    kernels.fillUniform([data([8], dtype)], { seed: 0, step: 0, stream: 0 }, 1);
   kernels.chooseTokens(data([2, 50]), ids([2, 2]));
   kernels.chooseTokens(data([2, 50]), ids([2, 2]), { draws: data([2]), temperature: 2 });
   multiplyAdd(device, 64, 1);

@@ -43,17 +43,25 @@ const HELD_OUT = { from: 2 ** 20 + 2 ** 19, scenes: 60, each: 5, kinds };
 
 interface FramesOptions extends Watched {
   readonly folder: string;
+  /** Scenes to learn from; those of the shipped models by default. */
+  readonly scenes?: number;
 }
 
 /** All frames of these settings, from the folder, or made by worker threads and kept there. Node only. */
-async function framesIn(settings: FrameSettings, { folder, ...watched }: FramesOptions): Promise<Frame[]> {
+async function framesIn(
+  settings: FrameSettings,
+  { folder, ...watched }: Omit<FramesOptions, 'scenes'>,
+): Promise<Frame[]> {
   const make = () => inWorkers('framesOf', settings, settings.scenes, watched);
   return (await cached(folder, 'frames', settings, make)).flat();
 }
 
 /** The packs that a seed's model is pretrained on. */
-export async function pretrainingPacks(seed: number, options: FramesOptions): Promise<PackSource> {
-  const frames = await framesIn({ seed, ...TRAINING }, options);
+export async function pretrainingPacks(
+  seed: number,
+  { scenes = TRAINING.scenes, ...options }: FramesOptions,
+): Promise<PackSource> {
+  const frames = await framesIn({ seed, ...TRAINING, scenes }, options);
   const heldOut = await framesIn({ seed, ...HELD_OUT }, { ...options, onProgress: undefined });
   const states = columnStatistics([Float32Array.from(frames.flatMap(({ state }) => state))], STATE_DIMENSION);
   return worldPacks(frames, heldOut, { seed, states });

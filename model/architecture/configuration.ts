@@ -165,6 +165,8 @@ export interface ModelConfiguration {
   readonly lora?: LoraSettings;
   /** Number format of weights and activations; default f32. See precision.ts. */
   readonly precision?: Precision;
+  /** The distribution of random initial values; default normal. See initialise.ts. */
+  readonly initialValues?: InitialValues;
 }
 
 /** The adapter of the matrices of an expert; null if they have none. */
@@ -173,6 +175,10 @@ export function adapterOf({ lora }: Pick<ModelConfiguration, 'lora'>, expert: st
   const { rank, alpha = rank } = lora;
   return { rank, scale: alpha / rank };
 }
+
+/** Normal numbers are drawn on the host; uniform ones on the device, in seconds for billions of them. */
+export const initialValueKinds = ['normal', 'uniform'] as const;
+export type InitialValues = (typeof initialValueKinds)[number];
 
 /** The control steps of an example in a batch: those of its window, oldest first. */
 export const windowOf = ({ history }: Pick<ModelConfiguration, 'history'>): number => history?.window ?? 1;

@@ -1,34 +1,52 @@
-import { elementCount, type ParameterSet, type Random, randomStream, streams } from '../../engine/index.ts';
-import type { ModelParameter } from './layers.ts';
+import { elementCount, type ParameterSet, type Random, randomStream, type Shape, streams } from '../../engine/index.ts';
+import { fillUniform } from '../../kernels/index.ts';
+import type { InitialValues } from './configuration.ts';
+import type { Initialisation, ModelParameter } from './layers.ts';
 
 /**
  * Fills parameters for training from scratch; the same seed gives the same numbers.
  *
- * Matrices are LeCun normal: standard deviation 1 / sqrt(fan-in). Token and position embeddings have 1 / sqrt(width),
+ * Matrices are LeCun normal, or uniform of the same deviation: standard deviation 1 / sqrt(fan-in). Token and position embeddings have 1 / sqrt(width),
  * so that embeddings times sqrt(width), and logits, start near standard deviation 1, as latents of a resampler do. Gains of 1 + weight, adaptive
  * modulation, biases and learned rows are 0 and other gains 1, as in openpi; unlike there, the image projector does not start
  * at zero, because no weights are loaded.
  */
-export function initialise(parameters: ParameterSet, specifications: readonly ModelParameter[], seed: number): void {
+export function initialise(
+  parameters: ParameterSet,
+  specifications: readonly ModelParameter[],
+  seed: number,
+  kind: InitialValues = 'normal',
+): void {
   specifications.forEach(({ name, shape, initialisation, gateBias }, index) => {
-    const whole = elementCount(shape);
+    const tensor = parameters.get(name);
+    const isRandom = initialisation !== 'zero' && initialisation !== 'one';
+    if (isRandom && kind === 'uniform') {
+      const bound = Math.sqrt(3 / fanIn(shape, initialisation));
+      const address = { seed, step: index, stream: streams.initialisation };
+      parameters.device.step(() => fillUniform(tensor.pieces, address, bound));
+      return;
+    }
     let first = 0;
-    for (const piece of parameters.get(name).pieces) {
+    for (const piece of tensor.pieces) {
       const { size } = piece;
       const values = new Float32Array(size);
       if (initialisation === 'one') values.fill(1);
-      else if (initialisation !== 'zero') {
-        const fanIn = { embedding: shape[1], position: shape[1], matrix: whole / shape[0], standard: 1 }[
-          initialisation
-        ];
+      else if (isRandom) {
+        const root = Math.sqrt(fanIn(shape, initialisation));
         randomStream(seed, index, streams.initialisation).fillNormal(values, first);
-        for (let i = 0; i < size; i++) values[i] /= Math.sqrt(fanIn);
+        for (let i = 0; i < size; i++) values[i] /= root;
       }
       if (gateBias !== undefined) values.fill(gateBias, (2 * size) / 3);
       piece.write(values);
       first += size;
     }
   });
+}
+
+/** The inverse of the variance of random initial values. */
+function fanIn(shape: Shape, initialisation: Exclude<Initialisation, 'zero' | 'one'>): number {
+  const [rows, columns] = shape;
+  return { embedding: columns, position: columns, matrix: elementCount(shape) / rows, standard: 1 }[initialisation];
 }
 
 /** Half waves over the whole order, for sines and cosines. */

@@ -120,7 +120,7 @@ export class Model implements Disposable {
   }
 
   initialise(seed: number): void {
-    initialise(this.parameters, this.architecture.parameters, seed);
+    initialise(this.parameters, this.architecture.parameters, seed, this.configuration.initialValues);
   }
 
   dispose(): void {

@@ -70,7 +70,7 @@ export function measuredConfiguration(
   return configurationOf(value, {
     ...preset,
     depth: own,
-    vocabulary: 512,
+    vocabulary: preset.vocabulary ?? 512,
     vision: prompt === undefined ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,
     promptTokens: prompt ?? 32,
     targetTokens: target,

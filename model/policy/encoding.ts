@@ -39,6 +39,8 @@ export interface EncodingSettings extends RobotSettings {
   readonly actions: object | null;
   /** The vocabulary has location tokens between text and action tokens, for answers that contain image locations. */
   readonly locations?: boolean;
+  /** Rows of the embedding at least; those beyond the ids of the vocabulary stay without a meaning, and are never chosen. */
+  readonly leastRows?: number;
   /** The subtasks that the policy says before it acts; absent for a policy that says none. */
   readonly subtask?: SubtaskSettings;
 }
@@ -85,10 +87,15 @@ export class Encoding extends RobotNumbers {
     this.subtask = settings.subtask ? new SubtaskTokens(settings.subtask, this.text, this.ranges.location) : null;
   }
 
-  /** Rows of the embedding: text tokens, then location, state and action tokens if the model has them. */
-  get vocabularySize(): number {
+  /** The number of ids with a meaning: text tokens, then location, state and action tokens if the model has them. */
+  get idCount(): number {
     const { action, state, location } = this.ranges;
     return (action ?? state ?? location ?? this.text).vocabularySize;
+  }
+
+  /** Rows of the embedding. */
+  get vocabularySize(): number {
+    return Math.max(this.idCount, this.settings.leastRows ?? 0);
   }
 
   get endOfSequence(): number {
@@ -135,7 +142,7 @@ export class Encoding extends RobotNumbers {
   /** The ids of text and location tokens, which answers consist of. */
   get textIds(): number[] {
     const { state } = this.ranges;
-    const all = Array.from({ length: this.vocabularySize }, (_, id) => id);
+    const all = Array.from({ length: this.idCount }, (_, id) => id);
     return all.filter((id) => !this.isAction(id) && !state?.isAction(id));
   }
 

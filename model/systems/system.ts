@@ -10,6 +10,7 @@ import {
   type BlockSettings,
   type ExpertSettings,
   type HistorySettings,
+  type InitialValues,
   type LoraSettings,
   type ModelConfiguration,
   type ParameterRule,
@@ -164,6 +165,7 @@ export interface ModelSizes {
   /** Low-rank adaptation, of all experts by default. */
   readonly lora?: Omit<LoraSettings, 'experts'> & Partial<LoraSettings>;
   readonly precision?: Precision;
+  readonly initialValues?: InitialValues;
 }
 
 /** By default, positions of later blocks come after blocks with these inputs, which are there before anything is predicted. */
@@ -172,7 +174,7 @@ const given: readonly string[] = ['images', 'prompt', 'state', 'numbers', 'time'
 /** The model of a system at given sizes. */
 export function configurationOf(system: System, sizes: ModelSizes): ModelConfiguration {
   const { backbone, vocabulary, expert, depth, heads, kvHeads, headDimension } = sizes;
-  const { rules = [], lora, precision = 'f32' } = sizes;
+  const { rules = [], lora, precision = 'f32', initialValues } = sizes;
   const vision = sizes.vision && visionOf(sizes.vision, system);
   const { horizon, actionDimension, stateDimension } = sizes;
   const ofState = ({ input, length }: SystemBlock) => input === 'state' || length === 'state';
@@ -216,6 +218,7 @@ export function configurationOf(system: System, sizes: ModelSizes): ModelConfigu
     ...(all.length > 0 && { rules: all }),
     ...(lora && { lora: { experts, ...lora } }),
     ...(precision !== 'f32' && { precision }),
+    ...(initialValues === 'uniform' && { initialValues }),
   };
 }
 

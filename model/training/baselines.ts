@@ -22,7 +22,7 @@ export async function fitBaselines(
     if (camera !== undefined && !pictures.has(episode)) pictures.set(episode, episode.image(camera, 0));
     return pictures.get(episode);
   };
-  const counts = encoding.actions || encoding.subtask ? new Float64Array(encoding.vocabularySize) : null;
+  const counts = encoding.actions || encoding.subtask ? new Float64Array(encoding.idCount) : null;
   for await (const { part, step } of eachLoaded(samples)) {
     const { data, valid } = chunk(part, step, horizon);
     const { robot } = part.episode;

@@ -3,7 +3,12 @@ import * as v from 'valibot';
 import { count } from '../../engine/files/json-schema.ts';
 import { attentionEntries, type ChosenVariants, matmulSizes } from '../../kernels/index.ts';
 import { backboneNames, backboneVariantSchema } from '../architecture/backbones/index.ts';
-import { blockInputs, type ModelConfiguration, type ParameterRule } from '../architecture/configuration.ts';
+import {
+  blockInputs,
+  initialValueKinds,
+  type ModelConfiguration,
+  type ParameterRule,
+} from '../architecture/configuration.ts';
 import { objectiveSchema } from '../architecture/objectives/settings.ts';
 import { precisions } from '../architecture/precision.ts';
 import { type SlotMap, statisticsSchema } from '../data/index.ts';
@@ -95,6 +100,7 @@ export const configurationSchema = v.object({
   rules: v.optional(v.array(ruleSchema)),
   lora: v.optional(v.object({ rank: count(1), alpha: v.optional(v.pipe(v.number(), v.gtValue(0))), experts: texts })),
   precision: v.optional(v.picklist(precisions)),
+  initialValues: v.optional(v.picklist(initialValueKinds)),
 }) satisfies v.GenericSchema<unknown, ModelConfiguration>;
 
 const slotSchema = v.object({
@@ -122,6 +128,7 @@ export const encodingSchema = v.object({
   relative: v.optional(v.array(v.boolean())),
   actions: v.nullable(v.looseObject({})),
   locations: v.optional(v.boolean()),
+  leastRows: v.optional(count(1)),
   subtask: v.optional(
     v.object({ words: v.boolean(), places: count(0, LENGTH_LIMIT), locationStep: count(1, LENGTH_LIMIT) }),
   ),

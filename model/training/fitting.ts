@@ -183,6 +183,8 @@ export async function fitEncoding(
   measured: MeasuredStatistics,
 ): Promise<EncodingSettings> {
   const { statistics, robots } = measured;
+  // A tokenizer with more ids than the preset has rows widens the table: the sizes of all else stay those of the preset.
+  const leastRows = Math.max(preset.vocabulary ?? 0, start?.leastRows ?? 0);
   const settings: EncodingSettings = {
     text: start?.text ?? defaultTokenizerJson(),
     stateAsText: system.stateAsText,
@@ -192,6 +194,7 @@ export async function fitEncoding(
     ...measured,
     actions: null,
     ...((coTraining || start || (subtask && subtask !== 'words')) && { locations: true }),
+    ...(leastRows > 0 && { leastRows }),
     ...(subtask && { subtask: subtaskSettings(dataset, subtask, preset) }),
   };
   const unseen = dataset.cameras.slice(settings.cameras.length);

@@ -40,8 +40,9 @@ export interface MemoryPlan {
   readonly total: number;
 }
 
-/** The plan of a model with so many parameters is printed before it is trained. */
-const LARGE = 20e6;
+/** Whether a model has so many parameters that its plan is printed before it is trained. */
+export const isLarge = (parameters: readonly Pick<ModelParameter, 'shape'>[]): boolean =>
+  parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0) >= 20e6;
 
 /**
  * The memory that a training run on `device` takes there; nothing is allocated.
@@ -163,11 +164,10 @@ export async function expectMemory(
   note: (line: string) => void,
   memory?: MemoryGiven,
 ): Promise<void> {
-  const { parameters } = new Architecture(configuration);
-  const isLarge = sizeOf(parameters) >= LARGE;
-  if (!isLarge && !memory) return;
+  const large = isLarge(new Architecture(configuration).parameters);
+  if (!large && !memory) return;
   const plan = await memoryPlan(device, configuration, settings);
-  if (isLarge) note(planText(plan));
+  if (large) note(planText(plan));
   const complaint = memory && (await memoryComplaint(device, configuration, settings, plan, memory));
   if (complaint) throw new InputError(complaint);
 }

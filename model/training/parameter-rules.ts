@@ -88,7 +88,7 @@ function expectAdapted(
 }
 
 /** The parameters of the system at the least sizes, which their names do not depend on. */
-function parametersOf(settings: RunSettings, { images, state }: { images: boolean; state: boolean }) {
+export function parametersOf(settings: RunSettings, { images, state }: { images: boolean; state: boolean }) {
   const { system, preset, subtask, loraOn } = settings;
   const { image, ...vision } = preset.vision;
   const sizes = { vocabulary: 1, promptTokens: 1, targetTokens: 1, horizon: 1, actionDimension: 2 };

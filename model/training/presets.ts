@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
+import { initialValueKinds } from '../architecture/configuration.ts';
 
 const trainingSchema = v.object({
   steps: count(),
@@ -26,6 +27,9 @@ export const presetSchema = v.object({
   headDimension: count(1),
   /** `patch` and `image`: pixels on a side. */
   vision: v.object({ ...sizesSchema.entries, depth: count(1), heads: count(1), patch: count(1), image: count(1) }),
+  /** Rows of the token embedding at least, whatever ids the data's tokenizers have; by default one for each id. */
+  vocabulary: v.optional(count(1)),
+  initialValues: v.optional(v.picklist(initialValueKinds)),
   /** Ids of a FAST tokenizer fitted to the data, at most. */
   fastVocabulary: count(1),
   stateBins: count(1),
@@ -111,7 +115,93 @@ const small: Preset = {
   finalHeldOutSteps: 256,
 };
 
-export const presets: readonly Preset[] = [nano, tiny, small];
+/** All widths are multiples of 64, and all head dimensions are 64. */
+const laptop: Preset = {
+  ...tiny,
+  name: 'laptop',
+  description:
+    'for the GPU of a laptop: 30 M parameters and pictures of 96 pixels; from random weights, because no model of its sizes comes with Insula, so that it needs hours and hundreds of episodes of your own --data to be of use',
+  backbone: { width: 384, hidden: 1280 },
+  expert: { width: 256, hidden: 768 },
+  depth: 8,
+  heads: 6,
+  kvHeads: 2,
+  headDimension: 64,
+  vision: { width: 256, depth: 6, heads: 4, hidden: 1024, patch: 8, image: 96 },
+  initialValues: 'uniform',
+  fastVocabulary: 512,
+  demonstrations: 1000,
+  steps: 20_000,
+  batch: 16,
+  learningRate: 5e-4,
+  warmUpSteps: 500,
+  evaluateEvery: 1000,
+  saveEvery: 1000,
+  pretraining: {
+    ...{ steps: 20_000, batch: 16, learningRate: 5e-4, warmUpSteps: 500 },
+    ...{ evaluateEvery: 1000, saveEvery: 1000 },
+  },
+  heldOutSteps: 128,
+  finalHeldOutSteps: 256,
+};
+
+/** Numbers of the recipes of openpi (optimizer.py) and SmolVLA, which begin from loaded weights. */
+const large = {
+  initialValues: 'uniform',
+  fastVocabulary: 1024,
+  steps: 20_000,
+  warmUpSteps: 1000,
+  weightDecay: 1e-10,
+  evaluateEvery: 1000,
+  saveEvery: 1000,
+  heldOutSteps: 16,
+  finalHeldOutSteps: 64,
+} as const satisfies Partial<Preset>;
+
+/**
+ * SmolVLM2-500M and the expert of SmolVLA (lerobot, smolvlm_with_expert.py), whose hidden width is 8 / 3 of its width rounded up to 256.
+ * Its 64 rows of an image, a pixel shuffle of the patches, are the 1,024 patches here.
+ */
+const smol: Preset = {
+  ...tiny,
+  ...large,
+  name: 'smol',
+  description:
+    "the sizes of SmolVLA (the first 16 layers of SmolVLM2-500M): 445 M parameters, 1024 patches a picture of 512 pixels; random weights in the system's own family of backbone, to measure and to plan",
+  backbone: { width: 960, hidden: 2560 },
+  expert: { width: 720, hidden: 2048 },
+  depth: 16,
+  heads: 15,
+  kvHeads: 5,
+  headDimension: 64,
+  vision: { width: 768, depth: 12, heads: 12, hidden: 3072, patch: 16, image: 512 },
+  vocabulary: 49_280,
+  batch: 4,
+  learningRate: 1e-4,
+  pretraining: { ...laptop.pretraining, batch: 4, learningRate: 1e-4 },
+};
+
+/** Gemma 2B, the expert of 300 M and SigLIP So400m/14 at 224 pixels (openpi, gemma.py and siglip.py). */
+const paligemma: Preset = {
+  ...tiny,
+  ...large,
+  name: 'paligemma',
+  description:
+    'the sizes of pi0 and pi0.5 (PaliGemma and an expert of 300 M): 3.3 B parameters, 256 patches a picture of 224 pixels; random weights, to measure and to plan: --plan says what a run takes',
+  backbone: { width: 2048, hidden: 16_384 },
+  expert: { width: 1024, hidden: 4096 },
+  depth: 18,
+  heads: 8,
+  kvHeads: 1,
+  headDimension: 256,
+  vision: { width: 1152, depth: 27, heads: 16, hidden: 4304, patch: 14, image: 224 },
+  vocabulary: 257_152,
+  batch: 1,
+  learningRate: 2.5e-5,
+  pretraining: { ...laptop.pretraining, batch: 1, learningRate: 2.5e-5 },
+};
+
+export const presets: readonly Preset[] = [nano, tiny, small, laptop, smol, paligemma];
 
 /** @throws InputError that lists the presets if none has this name */
 export function presetNamed(name: string): Preset {

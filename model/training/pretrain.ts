@@ -77,6 +77,7 @@ async function dataOf(source: PackSource): Promise<RunData> {
 function encodingOf({ preset }: RunSettings, { states }: PackSource): Encoding {
   return new Encoding({
     text: defaultTokenizerJson(),
+    ...(preset.vocabulary !== undefined && { leastRows: preset.vocabulary }),
     ...{ stateAsText: true, stateBins: preset.stateBins, cameras: [CAMERA], actions: null, locations: true },
     // No question has actions; those of the model have one dimension, from -1 to 1.
     statistics: {
