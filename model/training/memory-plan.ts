@@ -41,8 +41,7 @@ export interface MemoryPlan {
 }
 
 /** Whether a model has so many parameters that its plan is printed before it is trained. */
-export const isLarge = (parameters: readonly Pick<ModelParameter, 'shape'>[]): boolean =>
-  parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0) >= 20e6;
+export const isLarge = (parameters: readonly ModelParameter[]): boolean => sizeOf(parameters) >= 20e6;
 
 /**
  * The memory that a training run on `device` takes there; nothing is allocated.

@@ -43,7 +43,6 @@ const configuration = configurationOf(systemNamed(DEFAULT_SYSTEM), {
 longTest(
   'an observation is acted on, and a step of low-rank adaptation trains, within an hour and 24 GB',
   async () => {
-    const begin = performance.now();
     using device = await openDevice();
     const settings = runSettings({ system: DEFAULT_SYSTEM, preset, batch: 1, recompute: true, precision: 'bf16' });
     const { parameters, total } = await memoryPlan(device, configuration, settings);
@@ -90,7 +89,6 @@ longTest(
     // B begins at zero; a gradient reaches it in the first step, and A only then.
     const learned = await Promise.all(up.map(async (name) => (await valuesOf(name)).some((value) => value !== 0)));
     expect(learned.every((own) => own)).toBe(true);
-    expect(performance.now() - begin).toBeLessThan(HOUR);
   },
   HOUR,
 );
