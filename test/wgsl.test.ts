@@ -232,6 +232,8 @@ function runEveryOp(device: Device): void {
       for (const rows of [3, 20, 640]) {
         const [x, weight, bias] = [leaf([rows, 8], dtype), leaf([640, 8], other), leaf([640], other)];
         both(kernels.linear(x, weight), kernels.linear(x, weight, bias));
+        const [down, up] = [leaf([4, 8]), leaf([640, 4])];
+        both(kernels.lowRank(x, weight, { down, up }), kernels.lowRank(x, weight, { down, up }, bias));
         for (const activation of ['gelu', 'swish'] as const) {
           const residual = leaf([rows, 640], dtype);
           both(

@@ -65,6 +65,7 @@ describe('a memory plan', () => {
     { system: 'pi05', precision: 'bf16', moments: '8bit', ema: 0.9, actEvery: 1 },
     { system: 'openvla-oft', batch: 5, accumulate: 2, recompute: true },
     { system: 'robovlms-flamingo-policy-head', batch: 2 },
+    { system: 'pi0', lora: 2, precision: 'bf16', batch: 3 },
   ] satisfies Partial<RunSettings>[])('counts what a run allocates: %o', async (given) => {
     using device = await nullDevice();
     const settings = settingsFor(given);
