@@ -183,13 +183,21 @@ export async function memoryComplaint(
   const what = `this run takes ${sizeText(total)}, more than the ${sizeText(bytes)} of ${source}`;
   const planned = (candidate: Candidate) => {
     const own = { ...settings, ...candidate };
-    return memoryPlan(device, { ...configuration, precision: own.precision }, own);
+    const { lora } = candidate;
+    const adapters = lora ? { lora: { rank: lora, experts: Object.keys(configuration.experts) } } : {};
+    return memoryPlan(device, { ...configuration, precision: own.precision, ...adapters }, own);
   };
   const all = candidates(settings);
   const least = all.pop();
-  if (!least) return `${what}: choose a smaller model`;
-  let fitting = { candidate: least, plan: await planned(least) };
-  if (fitting.plan.total > bytes) return `${what}; ${optionsOf(least)} would be too much too: choose a smaller model`;
+  const leastPlan = least && (await planned(least));
+  if (!leastPlan || leastPlan.total > bytes) {
+    const tooMuch = `${what}${least ? `; ${optionsOf(least)} would be too much too` : ''}: choose a smaller model`;
+    if (!canAdapt(settings)) return tooMuch;
+    const candidate = { ...least, lora: usualRank(configuration) };
+    const plan = await planned(candidate);
+    return plan.total > bytes ? tooMuch : `${what}: ${optionsOf(candidate)} would take ${sizeText(plan.total)}`;
+  }
+  let fitting = { candidate: least, plan: leastPlan };
   for (const candidate of all) {
     const plan = await planned(candidate);
     if (plan.total > bytes) continue;
@@ -199,7 +207,12 @@ export async function memoryComplaint(
   return `${what}: ${optionsOf(fitting.candidate)} would take ${sizeText(fitting.plan.total)}`;
 }
 
-type Candidate = Partial<Pick<RunSettings, 'batch' | 'accumulate' | 'recompute' | 'moments' | 'precision'>>;
+type Candidate = Partial<Pick<RunSettings, 'batch' | 'accumulate' | 'recompute' | 'moments' | 'precision' | 'lora'>>;
+
+/** Low-rank adaptation trains other weights, so it is named only where nothing else fits. */
+const canAdapt = ({ system, lora }: RunSettings): boolean => system !== PACKED_QUESTIONS && lora === null;
+const usualRank = ({ experts, kvHeads, headDimension }: ModelConfiguration): number =>
+  Math.min(16, kvHeads * headDimension, ...Object.values(experts).map(({ width, hidden }) => Math.min(width, hidden)));
 
 /** Settings that take less, those first that change least; a smaller batch is made up for by accumulation, which pretraining lacks. */
 function candidates({ system, batch, accumulate, recompute, moments, precision }: RunSettings): Candidate[] {

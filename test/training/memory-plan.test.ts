@@ -8,7 +8,7 @@ import { Model } from '../../model/architecture/model.ts';
 import type { Precision } from '../../model/architecture/precision.ts';
 import { act } from '../../model/policy/acting.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
-import { memoryPlan, planText } from '../../model/training/memory-plan.ts';
+import { memoryComplaint, memoryPlan, planText } from '../../model/training/memory-plan.ts';
 import { prepareRun } from '../../model/training/prepare-run.ts';
 import { presetNamed } from '../../model/training/presets.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
@@ -114,6 +114,16 @@ describe('a memory plan', () => {
     expect(plan.weights).toBeGreaterThan(9e9);
     expect(planText(plan)).toMatch(
       /^memory of 2\d{3}\.\d M parameters: weights 9\.\d\d GB, .*, total \d+\.\d\d GB, acting /,
+    );
+
+    // The settings that save most are given already, but for adapters.
+    const least = settingsFor({ system: 'pi0-fast', recompute: true, moments: '8bit', precision: 'bf16', batch: 1 });
+    const inHalf = { ...configuration, precision: least.precision };
+    const whole = await memoryPlan(device, inHalf, least);
+    const given = { bytes: whole.total - 1, source: '--memory' };
+    expect(await memoryComplaint(device, inHalf, least, whole, given)).toMatch(/: --lora 16 would take \d\.\d\d GB$/);
+    expect(await memoryComplaint(device, inHalf, least, whole, { ...given, bytes: 1e9 })).toMatch(
+      /GB of --memory: choose a smaller model$/,
     );
   });
 });
