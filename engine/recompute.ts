@@ -10,15 +10,15 @@ import type { Tensor } from './tensor.ts';
 /**
  * The results of `fn`, without the memory of what it makes on the way.
  *
- * `fn` runs again in backward: it reads the same tensors, gives the same results, and makes nothing else that is used outside. Throws
- * where a result is not made by an operation on the way, or is without a gradient beside others that have one.
+ * `fn` runs again in backward: it reads the same tensors, gives the same results, and makes nothing else that is used outside. A result
+ * without a gradient has none outside either. Throws where a result with one is not made by an operation on the way.
  */
 export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]): readonly Tensor[] {
   const step = first.device.currentStep(op);
   const { outputs, operands } = step.track((taken) => {
     const { result, tape } = withOwnTape(step, fn);
     const made = new Set(tape.flatMap(({ outputs }) => outputs));
-    if (tape.length > 0 && !result.every((output) => made.has(output)))
+    if (tape.length > 0 && result.some((output) => output.wantsGradient && !made.has(output)))
       throw new Error(
         `${op}: recompute returns what its function makes; a tensor that it only passes on is used as it is`,
       );
@@ -26,10 +26,12 @@ export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]
     return { outputs: result, operands: operandsOf(tape) };
   });
   if (operands.length === 0) return outputs;
-  record(op, operands, outputs, (incoming, wants) =>
+  const isLive = outputs.map(({ wantsGradient }) => wantsGradient);
+  const live = <T>(results: readonly T[]) => results.filter((_, i) => isLive[i]);
+  record(op, operands, live(outputs), (incoming, wants) =>
     withGradients(step, (gradients, taken) => {
       const { result, tape } = first.device.during('recompute', () => withOwnTape(step, fn));
-      result.forEach((output, i) => {
+      live(result).forEach((output, i) => {
         if (incoming[i]) gradients.add(output, incoming[i], op);
       });
       const wanted = reachedFrom(new Set(operands.filter((_, i) => wants[i])), tape);

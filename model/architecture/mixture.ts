@@ -14,7 +14,7 @@
  * The first expert is the backbone, which embeds and predicts tokens; others are an action expert and those that a system adds. A pass
  * may leave experts out: at inference the prefix runs alone and leaves keys and values in a cache, and the suffix attends to these.
  */
-import { type ParameterSet, recompute, type Tensor, zeroTensor } from '../../engine/index.ts';
+import { type ParameterSet, recompute, stopGradient, type Tensor, zeroTensor } from '../../engine/index.ts';
 import {
   type AttentionTable,
   attention,
@@ -54,6 +54,10 @@ export interface MixtureOptions {
 }
 
 export interface MixturePass extends MixtureOptions {
+  /** Experts from whose rows a gradient would reach frozen parameters alone: none is computed for them. */
+  readonly stopped?: readonly string[];
+  /** Names in the table of the blocks of the other experts; default: all blocks. */
+  readonly liveBlocks?: readonly string[];
   /** The experts that run, each with its residual stream before the first layer: [batch, rows of the expert, width of the expert]. */
   readonly inputs: PerExpert<Tensor>;
   /** The blocks that run, in order, one entry for each copy. */
@@ -155,7 +159,8 @@ export class Mixture {
         });
         return this.runLayer(values, pass, names, after, layer, entering, keyRotary);
       };
-      x = pass.recompute ? [...recompute(before[0], 'mixture layer', run)] : run();
+      const entered = pass.recompute ? recompute(before[0], 'mixture layer', run) : run();
+      x = entered.map((own, i) => (pass.stopped?.includes(after[i]) ? stopGradient(own) : own));
       residuals.push(byName(x, after));
     }
     const hidden = last.map((name, i) =>
@@ -176,6 +181,8 @@ export class Mixture {
       conditions = {},
       cache,
       lossBlocks,
+      liveBlocks,
+      stopped = [],
       finalRows,
       ...pass
     }: MixturePass,
@@ -229,7 +236,7 @@ export class Mixture {
     const { query, key: ownKey, value: ownValue } = projectHeads();
     const { key, value } = cache ? cache(layer, ownKey, ownValue) : { key: ownKey, value: ownValue };
     const attending = { table, validity, queries: queries.filter((_, i) => hasQueries(blocks[i])) };
-    const attended = attention(query, key, value, { ...attending, lossBlocks: isLast ? lossBlocks : undefined });
+    const attended = attention(query, key, value, { ...attending, lossBlocks: isLast ? lossBlocks : liveBlocks });
     pass.onAttention?.(layer, { ...attending, query, key, value, output: attended });
     const [batch, rows] = attended.shape;
     const joint = reshape(attended, [batch, rows, heads * headDimension]);
@@ -252,7 +259,8 @@ export class Mixture {
       if (!numbers) {
         const own = () => rowsOfBlocks(joint, asking, ({ weights }) => weights === name)!;
         const branch = branches[i] ?? layers[i].output.run(values, own(), { residual: normed[i].residual });
-        return layers[i].runMlp(values, normed[i].add(branch), conditions[name]);
+        const kept = stopped.includes(name) ? stopGradient(branch) : branch;
+        return layers[i].runMlp(values, normed[i].add(kept), conditions[name]);
       }
       const residual = rowsAt(numbers, x[i]);
       const attendedRows = rowsAt(jointRowNumbers(numbers, queryLayout, i, batch), joint);

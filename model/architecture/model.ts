@@ -3,7 +3,7 @@ import type { AttentionTable } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
 import { BlockInputs } from './blocks.ts';
 import { duplicate, expectRunnable, rankComplaint, refuse } from './check.ts';
-import type { ModelConfiguration } from './configuration.ts';
+import { blockNamed, type ModelConfiguration } from './configuration.ts';
 import { initialise } from './initialise.ts';
 import { adaptersOfLayers, type Layer, type ModelParameter, parametersOfLayers, Table } from './layers.ts';
 import { Mixture } from './mixture.ts';
@@ -23,6 +23,7 @@ export class Architecture {
   /** The matrix of logits, where it is not that of the token embeddings. */
   private readonly head: Table | null;
   private readonly tables = new Map<string, AttentionTable>();
+  private stoppedExperts: readonly string[] | null = null;
 
   /** @throws InputError if a model of this configuration cannot run */
   constructor(readonly configuration: ModelConfiguration) {
@@ -73,9 +74,23 @@ export class Architecture {
     return new Set(parametersOfLayers(layers).map(({ name }) => name));
   }
 
-  /** The attention table over the blocks of a pass, made once. */
-  table(blocks: readonly RunningBlock[]): AttentionTable {
-    return this.made([blocks], () => tableOf(this.configuration, blocks));
+  /** Experts from whose rows a gradient reaches frozen parameters alone. */
+  get stopped(): readonly string[] {
+    const { blocks, experts } = this.configuration;
+    this.stoppedExperts ??= Object.keys(experts).filter((name) =>
+      this.trainsNothing({ blocks: blocks.filter(({ weights }) => weights === name).map((block) => block.name) }),
+    );
+    return this.stoppedExperts;
+  }
+
+  /** The attention table over the blocks of a pass, made once. No gradient passes into the keys of the experts in `stopped`. */
+  table(blocks: readonly RunningBlock[], stopped: readonly string[] = []): AttentionTable {
+    const { configuration } = this;
+    const isStopped = (name: string) => stopped.includes(blockNamed(configuration, name).weights);
+    const edges = configuration.edges.map((own) =>
+      isStopped(own.key) ? { ...own, edge: { ...own.edge, keyGradient: 0, valueGradient: 0 } } : own,
+    );
+    return this.made([blocks], () => tableOf({ ...configuration, edges }, blocks), stopped);
   }
 
   /** The table over blocks that run, which have queries only, and the memory that they read; made once. */
@@ -83,8 +98,12 @@ export class Architecture {
     return this.made([running, memory], () => crossTableOf(this.configuration, running, memory));
   }
 
-  private made(blocks: readonly (readonly RunningBlock[])[], make: () => AttentionTable): AttentionTable {
-    const key = JSON.stringify(blocks.map((part) => part.map(({ tableName }) => tableName)));
+  private made(
+    blocks: readonly (readonly RunningBlock[])[],
+    make: () => AttentionTable,
+    stopped: readonly string[] = [],
+  ): AttentionTable {
+    const key = JSON.stringify([...blocks.map((part) => part.map(({ tableName }) => tableName)), stopped]);
     const known = this.tables.get(key) ?? make();
     this.tables.set(key, known);
     return known;

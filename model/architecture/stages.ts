@@ -43,14 +43,15 @@ const throughEncoders = ({ memory }: Stages) => memory.filter((block) => !block.
 /** The rows [batch, rows, width] of each block of memory. */
 export type MemoryByBlock = Readonly<Record<string, Tensor>>;
 
-interface StepsPass extends Omit<MixturePass, 'queries' | 'table' | 'lossBlocks'> {
+interface StepsPass extends Omit<MixturePass, 'queries' | 'table' | 'lossBlocks' | 'liveBlocks'> {
   /** The blocks of a control step that run, in order, one entry for each copy. */
   readonly blocks: readonly RunningBlock[];
   /** The blocks with a loss on their final hidden states. */
   readonly lossBlocks?: readonly string[];
 }
 
-interface StagesPass extends Pick<StepsPass, 'conditions' | 'recompute' | 'onAttention' | 'finalRows' | 'lossBlocks'> {
+interface StagesPass
+  extends Pick<StepsPass, 'conditions' | 'recompute' | 'onAttention' | 'finalRows' | 'lossBlocks' | 'stopped'> {
   /** The cache of the second stage; encoders need none. */
   readonly cache?: Cache;
   /** All readers of the memory, in this pass or in later ones; by default those of the pass. */
@@ -110,14 +111,16 @@ function runSteps(architecture: Architecture, values: ParameterSet, pass: StepsP
     const [count, rows, ...others] = x.shape;
     return steps === 1 ? x : reshape(x, [count / steps, steps * rows, ...others]);
   };
+  const { lossBlocks, stopped = [] } = pass;
+  const live = blocks.filter(({ weights }) => !stopped.includes(weights));
   const result = architecture.mixture.run(values, {
     ...pass,
     inputs: mapped(pass.inputs, together),
     blocks,
     queries: blocks.map(({ tableName }) => tableName),
-    table: architecture.table(pass.blocks),
-    lossBlocks:
-      pass.lossBlocks && blocks.filter(({ name }) => pass.lossBlocks!.includes(name)).map((own) => own.tableName),
+    table: architecture.table(pass.blocks, stopped),
+    lossBlocks: lossBlocks && live.filter(({ name }) => lossBlocks.includes(name)).map((own) => own.tableName),
+    liveBlocks: stopped.length > 0 ? live.map((own) => own.tableName) : undefined,
   });
   if (steps === 1) return result;
   // Chosen rows are numbered through the batch, and stay as they are.

@@ -51,7 +51,7 @@ export function trainingInputs({ configuration, blockInputs, objectives }: Archi
 export function trainingPass(
   model: Model,
   inputs: InputTensors,
-  { allRows = false, firstRows = (rows) => rows, ...options }: PassOptions = {},
+  { allRows = false, firstRows, ...options }: PassOptions = {},
 ): TrainingPass {
   const { configuration, architecture, parameters: values, objectives } = model;
   const begun = objectives.map((objective) => objective.begin?.(values, inputs));
@@ -60,8 +60,11 @@ export function trainingPass(
   const first = architecture.blockInputs.run(values, inputs, configuration.blocks, merged('rows'));
   const stages = trainingStages(configuration);
   const read = stages.readers.flatMap(({ memory }) => memory.map(({ name }) => name));
-  const { result } = runStages(model, inputs, { ...first, rows: firstRows(first.rows) }, stages, {
-    ...{ conditions, ...options },
+  // Rows of a measurement may want a gradient whatever is frozen.
+  const isMeasured = firstRows !== undefined || options.memoryRows !== undefined;
+  const rows = firstRows ? firstRows(first.rows) : first.rows;
+  const { result } = runStages(model, inputs, { ...first, rows }, stages, {
+    ...{ conditions, ...options, stopped: isMeasured ? [] : architecture.stopped },
     lossBlocks: [...objectives.flatMap((objective) => objective.blocks), ...read],
     finalRows: allRows ? undefined : finalRows(model, inputs),
   });
