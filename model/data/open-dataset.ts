@@ -4,10 +4,17 @@ import { openFolder, openPath } from '../../engine/files/paths.ts';
 import type { Dataset, DatasetOptions } from './dataset.ts';
 import { readArrow } from './files/arrow.ts';
 import { readNpz } from './files/npz.ts';
+import type { Importer } from './import/source.ts';
 import { openIndexedDataset } from './indexed-dataset.ts';
 import { openLeRobot } from './lerobot/dataset.ts';
 import { changedEpisode } from './parts.ts';
-import { openRlds } from './rlds/dataset.ts';
+import { listedFolder } from './store/folders.ts';
+import { openStored } from './store/open.ts';
+
+/** The formats that the store reads; the first that recognises a place opens it. */
+const importers: readonly (() => Promise<Importer>)[] = [
+  () => import('./import/rlds.ts').then(({ rldsImporter }) => rldsImporter),
+];
 
 /** The bytes of actions and states that are held in memory by default. */
 const NUMBER_BYTES = 256 * 2 ** 20;
@@ -33,6 +40,11 @@ export async function openDataset(
   const { cameras = [], memory = NUMBER_BYTES } = options;
   const twice = cameras.find((camera, i) => cameras.indexOf(camera) < i);
   if (twice !== undefined) throw new InputError(`camera ${quote(twice)} is named twice`);
+  const listed = await listedFolder(place);
+  for (const load of importers) {
+    const importer = await load();
+    if (await importer.recognises(listed)) return openStored(importer, listed, name, options);
+  }
   const files = typeof place === 'string' ? await filesAt(place) : [];
   const hdf5 = files.filter((file) => /\.(hdf5|h5)$/.test(file));
   if (hdf5.length > 0) {
@@ -65,9 +77,6 @@ export async function openDataset(
     const own = onlyName(folder.name, lastPart(folder.name), name);
     const dataset = await openLeRobot(folder, { name: own, cameras, memory, video });
     return withItsOwnRate(dataset, options.rate);
-  }
-  if (!arrow && !(await has('index.json')) && (await has('dataset_info.json'))) {
-    return openRlds(folder, { ...options, memory, name });
   }
   if (!(await has('index.json'))) throw new InputError(`${folder.name}: ${whatIsMissing(files)}`);
   const images = options.cameras?.length !== 0;

@@ -127,6 +127,18 @@ describe('an index', () => {
     expect(toy.read.length).toBe(before);
   });
 
+  test('is removed when another one is made after its set is gone', async () => {
+    await write(toySet({ episodes: 1, png }));
+    await open();
+    const [old] = await readdir(cacheFolder);
+    await rm(place, { recursive: true });
+    place += 'b';
+    await write(toySet({ episodes: 1, png }));
+    await open();
+    const left = await readdir(cacheFolder);
+    expect([left.length, left.includes(old)]).toEqual([1, false]);
+  });
+
   test('that is damaged anywhere is made again', async () => {
     await write(toySet({ episodes: 2, png }));
     const made = await open();

@@ -106,7 +106,8 @@ async function openSplit(folder: ListedFolder, info: Json, name: string, file: s
     );
   if (!Array.isArray(info.splits)) throw unexpected(info.splits, file, '"splits"', 'a list');
   const splits = info.splits.map((value, i) => asObject(value, file, `split ${i}`));
-  const wanted = chosen === name ? (splits.length === 1 ? String(splits[0].name) : 'train') : chosen;
+  const wanted =
+    chosen === name ? (splits.length === 1 ? asText(splits[0].name, file, 'split 0: "name"') : 'train') : chosen;
   const own = splits.find((split) => split.name === wanted);
   if (!own)
     throw new InputError(

@@ -1,6 +1,6 @@
-import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { access, type FileHandle, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { parseJson, readRange } from '../../../engine/files/bytes.ts';
 import { fileError, openFile } from '../../../engine/files/files.ts';
 import { crc32 } from '../checksum.ts';
@@ -118,8 +118,26 @@ function isWritten(name: string): boolean {
   }
 }
 
-/** The index in a folder of the cache, which is made if it is not there. @throws Error of node if that cannot be done */
-export async function indexInFolder(folder: string): Promise<DataIndex> {
+/** Removes the indexes of data sets that are gone. */
+async function sweep(cache: string): Promise<void> {
+  for (const name of await readdir(cache)) {
+    const place = await readFile(join(cache, name, 'place'), 'utf8').catch(() => null);
+    const gone =
+      place !== null &&
+      (await access(place).then(
+        () => false,
+        () => true,
+      ));
+    if (gone) await rm(join(cache, name), { recursive: true, force: true });
+  }
+}
+
+/**
+ * The index of the data set at `place` in a folder of the cache, which is made if it is not there.
+ *
+ * @throws Error of node if that cannot be done
+ */
+export async function indexInFolder(folder: string, place: string): Promise<DataIndex> {
   await mkdir(folder, { recursive: true });
   const path = join(folder, 'index');
   return {
@@ -129,6 +147,8 @@ export async function indexInFolder(folder: string): Promise<DataIndex> {
       const name = `${hostname()},${process.pid},${begun++}.part`;
       const part = join(folder, name);
       writing.add(name);
+      await sweep(dirname(folder));
+      await writeFile(join(folder, 'place'), place);
       const abandoned = (await readdir(folder)).filter((own) => own.endsWith('.part') && !isWritten(own));
       let earlier: EarlierRecord[] = [];
       for (const own of abandoned) {

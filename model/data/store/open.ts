@@ -131,7 +131,7 @@ async function cacheOf(
   const place = files.length === 1 ? join(resolve(folder.path), files[0]) : resolve(folder.path);
   const path = join(inside ?? join(cacheFolder(), 'data'), hash([place, ...key]));
   try {
-    const index = await indexInFolder(path);
+    const index = await indexInFolder(path, place);
     return { index, packs: (dependencies) => packsInFolder(join(path, hash(dependencies))), notes: [] };
   } catch (error) {
     return inMemory([`the index of the data set is not kept: ${path}: ${(error as Error).message}`]);
@@ -144,12 +144,14 @@ const lastPart = (path: string) =>
     .filter((part) => part !== '' && part !== '.')
     .at(-1) ?? path;
 
-function rateOf({ rate }: Source, given: number | undefined, place: string): number {
+function rateOf({ kind, rate }: Source, given: number | undefined, place: string): number {
   if (given !== undefined && rate.stated !== undefined)
     throw new InputError(`${place}: the data set says ${rate.stated} Hz itself; leave --rate out`);
   const found = given ?? rate.stated ?? rate.usual;
   if (found === undefined)
-    throw new InputError(`${place}: its files do not say at how many Hz they were recorded: give it with --rate`);
+    throw new InputError(
+      `${place}: its files (${kind}) do not say at how many Hz they were recorded: give it with --rate`,
+    );
   return found;
 }
 
