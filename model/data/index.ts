@@ -42,4 +42,5 @@ export * from './sampler.ts';
 export * from './slots.ts';
 export * from './split.ts';
 export * from './statistics.ts';
+export { fieldMapSchema, parseFieldMap } from './store/mapping.ts';
 export * from './tokenizer-chunks.ts';

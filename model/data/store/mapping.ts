@@ -4,7 +4,7 @@ import { nearest } from '../../../engine/files/nearest.ts';
 import type { FieldMap, MappedField } from '../dataset.ts';
 import type { FieldUse, SourceField } from '../import/source.ts';
 
-const fieldMapSchema: v.GenericSchema<unknown, FieldMap> = v.strictObject({
+export const fieldMapSchema: v.GenericSchema<unknown, FieldMap> = v.strictObject({
   action: v.optional(v.array(v.string())),
   state: v.optional(v.array(v.string())),
   cameras: v.optional(v.record(v.pipe(v.string(), v.nonEmpty()), v.string())),
@@ -150,10 +150,8 @@ export function leftOut(fields: readonly MappedField[]): string[] {
   if (groups.size === 0) return [];
   const texts = [...groups].map(([reason, own]) => {
     const more = own.length > 4 ? ` and ${own.length - 4} more` : '';
-    return `${own
-      .slice(0, 4)
-      .map(({ name }) => name)
-      .join(', ')}${more} (${reason})`;
+    const names = own.slice(0, 4).map(({ name }) => name.replace(/\s+/g, ' '));
+    return `${names.join(', ')}${more} (${reason})`;
   });
   return [`left out: ${texts.join('; ')}`];
 }
