@@ -88,6 +88,8 @@ export interface ImportOptions {
   readonly name?: string;
   /** The largest width and height, in pixels, of decoded frames of videos. */
   readonly frameSize: number;
+  /** Receives a line about anything that is read otherwise than the files say, such as a frame that its video lacks. */
+  readonly note?: (line: string) => void;
 }
 
 /** A folder whose entries can be listed; a single file is a folder with one entry. */
