@@ -1,9 +1,18 @@
+import { execFileSync } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { memorySource } from '../../engine/files/bytes.ts';
 import { InputError } from '../../engine/files/errors.ts';
 import { diskFolder } from '../../engine/files/files.ts';
-import type { Importer, ListedFolder, Source, SourceField, SourcePictures } from '../../model/data/import/source.ts';
+import type {
+  Importer,
+  ImportOptions,
+  ListedFolder,
+  Source,
+  SourceEpisode,
+  SourceField,
+  SourcePictures,
+} from '../../model/data/import/source.ts';
 import type { Files } from './synthetic.ts';
 
 /** Makes a listed folder in memory. */
@@ -68,3 +77,48 @@ export async function readEpisodes(source: Source, first = 0): Promise<WholeEpis
 /** The names of the fields of a use, or of those without one. */
 export const namesOf = ({ fields }: Source, use: SourceField['use']): string[] =>
   fields.filter((field) => field.use === use).map(({ name }) => name);
+
+/** Opens a data set by an importer, and reads its episodes. */
+export async function readSource(
+  importer: Importer,
+  folder: ListedFolder,
+  options: Partial<ImportOptions> = {},
+): Promise<{ source: Source; episodes: SourceEpisode[]; notes: string[] }> {
+  const notes: string[] = [];
+  const source = await importer.open(folder, { frameSize: 224, note: (line) => notes.push(line), ...options });
+  const episodes: SourceEpisode[] = [];
+  for await (const episode of source.episodes(0)) episodes.push(episode);
+  return { source, episodes, notes };
+}
+
+/** The fields of a source by name. */
+export const fieldsOf = ({ fields }: Source) => Object.fromEntries(fields.map((field) => [field.name, field]));
+
+/** The picture files of one field of an episode, by any of the ways to them. */
+export async function picturesOf(folder: ListedFolder, source: Source, episode: SourceEpisode, field: string) {
+  const found = await episode.pictures(field);
+  if (!found) return null;
+  const read = async (path: string, start = 0, end?: number) => {
+    const file = await folder.open(path);
+    const bytes = await file.read(start, end ?? file.size);
+    await file.close();
+    return bytes;
+  };
+  const pictures: Uint8Array<ArrayBuffer>[] = [];
+  if (found.kind === 'files') for (const path of found.paths) pictures.push(await read(path));
+  if (found.kind === 'ranges')
+    for (const [i, start] of found.starts.entries()) pictures.push(await read(found.file, start, found.ends[i]));
+  if (found.kind === 'unpack')
+    for await (const picture of source.unpack!(found.place)) pictures.push(picture as Uint8Array<ArrayBuffer>);
+  return { kind: found.kind, steps: found.steps, pictures };
+}
+
+/** Whether an ffmpeg can be started. */
+export const ffmpegHere = (() => {
+  try {
+    execFileSync('ffmpeg', ['-version'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+})();
