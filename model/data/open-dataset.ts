@@ -6,13 +6,13 @@ import { readArrow } from './files/arrow.ts';
 import { readNpz } from './files/npz.ts';
 import type { Importer } from './import/source.ts';
 import { openIndexedDataset } from './indexed-dataset.ts';
-import { openLeRobot } from './lerobot/dataset.ts';
 import { changedEpisode } from './parts.ts';
 import { listedFolder } from './store/folders.ts';
 import { openStored } from './store/open.ts';
 
 /** The formats that the store reads; the first that recognises a place opens it. */
 const importers: readonly (() => Promise<Importer>)[] = [
+  () => import('./import/lerobot.ts').then(({ leRobot }) => leRobot),
   () => import('./import/rlds.ts').then(({ rldsImporter }) => rldsImporter),
 ];
 
@@ -68,16 +68,6 @@ export async function openDataset(
     await file?.close();
     return file !== null;
   };
-  if (await has('meta/info.json')) {
-    const { cameras, frameSize, frameFolder } = options;
-    const video = async (names: readonly string[]) =>
-      typeof place === 'string'
-        ? (await import('./lerobot/video-node.ts')).openVideoFrames(names, place, frameSize, frameFolder)
-        : (await import('./lerobot/video-browser.ts')).openVideoFrames(names, place, frameSize);
-    const own = onlyName(folder.name, lastPart(folder.name), name);
-    const dataset = await openLeRobot(folder, { name: own, cameras, memory, video });
-    return withItsOwnRate(dataset, options.rate);
-  }
   if (!(await has('index.json'))) throw new InputError(`${folder.name}: ${whatIsMissing(files)}`);
   const images = options.cameras?.length !== 0;
   const dataset = await openIndexedDataset(folder, name ?? options.usual, { images });

@@ -234,7 +234,7 @@ describe('an import', () => {
     };
     const episode = (files: Files) => JSON.parse(new TextDecoder().decode(files.get('ep1.json')!));
     expect(await opened(({ numbers }) => (numbers.action[5] = null))).toBe(
-      'ep1.json: episode "ep1": "action", step 2, dimension 1 (y) is NaN: repair or leave out the episode',
+      'folder/ep1.json: episode "ep1": "action", step 2, dimension 1 (y) is NaN: repair or leave out the episode',
     );
     expect(await opened(({ numbers }) => (numbers.state[0] = 1e300))).toContain(
       '"state", step 0, dimension 0 is 1e+300, beyond float32',

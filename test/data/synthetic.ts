@@ -155,7 +155,7 @@ export async function replacingValues(
     const parent = path.slice(0, -1).reduce((own: any, key) => own[key], json);
     if (remove) delete parent[path.at(-1)!];
     else parent[path.at(-1)!] = value;
-    await open(new Map(files).set(name, text(json))).catch((error) => expectClear(error, 'folder/'));
+    await open(new Map(files).set(name, text(json))).catch((error) => expectClear(error, 'folder'));
   });
   await fc.assert(property, { seed: 11, numRuns });
 }

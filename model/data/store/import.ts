@@ -104,8 +104,15 @@ export async function importSource(own: Importing): Promise<{ directory: Directo
     const ids = new Set(episodes.map(({ known }) => known.id));
     if (earlier.length === 0) await writer.append(beginning, none(), none());
     onProgress?.(episodes.length, source.count);
-    for await (const episode of source.episodes(episodes.length)) {
-      const { id, length, where } = episode;
+    for await (const read of source.episodes(episodes.length)) {
+      const { id, length } = read;
+      const where = read.where.startsWith(place) ? read.where : `${place}/${read.where}`;
+      const episode: SourceEpisode = {
+        ...{ id, length, where },
+        numbers: (field) => read.numbers(field),
+        texts: (field) => read.texts(field),
+        pictures: (field) => read.pictures(field),
+      };
       if (!Number.isSafeInteger(length) || length < 1)
         throw new InputError(`${where}: episode ${quote(id)} has no steps`);
       if (ids.has(id)) throw new InputError(`${where}: episode ${quote(id)} is there twice`);

@@ -54,6 +54,8 @@ export async function openStored(
     withPictures,
   ];
   const files = await folder.list();
+  // A set that is a file is called after it.
+  const own = files.length === 1 && /\.\w+$/.test(files[0]) ? files[0].replace(/\.\w+$/, '') : lastPart(folder.name);
   const unchanged = async (before: Dependencies) => {
     const now = await statesOf(folder, Object.keys(before));
     return Object.entries(before).every(([path, state]) => now[path] === state);
@@ -73,6 +75,10 @@ export async function openStored(
   const make = async () => {
     source = open();
     const opened = await source;
+    if (name !== undefined && opened.name === undefined && name !== own)
+      throw new InputError(
+        `${folder.name}: it holds one data set, ${quote(own)}, and none named ${quote(name)}; --dataset is for folders of several: leave it out`,
+      );
     const mapping = mappingOf(opened.fields, map, folder.name);
     return importSource({
       source: opened,
@@ -95,14 +101,7 @@ export async function openStored(
       return source;
     };
     const store = new PictureStore(folder, again, cache.packs(directory.dependencies));
-    return datasetOf(
-      name ?? directory.set.name ?? lastPart(folder.name),
-      directory,
-      reader,
-      store,
-      options,
-      cache.notes,
-    );
+    return datasetOf(name ?? directory.set.name ?? own, directory, reader, store, options, cache.notes);
   };
   if (!index) return opened(await make());
   return opened(index).catch(async (error) => {
