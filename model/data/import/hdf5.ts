@@ -54,12 +54,14 @@ export const hdf5: Importer = {
 
 const isHdf5 = (name: string) => /\.(hdf5|h5)$/i.test(name);
 
+type Reading = <T>(file: string, use: (root: Group) => T) => T;
+
 async function open(folder: ListedFolder): Promise<Source> {
   if (folder.path === undefined)
     throw new InputError(`${folder.name}: HDF5 files are read from a disk only, by the command line`);
   const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm/node'));
   (await ready).activate_throwing_error_handler(); // otherwise errors are printed and ignored
-  const reading = <T>(file: string, use: (root: Group) => T): T => {
+  const reading: Reading = (file, use) => {
     let root: InstanceType<typeof File> | undefined;
     try {
       root = new File(`${folder.path}/${file}`, 'r');
@@ -71,57 +73,71 @@ async function open(folder: ListedFolder): Promise<Source> {
       root?.close();
     }
   };
-  const found = new Map<string, Found>();
-  const episodes: { readonly file: string; readonly place: string }[] = [];
-  const rates = new Set<number>();
   const names = [...(await folder.list())].sort(byNumber);
-  const files = names.filter(isHdf5);
-  for (const file of files) {
-    await (await folder.open(file)).close();
-    reading(file, (root) => {
-      const note = ([name, entry]: [string, Entry]) => {
-        const rate = rateOf(name, entry);
-        if (rate !== null) rates.add(rate);
-        const known = found.get(name);
-        if (!known || known.kind === 'other') found.set(name, describe(name, entry));
-        if (!known && isTable(entry))
-          for (const key of Object.keys(entry.attrs)) note([`${name}@${key}`, 'of a table']);
-      };
-      const { places, without } = placesIn(root);
-      for (const place of places) {
-        episodes.push({ file, place });
-        for (const named of entriesOf(root.get(`/${place}`) as Group, '')) note(named);
-      }
-      if (places[0] === '') return;
-      for (const place of without) note([`/${place}`, 'a group without actions']);
-      for (const named of entriesOf(root, '/', new Set([...places, ...without]))) note(named);
-    });
-  }
-  for (const name of names)
-    if (!isHdf5(name)) found.set(`/${name}`, { name: `/${name}`, kind: 'other', reason: 'no HDF5 file' });
-  if (rates.size > 1) throw new InputError(`${folder.name}: its files state several rates: ${[...rates].join(', ')}`);
-  const fields = withUses([...found.values()].sort((a, b) => byNumber(a.name, b.name)));
-  const single = episodes[0].place === '';
-  const knows = fields.some(({ use }) => use === 'action');
+  for (const file of names.filter(isHdf5)) await (await folder.open(file)).close();
+  let known: ReturnType<typeof surveyOf> | undefined;
+  const survey = () => (known ??= surveyOf(folder.name, names, reading)); // pictures need none
   return {
-    kind: knows ? (single ? 'HDF5 files of ACT (ALOHA)' : 'HDF5 file of robomimic or LIBERO') : 'HDF5 files',
-    rate: { stated: [...rates][0], usual: knows ? (single ? 50 : 20) : undefined },
-    fields,
-    count: episodes.length,
+    get kind() {
+      return survey().kind;
+    },
+    get rate() {
+      return survey().rate;
+    },
+    get fields() {
+      return survey().fields;
+    },
+    get count() {
+      return survey().places.length;
+    },
     async *episodes(first) {
-      for (const { file, place } of episodes.slice(first)) {
-        const stem = single || files.length > 1 ? [file.replace(/\.\w+$/, '')] : [];
-        const id = [...stem, ...(place === '' ? [] : [place.replace(/^data\//, '')])].join('/');
-        yield episodeOf({ id, file, place, fields, inFile: (use) => reading(file, use) });
-      }
+      for (const { id, file, place } of survey().places.slice(first))
+        yield episodeOf({ id, file, place, fields: survey().fields, inFile: (use) => reading(file, use) });
     },
     picture: async ({ file, table, scale }, index) =>
       reading(`${file}`, (root) => pictureOf(root.get(`${table}`) as Table, index, Number(scale), `${file}: ${table}`)),
   };
 }
 
+/** Goes through every group of every file. */
+function surveyOf(folder: string, names: readonly string[], reading: Reading) {
+  const found = new Map<string, Found>();
+  const places: { readonly id: string; readonly file: string; readonly place: string }[] = [];
+  const rates = new Set<number>();
+  const note = ([name, entry]: [string, Entry]) => {
+    const rate = rateOf(name, entry);
+    if (rate !== null) rates.add(rate);
+    const known = found.get(name);
+    if (!known || known.kind === 'other') found.set(name, describe(name, entry));
+    if (!known && isTable(entry)) for (const key of Object.keys(entry.attrs)) note([`${name}@${key}`, 'of a table']);
+  };
+  const files = names.filter(isHdf5);
+  for (const file of files)
+    reading(file, (root) => {
+      const { inside, without } = placesIn(root);
+      for (const place of inside) {
+        const stem = place === '' || files.length > 1 ? file.replace(/\.\w+$/, '') : '';
+        places.push({ id: [stem, place.replace(/^data\//, '')].filter(Boolean).join('/'), file, place });
+        for (const named of entriesOf(root.get(`/${place}`) as Group, '')) note(named);
+      }
+      if (inside[0] === '') return;
+      for (const place of without) note([`/${place}`, 'a group without actions']);
+      for (const named of entriesOf(root, '/', new Set([...inside, ...without]))) note(named);
+    });
+  for (const name of names) if (!isHdf5(name)) note([`/${name}`, 'no HDF5 file']);
+  if (rates.size > 1) throw new InputError(`${folder}: its files state several rates: ${[...rates].join(', ')}`);
+  const fields = withUses([...found.values()].sort((a, b) => byNumber(a.name, b.name)));
+  const acts = fields.some(({ use }) => use === 'action');
+  const [kind, usual] = !acts
+    ? ['HDF5 files']
+    : places[0].place === ''
+      ? ['HDF5 files of ACT (ALOHA)', 50]
+      : ['HDF5 file of robomimic or LIBERO', 20];
+  return { kind, rate: { stated: [...rates][0], usual }, fields, places };
+}
+
 /** The groups that are episodes: those with actions or, where none has them, those named so; and those only named so. */
-function placesIn(root: Group): { places: string[]; without: string[] } {
+function placesIn(root: Group): { inside: string[]; without: string[] } {
   const acts = (group: Group) => group.keys().some((key) => /^(base_)?actions?$/.test(key));
   const named = ({ path }: Group) => /(demo|episode|ep|traj)\D?\d+$/.test(path);
   for (const holder of acts(root) ? [] : [root.get('/data'), root].filter(isGroup)) {
@@ -133,9 +149,9 @@ function placesIn(root: Group): { places: string[]; without: string[] } {
     const places = groups.some(acts) ? groups.filter(acts) : groups.filter(named);
     const paths = (chosen: Group[]) => chosen.map(({ path }) => path.slice(1));
     if (places.length > 0)
-      return { places: paths(places), without: paths(groups.filter((own) => named(own) && !places.includes(own))) };
+      return { inside: paths(places), without: paths(groups.filter((own) => named(own) && !places.includes(own))) };
   }
-  return { places: [''], without: [] };
+  return { inside: [''], without: [] };
 }
 
 const isGroup = (entry: unknown): entry is Group => entry !== null && typeof entry === 'object' && 'keys' in entry;
