@@ -42,7 +42,7 @@ export function listedFolder(path: string): ListedFolder {
       ? readdirSync(join(folder, inner)).sort()
       : [];
   };
-  return { ...diskFolder(folder), path, list };
+  return { ...diskFolder(folder), path: folder, list };
 }
 
 export const openSource = (importer: Importer, place: Files | string, name?: string): Promise<Source> =>

@@ -46,10 +46,10 @@ const reasons: readonly (readonly [RegExp, string])[] = [
 const counters = ['steps/is_first', 'steps/is_last', 'steps/is_terminal'];
 const ragged = /\/ragged_(flat_values|row_lengths_\d+)$/;
 
-/** A split: its shards with their records, and what features.json says. */
+/** A split: its records, each with its number in a file, and what features.json says. */
 interface Split {
   readonly split: string;
-  readonly shards: readonly { readonly path: string; readonly records: readonly Place[] }[];
+  readonly records: readonly { readonly path: string; readonly place: Place; readonly number: number }[];
   readonly described: ReadonlyMap<string, Description>;
 }
 
@@ -77,28 +77,43 @@ export const rldsImporter: Importer = {
     const file = await folder.open('dataset_info.json');
     const info = await readJsonObject(file);
     const name = asText(info.name, file.name, '"name"');
-    const { others, ...split } = await openSplit(folder, info, name, file.name, options.name);
-    const fields = await findFields(folder, split);
-    const used = ['dataset_info.json', 'features.json', ...split.shards.map(({ path }) => path)];
-    const files = (await folder.list()).filter((path) => !used.includes(path) && !others.some(({ has }) => has(path)));
+    const { split, shards, others } = findShards(info, name, file.name, options.name);
+    const records: Split['records'][number][] = [];
+    for (const { path, count } of shards) {
+      const shard = await folder.open(path);
+      const places = await readRecords(shard).finally(() => shard.close());
+      if (places.length !== count)
+        throw new InputError(`${shard.name}: ${counted(places.length, 'record')}, dataset_info.json says ${count}`);
+      records.push(...places.map((place, i) => ({ path, place, number: i })));
+    }
+    const own: Split = { split, records, described: await readDescription(folder) };
+    const fields = await findFields(folder, own);
+    const used = ['dataset_info.json', 'features.json', ...shards.map(({ path }) => path)];
+    const files = (await folder.list()).filter(
+      (path) => !used.includes(path) && !others.some((other) => path.startsWith(`${name}-${other}.`)),
+    );
     const unread = [
-      ...others.map((other) => ({ name: `split ${other.split}`, reason: `another split: open it with --dataset` })),
+      ...others.map((other) => ({ name: `split ${other}`, reason: 'another split: open it with --dataset' })),
       ...files.map((path) => ({ name: path, reason: 'a file that is not read' })),
-    ].map((own) => ({ ...own, kind: 'other' as const, use: null }));
-    const stated = Object.hasOwn(rates, name) ? rates[name] : undefined;
+    ].map((field) => ({ ...field, kind: 'other', use: null }) as const);
     return {
-      kind: `RLDS data set, split ${split.split}`,
+      kind: `RLDS data set, split ${split}`,
       name: options.name ?? name,
-      rate: { usual: stated },
+      rate: { usual: Object.hasOwn(rates, name) ? rates[name] : undefined },
       fields: [...fields, ...unread],
-      count: split.shards.reduce((sum, { records }) => sum + records.length, 0),
-      episodes: (first) => episodesOf(folder, split, first),
+      count: records.length,
+      async *episodes(first) {
+        for await (const { episode, check } of visit(folder, own, first)) {
+          await check();
+          yield await episode.begin();
+        }
+      },
     } satisfies Source;
   },
 };
 
-/** Finds the shards of a split by the pattern in dataset_info.json, and their records. */
-async function openSplit(folder: ListedFolder, info: Json, name: string, file: string, chosen = name) {
+/** Lists the shards of a split by the pattern in dataset_info.json, and the other splits. */
+function findShards(info: Json, name: string, file: string, chosen = name) {
   const format = info.fileFormat == null ? 'tfrecord' : asText(info.fileFormat, file, '"fileFormat"');
   if (format !== 'tfrecord')
     throw new InputError(
@@ -106,88 +121,48 @@ async function openSplit(folder: ListedFolder, info: Json, name: string, file: s
     );
   if (!Array.isArray(info.splits)) throw unexpected(info.splits, file, '"splits"', 'a list');
   const splits = info.splits.map((value, i) => asObject(value, file, `split ${i}`));
-  const wanted =
-    chosen === name ? (splits.length === 1 ? asText(splits[0].name, file, 'split 0: "name"') : 'train') : chosen;
-  const own = splits.find((split) => split.name === wanted);
-  if (!own)
-    throw new InputError(
-      `${file}: no split ${quote(wanted)}; there are ${splits.map((split) => quote(split.name)).join(', ')}`,
-    );
-  const what = `split ${quote(wanted)}`;
+  const names = splits.map((split, i) => asText(split.name, file, `split ${i}: "name"`));
+  const split = chosen !== name ? chosen : names.length === 1 ? names[0] : 'train';
+  const own = splits[names.indexOf(split)];
+  if (!own) throw new InputError(`${file}: no split ${quote(split)}; there are ${names.map(quote).join(', ')}`);
+  const what = `split ${quote(split)}`;
   const lengths = own.shardLengths;
   if (!Array.isArray(lengths) || lengths.length === 0)
     throw unexpected(lengths, file, `${what}: "shardLengths"`, 'a list of at least one number');
   const usual = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}';
   const pattern = own.filepathTemplate == null ? usual : asText(own.filepathTemplate, file, `${what}: template`);
-  const digits = (count: number) => String(count).padStart(5, '0');
-  const shards: Split['shards'][number][] = [];
-  for (const [i, length] of lengths.entries()) {
-    const values: Record<string, string> = {
-      '{DATASET}': name,
-      '{SPLIT}': wanted,
-      '{FILEFORMAT}': format,
-      '{SHARD_X_OF_Y}': `${digits(i)}-of-${digits(lengths.length)}`,
-    };
-    const path = pattern.replace(/\{\w+\}/g, (whole) => values[whole] ?? whole);
+  const shards = lengths.map((length, i) => {
+    const [shard, all] = [i, lengths.length].map((count) => String(count).padStart(5, '0'));
+    const values = { DATASET: name, SPLIT: split, FILEFORMAT: format, SHARD_X_OF_Y: `${shard}-of-${all}` };
+    const path = pattern.replace(/\{(\w+)\}/g, (whole, key) => values[key as keyof typeof values] ?? whole);
     if (/[\\/{]/.test(path)) throw new InputError(`${file}: ${what}: path ${quote(path)} is not read here`);
     const count = asCount(typeof length === 'string' ? Number(length) : length, file, `${what}: "shardLengths"`);
-    const records = await reading(folder, path, readRecords);
-    if (records.length !== count)
-      throw new InputError(
-        `${folder.name}/${path}: ${counted(records.length, 'record')}, dataset_info.json says ${count}`,
-      );
-    shards.push({ path, records });
-  }
-  const others = splits.flatMap(({ name: other }) =>
-    typeof other !== 'string' || other === wanted
-      ? []
-      : { split: other, has: (path: string) => path.startsWith(`${name}-${other}.`) },
-  );
-  return { split: wanted, shards, described: await readDescription(folder), others };
+    return { path, count };
+  });
+  return { split, shards, others: names.filter((other) => other !== split) };
 }
 
-/** Opens a file to use it, and closes it. */
-async function reading<T>(folder: ListedFolder, path: string, use: (file: ByteSource) => Promise<T>): Promise<T> {
-  const file = await folder.open(path);
+/** Yields the episodes from number `first` on, before anything of them is read, each with a comparison of its checksum. */
+async function* visit(folder: ListedFolder, { split, records, described }: Split, first: number) {
+  let file: ByteSource | undefined;
+  let opened = '';
   try {
-    return await use(file);
-  } finally {
-    await file.close();
-  }
-}
-
-/** Yields the episodes from number `first` on, before anything of them is read, each with a check of its checksum. */
-async function* visit(folder: ListedFolder, { split, shards, described }: Split, first: number) {
-  let number = 0;
-  for (const { path, records } of shards) {
-    const from = Math.max(0, first - number);
-    if (from < records.length) {
-      const file = await folder.open(path);
-      try {
-        for (const [i, record] of records.entries()) {
-          if (i < from) continue;
-          const where = `${file.name}, record ${i}`;
-          const episode = new RldsEpisode(
-            new ExampleReader(file, record),
-            path,
-            described,
-            `${split}_${number + i}`,
-            where,
-          );
-          yield { episode, check: () => checkRecord(file, record) };
-        }
-      } finally {
-        await file.close();
+    for (let i = first; i < records.length; i++) {
+      const { path, place, number } = records[i];
+      if (path !== opened) {
+        await file?.close();
+        file = await folder.open(path);
+        opened = path;
       }
+      const [own, reader] = [file!, new ExampleReader(file!, place)];
+      const where = `${own.name}, record ${number}`;
+      yield {
+        episode: new RldsEpisode(reader, path, described, `${split}_${i}`, where),
+        check: () => checkRecord(own, place),
+      };
     }
-    number += records.length;
-  }
-}
-
-async function* episodesOf(folder: ListedFolder, split: Split, first: number) {
-  for await (const { episode, check } of visit(folder, split, first)) {
-    await check();
-    yield await episode.begin();
+  } finally {
+    await file?.close();
   }
 }
 
@@ -200,7 +175,8 @@ async function findFields(folder: ListedFolder, split: Split): Promise<SourceFie
     try {
       for (const name of (await episode.begin()).features.keys()) {
         const before = found.get(name);
-        const own = before?.kind ? before : { ...(await episode.find(name)), count: before?.count ?? 0 };
+        const known = before?.kind && (before.kind !== 'bytes' || before.head.length > 0);
+        const own = known ? before : { ...(await episode.find(name)), count: before?.count ?? 0 };
         found.set(name, own);
         own.count += 1;
       }
@@ -209,7 +185,11 @@ async function findFields(folder: ListedFolder, split: Split): Promise<SourceFie
       throw error;
     }
   }
-  const names = [...new Set([...split.described.keys(), ...found.keys()])];
+  // DROID's state is joints, then gripper.
+  const late = 'steps/observation/gripper_position';
+  const names = [...new Set([...split.described.keys(), ...found.keys()])].sort(
+    (a, b) => +(a === late) - +(b === late),
+  );
   const kinds = new Map(names.map((name) => [name, kindOf(name, split.described.get(name), found.get(name))]));
   const chosen = uses.map(([use, kind, ...patterns]) => {
     const every = patterns.map((pattern) =>
@@ -226,7 +206,7 @@ async function findFields(folder: ListedFolder, split: Split): Promise<SourceFie
     const rival = chosen.find(({ others }) => others.includes(name));
     const why =
       reason ??
-      (rival && `${rival.taken.join(' and ')} is taken as the ${rival.use}`) ??
+      (rival && `${rival.taken.join(' and ')} ${rival.taken.length > 1 ? 'are' : 'is'} taken as the ${rival.use}`) ??
       reasons.find(([pattern]) => pattern.test(name))?.[1] ??
       'its name says no use: --map gives it one';
     return { name, kind, shape, use, reason: [why, ...Object.values(missing)].join('; ') };
@@ -242,7 +222,7 @@ function kindOf(
   const { type, dtype = '', encoding, shape } = described;
   const { kind = null, head = new Uint8Array(0), width } = found ?? {};
   const inSteps = name.startsWith('steps/');
-  const start = new TextDecoder('latin1').decode(head);
+  const start = String.fromCharCode(...head);
   if (ragged.test(name)) return { kind: 'other', reason: 'a list of another length in each step' };
   if (/^(\xff\xd8\xff|\x89PNG|RIFF....WEBP)/s.test(start) || (type === 'image' && kind === 'bytes' && start === '')) {
     const grey16 = start.startsWith('\x89PNG') && head[24] === 16 && head[25] === 0;
@@ -286,24 +266,21 @@ class RldsEpisode implements SourceEpisode {
     readonly where: string,
   ) {}
 
-  /** Finds the features and counts the steps: by a mark, or else by any feature whose values in a step are known. */
+  /** Finds the features, and counts the steps by the values of a mark, or else of any bytes. */
   async begin(): Promise<this> {
     this.features = await this.reader.features();
-    const inSteps = [...this.features.keys()].filter((key) => key.startsWith('steps/') && !ragged.test(key));
+    const names = [...this.features.keys()];
+    const bytes = (name: string) => this.features.get(name)!.kind === 'bytes';
     const key =
       counters.find((own) => this.features.has(own)) ??
-      inSteps.find((own) => this.features.get(own)!.kind === 'bytes') ??
-      inSteps.find((own) => this.described.get(own)?.shape);
-    if (key === undefined) {
-      const there = [...this.features.keys()].slice(0, 12).join(', ') || 'none';
-      throw this.#error(`no feature says its steps, such as ${counters.join(', ')}; there are ${there}`);
-    }
+      names.find((own) => own.startsWith('steps/') && bytes(own) && !ragged.test(own));
+    if (key === undefined)
+      throw this.#error(
+        `no feature says its steps, such as ${counters.join(', ')}; there are ${names.slice(0, 12).join(', ') || 'none'}`,
+      );
     const place = this.features.get(key)!;
-    const { shape = [] } = counters.includes(key) ? {} : (this.described.get(key) ?? {});
-    const values = place.kind === 'bytes' ? await this.reader.places(place) : await this.reader.numbers(place);
-    this.length = values.length / (place.kind === 'bytes' ? 1 : productOf(shape));
+    this.length = (bytes(key) ? await this.reader.places(place) : await this.reader.numbers(place)).length;
     if (this.length === 0) throw this.#error('it has no steps');
-    if (!Number.isInteger(this.length)) throw this.#uneven(key, values.length, shape);
     return this;
   }
 
@@ -396,17 +373,20 @@ async function readDescription(folder: ListedFolder): Promise<Map<string, Descri
     const features = inner(node.featuresDict).features ?? inner(node.sequence).feature;
     if (features === undefined || depth > 64) {
       const type = Object.keys(node).find((key) => typeof node[key] === 'object' && key !== 'description');
-      const { dtype, encoding, shape } = inner(type === undefined ? {} : node[type]);
-      const sizes = shape === undefined ? undefined : (inner(shape).dimensions ?? []);
-      const known = Array.isArray(sizes) && sizes.every((size) => Number(size) > 0) ? sizes.map(Number) : undefined;
+      const { dtype, encoding, shape } = inner(type && node[type]);
+      const sizes: unknown = shape === undefined ? null : (inner(shape).dimensions ?? []);
+      const known = Array.isArray(sizes) && sizes.every((size) => /^[1-9]\d*$/.test(quote(size).replaceAll('"', '')));
       const text = (own: unknown) => (typeof own === 'string' ? own : undefined);
-      described.set(path, { type, shape: known, dtype: text(dtype), encoding: text(encoding) });
+      described.set(path, {
+        type,
+        shape: known ? sizes.map(Number) : undefined,
+        dtype: text(dtype),
+        encoding: text(encoding),
+      });
     } else if (node.featuresDict !== undefined) {
       for (const [key, own] of Object.entries(inner(features)))
         describe(own, path === '' ? key : `${path}/${key}`, depth + 1);
     } else if (path === 'steps') describe(features, path, depth + 1);
-    // A list within a step has another number of values in each; records alone say what it holds.
-    else described.set(path, { type: 'sequence' });
   };
   describe(await readJsonObject(await folder.open('features.json')), '', 0);
   return described;

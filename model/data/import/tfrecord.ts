@@ -4,7 +4,7 @@
  * in protocol buffers, where a list repeats field 1: bytes, or numbers, packed or single.
  */
 import { type ByteSource, joinBytes, readRange } from '../../../engine/files/bytes.ts';
-import { InputError, quote } from '../../../engine/files/errors.ts';
+import { InputError } from '../../../engine/files/errors.ts';
 import { crc32c } from '../checksum.ts';
 
 /** Bytes `start` to `end` - 1 of a file. */
@@ -90,10 +90,6 @@ export class ExampleReader {
             if (field <= 3) place = { kind: kinds[field], start, end };
         }
         if (key === undefined) throw this.#damaged(entry.start);
-        if (features.has(key))
-          throw new InputError(
-            `${this.source.name}: the record at byte ${this.record.start - 12} has two features ${quote(key)}`,
-          );
         features.set(key, place);
       }
     }
