@@ -118,8 +118,6 @@ export interface DatasetOptions {
   readonly cameras?: readonly string[];
   /** The largest width and height, in pixels, of decoded frames of cameras that exist only as video; 224 by default. */
   readonly frameSize?: number;
-  /** The folder for decoded frames (node); by default one in the user's cache folder. */
-  readonly frameFolder?: string;
   /** The folder for indexes and unpacked pictures (node); by default one in the user's cache folder. */
   readonly cacheFolder?: string;
   /** Fields to take as actions, states, cameras, instructions, subtasks and times, in place of those that are known. */

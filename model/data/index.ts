@@ -21,7 +21,6 @@ export * from './deltas.ts';
 export { decodeImage, encodePng, ImageCache, imageTypeOf } from './image-files.ts';
 export * from './image-questions.ts';
 export * from './images.ts';
-export * from './indexed-dataset.ts';
 export * from './lerobot/writer.ts';
 export * from './named-images.ts';
 export * from './norm-stats.ts';

@@ -41,7 +41,7 @@ export const indexedImporter: Importer = {
     const ids = new Set(listed.map(({ id }) => id));
     if (ids.size !== listed.length) throw new InputError(`${file}: ${where} lists an episode twice`);
     const images = entry.images === undefined ? '' : asText(entry.images, file, `${where}: "images"`);
-    const pack: Pack = images === '' ? new Map() : await readPack(folder, images, ids);
+    const pack: Pack = images === '' || options.pictures === false ? new Map() : await readPack(folder, images, ids);
     const path = asText(entry.actions, file, `${where}: "actions"`);
     const tensors = await readSafetensors(await folder.open(path));
     await tensors.close();
@@ -149,6 +149,7 @@ function episodeOf(
     length,
     where: `${file.name}, tensors ${quote(`${id}/...`)}`,
     async numbers(field) {
+      if (!file.has(`${id}/${field}`)) return new Float32Array(0);
       const rows = rowsOf(field);
       if (rows < length) throw fail(`it has ${length} actions but only ${rows} rows of ${quote(field)}`);
       if (rows > length + 1) throw fail(`it has ${length} actions and ${rows} rows of ${quote(field)}`);

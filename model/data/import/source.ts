@@ -57,7 +57,7 @@ export interface SourceEpisode {
   readonly length: number;
   /** File, and the place in it, for messages: `data/chunk-000/file-000.parquet, rows 0 to 99`. */
   readonly where: string;
-  /** Numbers of a field, [length, width], of any finiteness: the store checks them. Float64 for times and large integers. */
+  /** Numbers of a field, [length, width], of any finiteness: the store checks them. Float64 for times and large integers. Empty if the episode has none. */
   numbers(field: string): Promise<Float32Array | Float64Array>;
   /** Texts of a field as they are stored: one list for each step, or a single one for the whole episode. */
   texts(field: string): Promise<readonly (readonly string[])[]>;
@@ -86,6 +86,8 @@ export interface Source {
 export interface ImportOptions {
   /** Of several data sets in one place, the one to open: a split of RLDS, an entry of index.json. */
   readonly name?: string;
+  /** False if no pictures are wanted, so that their files need not be there. */
+  readonly pictures?: boolean;
   /** The largest width and height, in pixels, of decoded frames of videos. */
   readonly frameSize: number;
   /** Receives a line about anything that is read otherwise than the files say, such as a frame that its video lacks. */

@@ -13,28 +13,29 @@ const of = ({ id, where }: SourceEpisode) => `${where}: episode ${quote(id)}`;
  * Reads fields of an episode and joins their columns to a table [length, width].
  *
  * @param widths the numbers in a step of each field, known from earlier episodes; those of new fields are added
+ * @param optional whether an episode may have none of the fields: null
  * @throws InputError if a number is not finite, a field has another width than before, or steps are missing
  */
 export async function joinedNumbers(
   episode: SourceEpisode,
   fields: readonly SourceField[],
   widths: Map<string, number>,
-): Promise<Float32Array> {
+  optional: boolean,
+): Promise<Float32Array | null> {
   const { length } = episode;
   const tables: { values: Float32Array; width: number }[] = [];
+  const lacking: string[] = [];
   for (const { name, names } of fields) {
     const read = await episode.numbers(name);
+    if (read.length === 0 && optional) {
+      lacking.push(name);
+      continue;
+    }
     const width = read.length / length;
     if (!Number.isInteger(width) || width === 0)
       throw new InputError(
         `${of(episode)}: ${quote(name)} has ${read.length} numbers, which its ${length} steps do not divide evenly`,
       );
-    const before = widths.get(name) ?? width;
-    if (width !== before)
-      throw new InputError(
-        `${of(episode)}: ${quote(name)} has ${width} numbers a step, in the episodes before it ${before}: a data set has one dimension`,
-      );
-    widths.set(name, width);
     const values = read instanceof Float32Array ? read : Float32Array.from(read);
     const bad = values.findIndex((value) => !Number.isFinite(value));
     if (bad >= 0) {
@@ -44,8 +45,19 @@ export async function joinedNumbers(
         `${of(episode)}: ${quote(name)}, step ${Math.floor(bad / width)}, ${dimension} is ${read[bad]}${Number.isFinite(read[bad]) ? ', beyond float32' : ''}: repair or leave out the episode`,
       );
     }
+    const before = widths.get(name) ?? width;
+    if (width !== before)
+      throw new InputError(
+        `${of(episode)}: ${quote(name)} has ${width} numbers a step, in the episodes before it ${before}: a data set has one dimension`,
+      );
+    widths.set(name, width);
     tables.push({ values, width });
   }
+  if (lacking.length === fields.length) return null;
+  if (lacking.length > 0)
+    throw new InputError(
+      `${of(episode)}: it has no ${lacking.map(quote).join(', ')}, and ${quote(fields.find(({ name }) => !lacking.includes(name))!.name)}`,
+    );
   if (tables.length === 1) return tables[0].values;
   const width = tables.reduce((sum, own) => sum + own.width, 0);
   const joined = new Float32Array(length * width);

@@ -117,8 +117,8 @@ export async function importSource(own: Importing): Promise<{ directory: Directo
         throw new InputError(`${where}: episode ${quote(id)} has no steps`);
       if (ids.has(id)) throw new InputError(`${where}: episode ${quote(id)} is there twice`);
       ids.add(id);
-      const actions = await joinedNumbers(episode, mapping.action, widths);
-      const states = mapping.state.length > 0 ? await joinedNumbers(episode, mapping.state, widths) : null;
+      const actions = (await joinedNumbers(episode, mapping.action, widths, false))!;
+      const states = await joinedNumbers(episode, mapping.state, widths, true);
       if (mapping.time) await checkTimes(episode, mapping.time, rate, irregular);
       const tables: Uint8Array[] = [];
       const known = {
@@ -141,7 +141,7 @@ export async function importSource(own: Importing): Promise<{ directory: Directo
     Object.assign(dependencies, last.dependencies);
     // A resumed import notices again what was noticed when the set was opened.
     const notes = new Set([...noticed, ...last.notes]);
-    const sum = (fields: readonly SourceField[]) => fields.reduce((all, { name }) => all + widths.get(name)!, 0);
+    const sum = (fields: readonly SourceField[]) => fields.reduce((all, { name }) => all + (widths.get(name) ?? 0), 0);
     const [actionDimension, stateDimension] = [sum(mapping.action), sum(mapping.state)];
     const actionNames = mapping.action.flatMap((field) => field.names ?? []);
     const cameras = [...mapping.cameras].map(([camera, { name }]) => [camera, name] as const);

@@ -121,8 +121,9 @@ export function mappedFields(
   const slots = (own: readonly SourceField[], field: SourceField, what: string) => {
     const at = own.indexOf(field);
     if (at < 0) return [];
-    const first = own.slice(0, at).reduce((sum, { name }) => sum + widths.get(name)!, 0);
-    const last = first + widths.get(field.name)! - 1;
+    const first = own.slice(0, at).reduce((sum, { name }) => sum + (widths.get(name) ?? 0), 0);
+    const last = first + (widths.get(field.name) ?? 0) - 1;
+    if (last < first) return [];
     return [first === last ? `${what} ${first}` : `${what} ${first} to ${last}`];
   };
   return fields.map((field) => {

@@ -40,9 +40,9 @@ export async function openStored(
   const watched = folder.path === undefined ? null : watchedFolder(folder);
   const seen = watched?.folder ?? folder;
   let notes: string[] = [];
-  const open = () => importer.open(seen, { name, frameSize, note: (line) => notes.push(line) });
-  let source: Promise<Source> | undefined;
   const pictures = cameras?.length !== 0;
+  const open = () => importer.open(seen, { name, frameSize, pictures, note: (line) => notes.push(line) });
+  let source: Promise<Source> | undefined;
   const keyOf = (withPictures: boolean) => [
     VERSION,
     importer.format,
@@ -186,8 +186,9 @@ async function datasetOf(
   };
   const numbersOf = ({ length }: KnownEpisode, part: Uint8Array<ArrayBuffer>) => ({
     actions: new Float32Array(part.buffer, part.byteOffset, length * actionDimension),
+    // An episode may have no states.
     states:
-      stateDimension === 0
+      part.length === 4 * length * actionDimension
         ? null
         : new Float32Array(part.buffer, part.byteOffset + 4 * length * actionDimension, length * stateDimension),
   });
