@@ -76,6 +76,9 @@ export const npzImporter: Importer = {
         try {
           const read = keep((array: string) => readArray(file, arrays.get(array)!));
           const check = keep((array: string) => checkPictures(file, arrays.get(array)!));
+          // Damage of a header may hide that an array is of use.
+          for (const array of arrays.values())
+            if (kindOf(array).kind !== 'pictures') for await (const _ of unpack(file, array.entry));
           for (let i = first; i < ends.length; i++) yield episodeOf(file.name, arrays, ends, i, read, check);
         } finally {
           await file.close();
@@ -216,7 +219,10 @@ function kindOf({ name, shape, type, fortran }: NpyArray): Pick<SourceField, 'ki
   if (/depth/i.test(name) && shape.length > 2)
     return { kind: 'depth', shape: shape.slice(1), reason: 'depth is no colour picture' };
   const picture = layoutOf(shape);
-  if (!picture || !/u1|f/.test(type)) return { kind: 'numbers', shape: [productOf(shape.slice(1))] };
+  // Small tables of floats are matrices, such as rotations.
+  const large = picture && Math.min(picture.height, picture.width) >= 8;
+  if (!picture || !(type === 'u1' || (type.startsWith('f') && large)))
+    return { kind: 'numbers', shape: [productOf(shape.slice(1))] };
   if (fortran) return { kind: 'other', reason: 'pictures in Fortran order: save it with np.ascontiguousarray' };
   return { kind: 'pictures', shape: [picture.height, picture.width, picture.channels] };
 }
