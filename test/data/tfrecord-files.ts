@@ -1,10 +1,11 @@
+import { joinBytes } from '../../engine/files/bytes.ts';
 import { crc32c } from '../../model/data/checksum.ts';
 import { masked } from '../../model/data/import/tfrecord.ts';
 import { text } from './synthetic.ts';
 
 // These functions write TFRecord files of tf.train.Example.
 
-export const join8 = (...parts: ArrayLike<number>[]) => Uint8Array.from(parts.flatMap((part) => Array.from(part)));
+export const join8 = (...parts: ArrayLike<number>[]) => joinBytes(parts.map((part) => Uint8Array.from(part)));
 export const utf8 = (words: string) => new TextEncoder().encode(words);
 
 function varint(value: number): number[] {

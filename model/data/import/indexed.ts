@@ -8,7 +8,7 @@
  *   episode, step, camera, offset and length.
  */
 import type { Folder } from '../../../engine/files/bytes.ts';
-import { InputError, quote } from '../../../engine/files/errors.ts';
+import { counted, InputError, quote } from '../../../engine/files/errors.ts';
 import { nearest } from '../../../engine/files/nearest.ts';
 import { readSafetensors, type SafetensorsFile } from '../../../engine/files/safetensors.ts';
 import { openImagePack } from '../image-pack.ts';
@@ -107,24 +107,25 @@ type Listing = ReturnType<typeof readListing>;
 
 /** The fields of the tensors `EPISODE/FIELD`, and the tensors of no episode. */
 function tensorFields({ tensors }: SafetensorsFile, ids: ReadonlySet<string>, names: unknown, where: string) {
-  const fields = new Map<string, SourceField>();
+  const fields = new Map<string, { field: SourceField; count: number }>();
   for (const { name, shape } of tensors.values()) {
     const slash = name.lastIndexOf('/');
-    const [id, field] = [name.slice(0, slash), name.slice(slash + 1)];
-    const width = shape.slice(1).reduce((product, size) => product * size, 1);
-    const use = field === 'action' || field === 'state' ? field : null;
-    const own = { name: field, kind: 'numbers', shape: [width], use } as const;
-    if (!ids.has(id))
-      fields.set(name, { name, kind: 'other', use: null, reason: 'a tensor of no episode of the index' });
-    else if (!fields.has(field))
-      fields.set(field, use ? own : { ...own, reason: 'its name says no use: --map gives it one' });
+    const [id, own] = [name.slice(0, slash), name.slice(slash + 1)];
+    const use = own === 'action' || own === 'state' ? own : null;
+    const field: SourceField = ids.has(id)
+      ? { name: own, kind: 'numbers', shape: [shape.slice(1).reduce((product, size) => product * size, 1)], use }
+      : { name, kind: 'other', use: null, reason: 'a tensor of no episode of the index' };
+    fields.set(field.name, { field, ...fields.get(field.name), count: (fields.get(field.name)?.count ?? 0) + 1 });
   }
-  const action = fields.get('action');
-  if (names === undefined || !action) return [...fields.values()];
-  const width = action.shape?.[0];
-  if (!Array.isArray(names) || names.length !== width || !names.every((name) => typeof name === 'string'))
-    throw new InputError(`${where}: "action_names": expected a list of ${width} texts, got ${quote(names)}`);
-  return [...fields.set('action', { ...action, names }).values()];
+  return [...fields.values()].map(({ field, count }): SourceField => {
+    const missing = count < ids.size ? `${count} of ${counted(ids.size, 'episode')} have it` : undefined;
+    const reason = field.reason ?? missing ?? (field.use ? undefined : 'its name says no use: --map gives it one');
+    if (field.use !== 'action' || names === undefined) return { ...field, reason };
+    const width = field.shape?.[0];
+    if (!Array.isArray(names) || names.length !== width || !names.every((name) => typeof name === 'string'))
+      throw new InputError(`${where}: "action_names": expected a list of ${width} texts, got ${quote(names)}`);
+    return { ...field, names, reason };
+  });
 }
 
 function episodeOf(

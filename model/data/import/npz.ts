@@ -3,7 +3,7 @@
  * `episode_ends` says where these end, as in Diffusion Policy's replay buffers; without it there is one episode.
  */
 import { Inflate } from 'fflate';
-import { type ByteSource, type Folder, joinBytes, readRange } from '../../../engine/files/bytes.ts';
+import { type ByteSource, joinBytes, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
 import { crc32 } from '../checksum.ts';
@@ -60,7 +60,8 @@ export const npzImporter: Importer = {
     if (!archives.includes(name) || (options.name === undefined && archives.length > 1))
       throw new InputError(`${folder.name}: which data set? Name one with --dataset: ${archives.join(', ')}`);
     const path = `${name}.npz`;
-    const { arrays, ends, fields } = await using(folder, path, readFields);
+    const archive = await folder.open(path);
+    const { arrays, ends, fields } = await readFields(archive).finally(() => archive.close());
     const files = listed.filter((own) => own !== path);
     return {
       kind: 'npz file',
@@ -74,24 +75,24 @@ export const npzImporter: Importer = {
       async *episodes(first) {
         const file = await folder.open(path);
         try {
-          const read = keep((array: string) => readArray(file, arrays.get(array)!));
-          const check = keep((array: string) => checkPictures(file, arrays.get(array)!));
+          const read = keep((array) => readArray(file, array));
+          const check = keep((array) => checkPictures(file, array));
+          // Damage of a header may hide that an array is of use.
+          for (const array of arrays.values())
+            if (kindOf(array).kind !== 'pictures') for await (const _ of unpack(file, array.entry));
           for (let i = first; i < ends.length; i++) yield episodeOf(file.name, arrays, ends, i, read, check);
         } finally {
           await file.close();
         }
       },
-      picture: (place, index) =>
-        using(folder, path, async (file) => {
-          const array = arrays.get(String(place.array))!;
-          const size = rowBytes(array);
-          const at = array.entry.start + array.body + (Number(place.from) + index) * size;
-          return imageOf(
-            array,
-            await readRange(file, at, at + size, `a picture of ${array.name}`),
-            Number(place.scale),
-          );
-        }),
+      async picture(place, index) {
+        const array = arrays.get(String(place.array))!;
+        const size = rowBytes(array);
+        const at = array.entry.start + array.body + (Number(place.from) + index) * size;
+        const file = await folder.open(path);
+        const read = readRange(file, at, at + size, `a picture of ${array.name}`);
+        return imageOf(array, await read.finally(() => file.close()), Number(place.scale));
+      },
       async *unpack(place) {
         const [array, from, to] = [arrays.get(String(place.array))!, Number(place.from), Number(place.to)];
         const file = await folder.open(path);
@@ -110,23 +111,10 @@ export const npzImporter: Importer = {
   },
 };
 
-async function using<T>(folder: Folder, path: string, use: (file: ByteSource) => Promise<T>): Promise<T> {
-  const file = await folder.open(path);
-  try {
-    return await use(file);
-  } finally {
-    await file.close();
-  }
-}
-
 /** Remembers the results of a function. */
-function keep<T>(make: (name: string) => Promise<T>): (name: string) => Promise<T> {
-  const made = new Map<string, Promise<T>>();
-  return (name) => {
-    const own = made.get(name) ?? make(name);
-    made.set(name, own);
-    return own;
-  };
+function keep<T>(make: (array: NpyArray) => Promise<T>) {
+  const made = new Map<NpyArray, Promise<T>>();
+  return (array: NpyArray) => made.get(array) ?? made.set(array, make(array)).get(array)!;
 }
 
 function episodeOf(
@@ -134,30 +122,31 @@ function episodeOf(
   arrays: ReadonlyMap<string, NpyArray>,
   ends: readonly number[],
   number: number,
-  read: (array: string) => ReturnType<typeof readArray>,
-  check: (array: string) => Promise<number>,
+  read: (array: NpyArray) => ReturnType<typeof readArray>,
+  check: (array: NpyArray) => Promise<number>,
 ): SourceEpisode {
   const [from, to] = [ends[number - 1] ?? 0, ends[number]];
-  const rowsOf = async <T extends { length: number; slice(from: number, to: number): T }>(field: string, values: T) => {
-    const width = values.length / (arrays.get(field)!.shape[0] ?? 1);
-    return values.slice(from * width, to * width);
-  };
   return {
     id: `episode_${String(number).padStart(6, '0')}`,
     length: to - from,
     where: `${file}, rows ${from} to ${to - 1}`,
-    numbers: async (field) => rowsOf(field, (await read(field)) as Float64Array),
+    async numbers(field) {
+      const array = arrays.get(field)!;
+      const values = (await read(array)) as Float64Array;
+      const width = values.length / array.shape[0];
+      return values.slice(from * width, to * width);
+    },
     async texts(field) {
-      const texts = (await read(field)) as string[];
-      const [rows = 0] = arrays.get(field)!.shape;
-      if (rows === ends.at(-1)) return (await rowsOf(field, texts)).map((text) => [text]);
-      return [rows === ends.length ? [texts[number]] : texts];
+      const array = arrays.get(field)!;
+      const texts = (await read(array)) as string[];
+      if (array.shape[0] === ends.at(-1)) return texts.slice(from, to).map((text) => [text]);
+      return [array.shape[0] === ends.length ? [texts[number]] : texts];
     },
     async pictures(field) {
-      if (kindOf(arrays.get(field)!).kind !== 'pictures') return null;
-      const scale = await check(field);
-      const kind = arrays.get(field)!.entry.method === 0 ? 'pick' : 'unpack';
-      return { kind, place: { array: field, from, to, scale }, count: to - from };
+      const array = arrays.get(field)!;
+      if (kindOf(array).kind !== 'pictures') return null;
+      const place = { array: field, from, to, scale: await check(array) };
+      return { kind: array.entry.method === 0 ? 'pick' : 'unpack', place, count: to - from };
     },
   };
 }
@@ -216,7 +205,10 @@ function kindOf({ name, shape, type, fortran }: NpyArray): Pick<SourceField, 'ki
   if (/depth/i.test(name) && shape.length > 2)
     return { kind: 'depth', shape: shape.slice(1), reason: 'depth is no colour picture' };
   const picture = layoutOf(shape);
-  if (!picture || !/u1|f/.test(type)) return { kind: 'numbers', shape: [productOf(shape.slice(1))] };
+  // Small tables of floats are matrices, such as rotations.
+  const large = picture && Math.min(picture.height, picture.width) >= 8;
+  if (!picture || !(type === 'u1' || (type.startsWith('f') && large)))
+    return { kind: 'numbers', shape: [productOf(shape.slice(1))] };
   if (fortran) return { kind: 'other', reason: 'pictures in Fortran order: save it with np.ascontiguousarray' };
   return { kind: 'pictures', shape: [picture.height, picture.width, picture.channels] };
 }
@@ -295,15 +287,15 @@ function valuesOf({ type, itemBytes, swapped }: NpyArray, bytes: Uint8Array<Arra
 
 /** The texts of an array: UTF-32 (U) or UTF-8 (S), filled up with zeros. */
 function textsOf({ type, itemBytes, swapped }: NpyArray, bytes: Uint8Array<ArrayBuffer>): string[] {
-  const view = new DataView(bytes.buffer);
+  const decoder = new TextDecoder();
   return Array.from({ length: bytes.length / itemBytes }, (_, i) => {
-    const own = bytes.subarray(i * itemBytes, (i + 1) * itemBytes);
-    if (type.startsWith('S')) return new TextDecoder().decode(own).replace(/\0+$/, '');
-    const letters = Array.from({ length: itemBytes / 4 }, (_, k) => view.getUint32(i * itemBytes + 4 * k, !swapped));
-    return letters
-      .map((code) => String.fromCodePoint(code <= 0x10ffff ? code : 0xfffd))
-      .join('')
-      .replace(/\0+$/, '');
+    const own = new DataView(bytes.buffer, i * itemBytes, itemBytes);
+    const letter = (_: unknown, k: number) => {
+      const code = own.getUint32(4 * k, !swapped);
+      return String.fromCodePoint(code <= 0x10ffff ? code : 0xfffd);
+    };
+    const text = type[0] === 'S' ? decoder.decode(own) : Array.from({ length: itemBytes / 4 }, letter).join('');
+    return text.replace(/\0+$/, '');
   });
 }
 

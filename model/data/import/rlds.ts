@@ -173,7 +173,7 @@ async function findFields(folder: ListedFolder, split: Split): Promise<SourceFie
   for await (const { episode, check } of visit(folder, split, 0)) {
     episodes += 1;
     try {
-      for (const name of (await episode.begin()).features.keys()) {
+      for (const name of (await episode.list()).keys()) {
         const before = found.get(name);
         const known = before?.kind && (before.kind !== 'bytes' || before.head.length > 0);
         const own = known ? before : { ...(await episode.find(name)), count: before?.count ?? 0 };
@@ -266,9 +266,14 @@ class RldsEpisode implements SourceEpisode {
     readonly where: string,
   ) {}
 
+  async list(): Promise<ReadonlyMap<string, FeaturePlace>> {
+    this.features = await this.reader.features();
+    return this.features;
+  }
+
   /** Finds the features, and counts the steps by the values of a mark, or else of any bytes. */
   async begin(): Promise<this> {
-    this.features = await this.reader.features();
+    await this.list();
     const names = [...this.features.keys()];
     const bytes = (name: string) => this.features.get(name)!.kind === 'bytes';
     const key =
@@ -337,6 +342,7 @@ class RldsEpisode implements SourceEpisode {
 
   /** Finds the kind of a feature's values. */
   async find(field: string): Promise<Omit<Found, 'count'>> {
+    if (this.length === 0) await this.begin();
     const place = this.features.get(field)!;
     if (place.kind === 'bytes') {
       const first = (await this.reader.places(place)).find(({ start, end }) => end > start);
