@@ -5,7 +5,7 @@ import { ImageColumn } from './lerobot-images.ts';
 import { ParquetFile } from './parquet.ts';
 import { isText } from './parquet-pages.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
-import { chosenFrames, decoderFor } from './video.ts';
+import { chosenFrames, type Decoder } from './video.ts';
 
 /** The names of actions and states; of each, the first that a set has is used. */
 const uses: readonly (readonly [FieldUse, readonly string[]])[] = [
@@ -291,4 +291,10 @@ async function persistentTexts(file: ParquetFile, style: string, from: number, t
     const newest = begun.reduce<(typeof own)[number] | null>((a, b) => (a && a.begin > b.begin ? a : b), null);
     return instructionsOf(textsIn([newest?.text]));
   });
+}
+
+/** ffmpeg for a folder on disk, WebCodecs in a browser. @throws InputError if there is neither; `what` is the camera */
+async function decoderFor(folder: ListedFolder, what: string, frameSize: number): Promise<Decoder> {
+  if (folder.path !== undefined) return (await import('./video-node.ts')).ffmpegDecoder(folder.path, what, frameSize);
+  return (await import('./video-browser.ts')).webDecoder(folder, what, frameSize);
 }

@@ -1,6 +1,5 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import type { VideoClip } from './lerobot-episodes.ts';
-import type { ListedFolder } from './source.ts';
 
 /** A frame of a video as a JPEG file, and the second at which it is shown. */
 export interface Frame {
@@ -16,12 +15,6 @@ const TOLERANCE = 0.5;
 /** An episode may lack this share of its frames, and so many of them, which show the frame before. */
 const MISSING_SHARE = 0.02;
 const MISSING = 2;
-
-/** ffmpeg for a folder on disk, WebCodecs in a browser. @throws InputError if there is neither; `what` is the camera */
-export async function decoderFor(folder: ListedFolder, what: string, frameSize: number): Promise<Decoder> {
-  if (folder.path !== undefined) return (await import('./video-node.ts')).ffmpegDecoder(folder.path, what, frameSize);
-  return (await import('./video-browser.ts')).webDecoder(folder, what, frameSize);
-}
 
 /**
  * Chooses the frame of each step: the one whose time is nearest to that of the step after the start of the clip, by half a step at most, and
