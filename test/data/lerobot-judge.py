@@ -1,14 +1,22 @@
 """Writes and reads data sets with LeRobot itself, for lerobot-judge.test.ts.
 
-write FOLDER        a set of version 3.0 with a video, a depth map, an image feature, and two tasks
+write FOLDER        a set of version 3.0 with a video, an image feature, and three tasks
+annotate FOLDER     adds LeRobot's columns of language and sub-tasks, and writes one row group for each episode
 read FOLDER OUT     every frame as a training loader gives it: OUT.json, and OUT.bin with the pictures as bytes
 """
 
 import json
 import sys
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from lerobot.datasets.io_utils import write_table_one_row_group_per_episode
+from lerobot.datasets.language import language_feature_info
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 RATE = 10
@@ -49,6 +57,34 @@ def write(folder):
     dataset.finalize()
 
 
+def annotate(folder):
+    text = pa.string()
+    fields = [("role", text), ("content", text), ("style", text), ("camera", text), ("tool_calls", pa.list_(text))]
+
+    def row(style, content, **more):
+        return {"role": "user", "style": style, "content": content, **more}
+
+    path = Path(folder) / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    frames = table["frame_index"].to_pylist()
+    aim = [row("task_aug", "do it", timestamp=0.0), row("task_aug", "go on", timestamp=0.0)]
+    parts = [row("subtask", "reach", timestamp=0.0), row("plan", "a plan", timestamp=0.0), row("subtask", "grasp", timestamp=0.3)]
+    persistent = [[] if episode == 1 else aim + parts for episode in table["episode_index"].to_pylist()]
+    events = [[row("interjection", "wait")] if frame == 2 else [] for frame in frames]
+    lists = [pa.list_(pa.struct([*fields, ("timestamp", pa.float32())])), pa.list_(pa.struct(fields))]
+    table = table.append_column("language_persistent", pa.array(persistent, lists[0]))
+    table = table.append_column("language_events", pa.array(events, lists[1]))
+    table = table.append_column("subtask_index", pa.array(np.array(frames) // 5))
+    write_table_one_row_group_per_episode(table, path)
+    pd.DataFrame({"subtask_index": [0, 1, 2]}, pd.Index(["a", "b", "c"], name="subtask")).to_parquet(
+        Path(folder) / "meta/subtasks.parquet"
+    )
+    info = json.loads((Path(folder) / "meta/info.json").read_text())
+    number = {"dtype": "int64", "shape": [1], "names": None}
+    info["features"].update({**language_feature_info(), "subtask_index": number})
+    (Path(folder) / "meta/info.json").write_text(json.dumps(info))
+
+
 def read(folder, out):
     dataset = LeRobotDataset("insula/judge", root=folder, return_uint8=True)
     loader = torch.utils.data.DataLoader(dataset, batch_size=1, shuffle=False)
@@ -70,4 +106,4 @@ def read(folder, out):
 
 
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](*sys.argv[2:])
+    {"write": write, "annotate": annotate, "read": read}[sys.argv[1]](*sys.argv[2:])

@@ -98,6 +98,25 @@ describe.skipIf(!python)(
       expect(fieldsOf(source).pressure).toMatchObject({ kind: 'numbers', shape: [1], use: null });
       expect([...(await episodes[1].numbers('grid'))].slice(6, 12)).toEqual([1, 2, 3, 4, 5, 6]);
       expect((await episodes[2].texts('task_index')).flat().filter((text) => text === 'second half')).toHaveLength(5);
+
+      await run('annotate', path);
+      const annotated = await readSource(leRobot, listedFolder(path));
+      const [first, second] = annotated.episodes;
+      const times = (text: string, count: number) => Array.from({ length: count }, () => [text]);
+      expect(await first.texts('language_persistent/subtask')).toEqual([...times('reach', 3), ...times('grasp', 9)]);
+      expect((await first.texts('language_persistent/task_aug'))[11]).toEqual(['do it', 'go on']);
+      expect((await second.texts('language_persistent/subtask')).flat()).toEqual([]);
+      expect(await second.texts('subtask_index')).toEqual([...times('a', 5), ...times('b', 2)]);
+      expect([...(await second.numbers('action'))].slice(0, 3)).toEqual([1, 0, 0]);
+      const uses = Object.values(fieldsOf(annotated.source)).filter(
+        ({ use }) => use === 'subtask' || use === 'language',
+      );
+      expect(uses.map(({ name }) => name).sort()).toEqual([
+        'language_persistent/subtask',
+        'language_persistent/task_aug',
+        'subtask_index',
+        'task_index',
+      ]);
     });
 
     test('LeRobot reads what is written here, frame for frame', { timeout: 300_000 }, async () => {

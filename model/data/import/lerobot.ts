@@ -123,6 +123,10 @@ class LeRobotSet implements Source {
     const styled = ['content', 'style', 'timestamp'].every((field) => leaves.some(({ path }) => path.at(-1) === field));
     if (name === 'language_persistent' && styled)
       return Object.entries(styles).map(([style, own]) => ({ name: `${name}/${style}`, kind: 'texts', ...own }));
+    if (name === 'language_events') {
+      const reason = 'events of single steps (interjections, questions, traces) are not trained on here';
+      return [{ name, kind: 'other', use: null, reason }];
+    }
     if (name in this.#texts) {
       if (this.#texts[name]) return [{ name, kind: 'texts', use: name === 'task_index' ? 'language' : 'subtask' }];
       const reason = `meta/ holds no table of its texts`;
@@ -251,7 +255,8 @@ class LeRobotSet implements Source {
   async #textsOf(name: string, { from, length, index, tasks }: EpisodePlace, file: ParquetFile): Promise<string[][]> {
     const to = from + length;
     const [column, style] = name.split('/');
-    if (name === 'tasks' && !file.columns.has(name)) return [instructionsOf(tasks)];
+    const unlisted = !file.columns.has(name);
+    if (unlisted && (name === 'tasks' || name === 'task_index')) return [instructionsOf(tasks)];
     if (column === 'language_persistent' && style) return persistentTexts(file, style, from, to);
     const table = this.#texts[name];
     if (!table) return (await file.lists(file.leaf(name), from, to)).map((row) => instructionsOf(textsIn(row)));
@@ -264,7 +269,7 @@ class LeRobotSet implements Source {
     if (numbers.some((number) => number !== numbers[0]))
       return Array.from(numbers, (number) => [...table.texts.get(number)!]);
     const own = table.texts.get(numbers[0])!;
-    if (name !== 'task_index' || !own.every((text) => tasks.includes(text))) return [[...own]];
+    if (name !== 'task_index' || own.length === 0 || !tasks.includes(own[0])) return [[...own]];
     // The other tasks of an episode whose steps all name one of them are its paraphrases, as the writer here makes them.
     const named = new Set([...table.texts.values()].flat());
     return [[...new Set([...own, ...instructionsOf(tasks).filter((text) => named.has(text))])]];

@@ -41,6 +41,8 @@ const PACKED_LIMIT = 64;
 const VALUES_LIMIT = 2 ** 27;
 /** The bytes of a page header, which holds the least and the greatest value of the page. */
 const HEADER_LIMIT = 2 ** 16;
+/** A column of a row group that takes at most so many bytes of the file is read at once. */
+const WHOLE = 2 ** 20;
 
 const unpackers = {
   ...compressors,
@@ -85,10 +87,15 @@ export async function* chunkPages(
   let dictionary: { values: Values; store: Uint8Array; place: number | null } | null = null;
   let done = 0;
   let next = row - 1;
+  // A short column is read at once.
+  const start = at;
+  const whole = end - at <= WHOLE ? await readRange(source, start, end, `column ${quote(leaf.path[0])}`) : null;
+  const read = (from: number, to: number) =>
+    whole ? whole.subarray(from - start, to - start) : readRange(source, from, to, 'a page');
   while (at < end && done < total) {
     const begin = at;
     try {
-      const { header, size: headSize } = readHeader(await source.read(at, Math.min(end, at + HEADER_LIMIT)));
+      const { header, size: headSize } = readHeader(await read(at, Math.min(end, at + HEADER_LIMIT)));
       at += headSize + header.packed;
       if (!(header.packed >= 0 && at <= end)) throw new Error('it leaves its column');
       const most = Math.min(unpacked, Math.max(PAGE_LIMIT, PACKED_LIMIT * header.packed));
@@ -96,7 +103,7 @@ export async function* chunkPages(
         throw new Error(`it says it unpacks to ${header.unpacked} bytes`);
       if (!(header.count >= 0 && header.count <= total - (header.kind === 'dictionary' ? 0 : done)))
         throw new Error(`it says it holds ${header.count} of ${total} values`);
-      const packed = await readRange(source, begin + headSize, at, 'a page');
+      const packed = await read(begin + headSize, at);
       // Most writers leave out the checksum, which is signed in the file.
       if (header.crc !== null && crc32(packed) !== header.crc >>> 0) throw new Error('checksum');
       if (header.kind === 'index') continue;
@@ -224,12 +231,8 @@ async function decode(
   const size = element.type === 'FIXED_LEN_BYTE_ARRAY' ? (element.type_length ?? 1) : widths[element.type ?? ''];
   if (/^(PLAIN|BYTE_STREAM_SPLIT)$/.test(encoding) && count * (size ?? 1 / 8) > bytes.length)
     throw new Error(`${bytes.length} bytes for ${count} values`);
-  let values: Values = [];
-  if (encoding === 'PLAIN' && element.type === 'BYTE_ARRAY') values = plainByteArrays(bytes, count);
-  else {
-    const columnData = await decodeByLibrary(element, encoding, count, bytes);
-    values = columnData as Values;
-  }
+  const bytesOnly = encoding === 'PLAIN' && element.type === 'BYTE_ARRAY';
+  const values = bytesOnly ? plainByteArrays(bytes, count) : await decodeByLibrary(element, encoding, count, bytes);
   if (values.length !== count) throw new Error(`${values.length} of ${count} values`);
   if (!isText(element)) return values;
   const decoder = new TextDecoder();
@@ -242,7 +245,7 @@ async function decodeByLibrary(
   encoding: string,
   count: number,
   bytes: Uint8Array,
-): Promise<unknown> {
+): Promise<Values> {
   const number = encodings.indexOf(encoding);
   if (number < 0 || encoding === 'BIT_PACKED')
     throw new Error(`encoding ${encoding || 'unknown'}, which is not read here`);
@@ -262,7 +265,7 @@ async function decodeByLibrary(
     data_page_offset: 0n,
   };
   const columns = [{ file_offset: 0n, meta_data }];
-  let values: unknown = [];
+  let values: Values = [];
   await parquetRead({
     file: { byteLength: file.length, slice: () => file.buffer },
     metadata: {
@@ -275,7 +278,7 @@ async function decodeByLibrary(
     utf8: false,
     geoparquet: false,
     onPage: ({ columnData }) => {
-      values = columnData;
+      values = columnData as Values;
     },
   });
   return values;

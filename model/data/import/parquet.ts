@@ -1,6 +1,7 @@
 import { type FileMetaData, parquetMetadataAsync, parquetSchema } from 'hyparquet';
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
+import { firstWhere } from '../first-where.ts';
 import { chunkOf, chunkPages, type Leaf, leavesOf, type Page, secondsOf } from './parquet-pages.ts';
 
 /** A parquet file with its footer in memory; the rest is read on request, and the file is not held open in between. */
@@ -69,8 +70,8 @@ export class ParquetFile {
     const leaf = this.leaf(column);
     const make = leaf.element.type === 'FLOAT' ? Float32Array : Float64Array;
     let out: Float32Array | Float64Array | undefined;
-    for (const [group, { start, end }] of this.#groups.entries()) {
-      if (end <= from || start >= to) continue;
+    for (let group = this.#groupOf(from); group < this.#groups.length && this.#groups[group].start < to; group++) {
+      const { start, end } = this.#groups[group];
       let held = this.#held.get(column);
       if (held?.group !== group) {
         this.#held.delete(column);
@@ -165,8 +166,8 @@ export class ParquetFile {
 
   /** Decodes the pages of a leaf with rows among `from` to `to` - 1, one after the other. @throws InputError if one is damaged */
   async *pages(leaf: Leaf, from: number, to: number): AsyncGenerator<Page> {
-    for (const { start, end, chunks } of this.#groups) {
-      if (end <= from || start >= to) continue;
+    for (let group = this.#groupOf(from); group < this.#groups.length && this.#groups[group].start < to; group++) {
+      const { start, chunks } = this.#groups[group];
       const source = await this.folder.open(this.path);
       try {
         yield* chunkPages(source, leaf, chunkOf(chunks, leaf), start, to);
@@ -174,6 +175,10 @@ export class ParquetFile {
         await source.close();
       }
     }
+  }
+
+  #groupOf(row: number): number {
+    return firstWhere(this.#groups.length, (group) => this.#groups[group].end > row);
   }
 
   #expectRows(from: number, to: number): void {
