@@ -3,10 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { leRobot } from '../../model/data/import/lerobot.ts';
 import { TableWriter } from '../../model/data/parquet/writer.ts';
 import { column, filesOf, jsonOf, source as ownSet } from './lerobot-files.ts';
-import { fieldsOf, listedFiles, picturesOf, readSource } from './sources.ts';
+import { fieldsOf, filesFolder, picturesOf, readSource } from './sources.ts';
 import { expectClear, type Files, message, text } from './synthetic.ts';
 
-const read = (files: Files) => readSource(leRobot, listedFiles(files));
+const read = (files: Files) => readSource(leRobot, filesFolder(files));
 const lines = (values: readonly unknown[]) => text(values.map((value) => JSON.stringify(value)).join('\n'));
 const steps = (length: number) => Array.from({ length }, (_, step) => step);
 
@@ -73,7 +73,7 @@ describe('LeRobot data sets', () => {
     for (const [e, episode] of episodes.entries()) {
       expect(await episode.numbers('action')).toEqual(own.episodes[e].actions);
       expect(await episode.texts('task_index')).toEqual([[...own.episodes[e].instructions]]);
-      const top = await picturesOf(listedFiles(files), source, episode, 'observation.images.top');
+      const top = await picturesOf(filesFolder(files), source, episode, 'observation.images.top');
       expect([top?.kind, top?.pictures.length]).toEqual(['ranges', episode.length]);
     }
     expect(fieldsOf(source)).toMatchObject({
@@ -120,7 +120,7 @@ describe('LeRobot data sets', () => {
     files.set('other/b.png', png(20)).set('images/c.png', png(30));
     const values = async (folder: Files) => {
       const { source, episodes, notes } = await read(folder);
-      const found = await picturesOf(listedFiles(folder), source, episodes[0], 'observation.images.top');
+      const found = await picturesOf(filesFolder(folder), source, episodes[0], 'observation.images.top');
       return {
         kind: found?.kind,
         steps: found?.steps && [...found.steps],

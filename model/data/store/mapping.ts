@@ -136,7 +136,8 @@ export function mappedFields(
       ...(mapping.subtask === field ? ['subtask'] : []),
       ...(mapping.time === field ? ['time'] : []),
     ];
-    if (uses.length > 0) return { name, kind, shape, use: uses.join(', '), reason: field.use === null ? undefined : reason };
+    if (uses.length > 0)
+      return { name, kind, shape, use: uses.join(', '), reason: field.use === null ? undefined : reason };
     const why =
       reason ?? (field.use === null ? 'its meaning is not known' : `another field is taken as the ${field.use}`);
     return { name, kind, shape, use: null, reason: why };
