@@ -80,33 +80,44 @@ export class PictureStore {
     cameras: ReadonlyMap<string, { readonly field: string; readonly pictures: KnownPictures }>,
     readTables: () => Promise<Uint8Array<ArrayBuffer>>,
   ): Pick<Required<Episode>, 'image' | 'imageFile'> {
-    const find = async (camera: string, step: number) => {
-      const own = cameras.get(camera);
-      if (!own || step < 0) return null;
-      const { pictures } = own;
-      const { count } = pictures;
-      const tables =
-        Object.keys(pictures.tables).length > 0 ? await this.#tables.get(id, readTables) : new Uint8Array(0);
-      const table = (name: string) => tables.subarray(...pictures.tables[name]);
-      const steps = pictures.tables.steps && uint32(table('steps'));
-      const index = steps ? firstWhere(count, (i) => steps[i] > step) - 1 : Math.min(Math.floor(step), count - 1);
-      if (index < 0) return null;
-      const what = `the image of episode ${quote(id)}, step ${Math.floor(step)}, camera ${quote(camera)}`;
-      return { key: `${id}\n${own.field}\n${index}`, what, read: () => this.#read(own, id, index, table, what) };
+    type Own = { readonly field: string; readonly pictures: KnownPictures };
+    const tablesOf = async ({ pictures }: Own) => {
+      const none = Object.keys(pictures.tables).length === 0;
+      const tables = none ? new Uint8Array(0) : await this.#tables.get(id, readTables);
+      return (name: string) => tables.subarray(...pictures.tables[name]);
     };
+    // A picture that is held must cost no more than its look-up: tables are read for it only where steps have none of their own.
+    const indexOf = (own: Own, step: number) => {
+      const { count, tables } = own.pictures;
+      if (!tables.steps) return Math.min(Math.floor(step), count - 1);
+      return tablesOf(own).then((table) => {
+        const steps = uint32(table('steps'));
+        return firstWhere(count, (i) => steps[i] > step) - 1;
+      });
+    };
+    const read = async (own: Own, index: number, what: string) => this.#read(own, id, index, await tablesOf(own), what);
+    const nameOf = (camera: string, step: number) =>
+      `the image of episode ${quote(id)}, step ${Math.floor(step)}, camera ${quote(camera)}`;
     return {
       image: async (camera, step) => {
-        const found = await find(camera, step);
-        if (!found) return null;
-        return this.#images.get(found.key, async () => {
-          const { picture, file } = await found.read();
+        const own = step < 0 ? undefined : cameras.get(camera);
+        if (!own) return null;
+        const place = indexOf(own, step);
+        const index = typeof place === 'number' ? place : await place;
+        if (index < 0) return null;
+        return this.#images.get(`${id}\n${own.field}\n${index}`, async () => {
+          const what = nameOf(camera, step);
+          const { picture, file } = await read(own, index, what);
           if ('pixels' in picture) return picture;
-          return decodeImage(picture, imageTypeOf(picture), `${file ?? where}: ${found.what}`);
+          return decodeImage(picture, imageTypeOf(picture), `${file ?? where}: ${what}`);
         });
       },
       imageFile: async (camera, step) => {
-        const { picture } = (await (await find(camera, step))?.read()) ?? {};
-        return picture === undefined || 'pixels' in picture ? null : picture;
+        const own = step < 0 ? undefined : cameras.get(camera);
+        const index = own ? await indexOf(own, step) : -1;
+        if (!own || index < 0) return null;
+        const { picture } = await read(own, index, nameOf(camera, step));
+        return 'pixels' in picture ? null : picture;
       },
     };
   }
