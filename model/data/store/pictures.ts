@@ -86,13 +86,18 @@ export class PictureStore {
       const tables = none ? new Uint8Array(0) : await this.#tables.get(id, readTables);
       return (name: string) => tables.subarray(...pictures.tables[name]);
     };
-    // A picture that is held must cost no more than its look-up: tables are read for it only where steps have none of their own.
+    // A picture that is held must cost no more than its look-up: tables are read for it only where steps have none of their own, and the steps
+    // of pictures, four bytes each, then stay.
+    const known = new Map<Own, Uint32Array>();
     const indexOf = (own: Own, step: number) => {
       const { count, tables } = own.pictures;
       if (!tables.steps) return Math.min(Math.floor(step), count - 1);
+      const newest = (steps: Uint32Array) => firstWhere(count, (i) => steps[i] > step) - 1;
+      const held = known.get(own);
+      if (held) return newest(held);
       return tablesOf(own).then((table) => {
-        const steps = uint32(table('steps'));
-        return firstWhere(count, (i) => steps[i] > step) - 1;
+        known.set(own, uint32(table('steps')).slice());
+        return newest(known.get(own)!);
       });
     };
     const read = async (own: Own, index: number, what: string) => this.#read(own, id, index, await tablesOf(own), what);
