@@ -353,10 +353,7 @@ describe('a training run', () => {
   });
 
   test('NaN in the data, and data that are cut off', async () => {
-    await expectLine(
-      () => run({ data: [at('nothing')] }),
-      /episode "first": "action", step 5, dimension 0 is NaN/,
-    );
+    await expectLine(() => run({ data: [at('nothing')] }), /episode "first": "action", step 5, dimension 0 is NaN/);
     await expectLine(() => run({ data: [at('cut')] }), /is cut off or out of range/);
   });
 
