@@ -38,6 +38,10 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: 'every system in a line; of one by name its tables, parameters and cost',
     load: () => import('./systems.ts').then(({ systemsCommand }) => systemsCommand),
   },
+  data: {
+    summary: 'what a data set holds: every field and what it becomes, episodes, times, instructions',
+    load: () => import('./show-data.ts').then(({ showData }) => showData),
+  },
   convert: {
     summary: 'writes a data set, or the built-in world, as LeRobot 3.0, or a checkpoint for acting alone',
     load: () => import('./convert.ts').then(({ convert }) => convert),

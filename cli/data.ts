@@ -1,12 +1,16 @@
 /** The data of a command: one data set or several, paraphrases, and questions for co-training. */
+import { readFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { worldCoTraining } from '../bench/tabletop/co-training.ts';
 import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import type { TabletopWorld } from '../bench/tabletop/world.ts';
+import { parseJson } from '../engine/files/bytes.ts';
+import { fileError } from '../engine/files/files.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import {
   type Dataset,
+  type FieldMap,
   type ImageSplit,
   mixDatasets,
   namedQuestions,
@@ -14,6 +18,7 @@ import {
   openNamedImages,
   openQuestionFile,
   ownSlotMap,
+  parseFieldMap,
   readParaphrases,
   slotMapNamed,
   splitImages,
@@ -31,7 +36,7 @@ export const TABLETOP = 'tabletop';
 
 /** The settings that name data sets. */
 export type DataChoice = Partial<
-  Pick<RunSettings, 'data' | 'dataset' | 'cameras' | 'rate' | 'robot' | 'weights' | 'task' | 'variation'>
+  Pick<RunSettings, 'data' | 'dataset' | 'cameras' | 'rate' | 'map' | 'robot' | 'weights' | 'task' | 'variation'>
 >;
 
 const noneOrTexts = (help: string): Option<string[]> => {
@@ -39,10 +44,27 @@ const noneOrTexts = (help: string): Option<string[]> => {
   return { ...option, read: (given) => (given[0] === 'none' ? [] : option.read(given)) };
 };
 
+/** Maps of fields, read when the option is read: a run keeps what they say. */
+function maps(help: string): Option<FieldMap[]> {
+  const option = texts(help, { needs: 'data' });
+  const contents = (file: string) => {
+    try {
+      return readFileSync(file);
+    } catch (error) {
+      throw fileError(error, file, 'open it');
+    }
+  };
+  const read = (file: string) => parseFieldMap(parseJson(contents(file), file, 'not a JSON file, or cut off'), file);
+  return { ...option, value: 'FILE,FILE', read: (given) => option.read(given).map(read) };
+}
+
 export const dataOptions = {
   data: texts('folder or file of a data set (LeRobot, RLDS, HDF5, ...); without it the built-in tabletop world'),
   dataset: texts('name of the data set, in a folder with several', { needs: 'data' }),
   rate: decimal('control steps per second, for files that do not record it', { above: 0, needs: 'data' }),
+  map: maps(
+    'JSON file that says which fields are what, or one for each data set: { "action": [FIELD, ...], "state": [...], "cameras": { NAME: FIELD }, "language": [...], "subtask": FIELD, "time": FIELD }; insula data FOLDER lists the fields',
+  ),
 };
 export const cameraOptions = {
   cameras: noneOrTexts('names of the cameras to use, or none; all by default'),
@@ -65,7 +87,7 @@ interface Source {
 
 /** The built-in world's demonstrations, or one data set read from a folder or file. */
 export async function chooseDataset(
-  { data, dataset: names, cameras, rate, ...scenes }: DataChoice,
+  { data, dataset: names, cameras, rate, map, ...scenes }: DataChoice,
   { episodes, seed, signal, usual, frameSize }: Source,
   progress: Progress,
 ): Promise<Dataset> {
@@ -87,14 +109,17 @@ export async function chooseDataset(
     ...{ usual: usual?.[0], frameSize },
     cameras: cameras ?? undefined,
     rate: rate ?? undefined,
-  });
+    map: map?.[0],
+    onProgress: (done, total) => progress.count('first opening: episode', done, total ?? done + 1),
+  }).finally(() => progress.end());
   if (dataset.description) progress.note(`${dataset.name}: ${dataset.description}`);
+  for (const note of dataset.notes ?? []) progress.note(`${dataset.name}: ${note}`);
   return dataset;
 }
 
 /** Like `chooseDataset`, but joins several data sets, or one with a named robot, by slot maps (`mixDatasets`). */
 export async function chooseData(choice: DataChoice, source: Source, progress: Progress): Promise<Dataset> {
-  const { data, robot, weights } = choice;
+  const { data, robot, weights, map } = choice;
   const several = (source.usual?.length ?? 0) > 1 ? source.usual : undefined;
   const names = choice.dataset ?? (data ? several : undefined) ?? [];
   const count = Math.max(data?.length ?? 0, names.length);
@@ -107,6 +132,7 @@ export async function chooseData(choice: DataChoice, source: Source, progress: P
     ['data', data],
     ['dataset', names],
     ['robot', robot ?? []],
+    ['map', map ?? []],
   ] as const)
     if (length > 1 && length !== count) throw new InputError(`--${option}: ${length} for ${count} data sets`);
   const places = Array.from({ length: count }, (_, i) => `${data[i] ?? data[0]} ${names[i] ?? names[0] ?? ''}`.trim());
@@ -116,7 +142,12 @@ export async function chooseData(choice: DataChoice, source: Source, progress: P
   const datasets = [];
   for (let i = 0; i < count; i++) {
     const name = names[i] ?? names[0];
-    const own = { ...choice, data: [data[i] ?? data[0]], dataset: name === undefined ? null : [name] };
+    const own = {
+      ...choice,
+      map: map && [map[i] ?? map[0]],
+      data: [data[i] ?? data[0]],
+      dataset: name === undefined ? null : [name],
+    };
     datasets.push(await chooseDataset(own, source, progress));
   }
   const maps = datasets.map((dataset, i) => (robot ? slotMapNamed(robot[i] ?? robot[0]) : ownSlotMap(dataset)));

@@ -56,6 +56,7 @@ export const subjectOptions = {
   data: notStep(dataOptions.data),
   dataset: dataOptions.dataset,
   rate: dataOptions.rate,
+  map: dataOptions.map,
   ...robotOptions,
   task: ofRun(sceneOptions.task),
   variation: ofRun(sceneOptions.variation),
@@ -178,9 +179,23 @@ async function ofCheckpoint<T>(values: SubjectValues, progress: Progress, work: 
 
 /** A run of training before its first step, on its data. */
 async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: Work<T>): Promise<T> {
-  const { system, preset, from: start, gates, lora, data, dataset: names, rate, robot, task, variation } = values;
+  const { system, preset, from: start, gates, lora, data, dataset: names, rate, map, robot, task, variation } = values;
   const { batch = EXAMPLES, seed = 0, table } = values;
-  const named = { system, preset, from: start, gates, lora, data, dataset: names, rate, robot, task, variation, seed };
+  const named = {
+    system,
+    preset,
+    from: start,
+    gates,
+    lora,
+    data,
+    dataset: names,
+    rate,
+    map,
+    robot,
+    task,
+    variation,
+    seed,
+  };
   const given = givenSettings(Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined)));
   // Questions beside the demonstrations are no part of the batch.
   const wanted = { ...settingsOfRun(given), cotrain: 0 };

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The program `insula`: finds the command, reads its options, runs it, prints its result. */
 import { createRequire } from 'node:module';
-import { InputError } from '../engine/files/errors.ts';
+import { InputError, printable } from '../engine/files/errors.ts';
 import { nearest } from '../engine/files/nearest.ts';
 import type { Command } from './command.ts';
 import { refuseOptionsOfNpm } from './command-line.ts';
@@ -100,7 +100,7 @@ async function main(words: readonly string[]): Promise<number> {
   const result = await command
     .run(values, { progress, signal: abort.signal, words, names })
     .finally(() => progress.end());
-  process.stdout.write(json ? `${JSON.stringify(result.json)}\n` : `${result.lines.join('\n')}\n`);
+  process.stdout.write(json ? `${JSON.stringify(result.json)}\n` : `${printable(result.lines.join('\n'))}\n`);
   return result.status ?? 0;
 }
 

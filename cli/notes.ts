@@ -5,9 +5,9 @@ export const dataNotes = [
   LeRobot 2.0 to 3.0: the folder that holds meta/; for a data set of the Hub, the path that 'hf download --repo-type dataset' prints
   RLDS as in Open X-Embodiment: the folder with dataset_info.json and the TFRecord files
   HDF5 of ACT (ALOHA), robomimic or LIBERO: the file, or the folder of files
-  LeRobot 1 (.arrow), .npz: the file, or the folder of one
+  .npz: the file, or the folder of one
   numbers as safetensors and images in packs: the folder with index.json; --dataset chooses one of several`,
-  `Cameras that exist only as video are decoded by an installed ffmpeg into JPEG frames in the cache folder. Images are read on demand, and so are actions and states beyond 256 MiB. If the data lack language, images or state, a line reports it, and the model trains without them.`,
+  `The first opening reads every episode once, and keeps an index in the cache folder for as long as the files do not change; an interrupted one goes on where it stopped. Cameras that exist only as video are decoded by an installed ffmpeg into JPEG frames there. Images are read on demand, and so are actions and states beyond 256 MiB. Fields that are not read are named with the reason; insula data FOLDER shows what each becomes, and --map FILE chooses others. If the data lack language, images or state, a line reports it, and the model trains without them.`,
 ];
 
 export const trainingNotes = [

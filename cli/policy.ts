@@ -116,10 +116,10 @@ async function dataOf(
   const { demonstrations: episodes, vision } = run.preset;
   const source = { episodes, seed: run.seed, usual: trained.name.split(','), frameSize: vision.image };
   // A policy without cameras needs no images and no decoded videos.
-  const { data, dataset: named, rate, robot } = values.data ? values : run;
+  const { data, dataset: named, rate, map, robot } = values.data ? values : run;
   const cameras = encoding.cameras.length === 0 && data ? [] : null;
   const { task, variation } = run;
-  const choice = { data, dataset: named, rate, robot, cameras, task, variation };
+  const choice = { data, dataset: named, rate, map, robot, cameras, task, variation };
   const chosen = await chooseData(choice, source, progress).catch((error) => {
     const moved = error instanceof InputError && !values.data && data;
     throw moved ? new InputError(`${error.message}; ${path} was trained on it: say where it lies with --data`) : error;

@@ -1,4 +1,5 @@
 import { type Options, SingleBar } from 'cli-progress';
+import { printable } from '../engine/files/errors.ts';
 import type { ObjectiveDescription } from '../model/architecture/objectives/index.ts';
 import { formatPercent, formatTimes } from '../model/report/markup.ts';
 import { type ActingRow, type Losses, ratiosToBaselines } from '../model/training/history.ts';
@@ -18,7 +19,7 @@ export class Progress implements RunListener {
 
   note(line: string): void {
     this.end();
-    process.stderr.write(`${line}\n`);
+    process.stderr.write(`${printable(line)}\n`);
   }
 
   /** Reports a count: "train: step 3/400 | details". A narrow terminal shows the first of `details` that fits. */

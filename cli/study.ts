@@ -68,12 +68,12 @@ async function runStudy(whole: Study, values: Values, { progress, signal, words 
   if (saying.length > 0)
     progress.note(`${whole.name}: --data has no subtasks, so ${saying.length} variants are left out`);
   const own = { ...whole, variants: whole.variants.filter((variant) => !saying.includes(variant)) };
-  const { steps = own.steps, seeds = own.seeds, scenes = own.scenes, data, dataset, rate } = values;
+  const { steps = own.steps, seeds = own.seeds, scenes = own.scenes, data, dataset, rate, map } = values;
   const variants = own.variants.map(({ name }) => name);
   const unknown = only?.find((name) => !variants.includes(name));
   if (unknown !== undefined)
     throw new InputError(`study: --only: ${own.name} has no variant ${quote(unknown)}; ${nearest(unknown, variants)}`);
-  const given = data && { data, ...(dataset && { dataset }), ...(rate && { rate }) };
+  const given = data && { data, ...(dataset && { dataset }), ...(rate && { rate }), ...(map && { map }) };
   const all = runsOf({ ...own, steps, seeds, scenes }, presetNamed(presetName), given);
   const wanted = all.filter(({ variant }) => only?.includes(variant) ?? true);
   const folder = out ?? join(...(installed ? [WORK_FOLDER] : ['bench', 'results']), 'study', own.name);

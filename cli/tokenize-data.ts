@@ -20,7 +20,7 @@ export const tokenizerOption = text(
 
 /** The actions of a data set, without its images. */
 export const openActions = (
-  { data, dataset, rate, seed = 0 }: DataChoice & { readonly seed?: number },
+  { data, dataset, rate, map, seed = 0 }: DataChoice & { readonly seed?: number },
   progress: Progress,
 ): Promise<Dataset> =>
-  chooseDataset({ data, dataset, rate, cameras: data ? [] : null }, { episodes: WORLD_EPISODES, seed }, progress);
+  chooseDataset({ data, dataset, rate, map, cameras: data ? [] : null }, { episodes: WORLD_EPISODES, seed }, progress);

@@ -6,9 +6,14 @@ import { act } from '../cli/act.ts';
 import { convert } from '../cli/convert.ts';
 import { chooseData, type DataChoice, readParaphrasing } from '../cli/data.ts';
 import { evaluate } from '../cli/evaluate.ts';
+import { readOptions } from '../cli/options.ts';
 import { Progress } from '../cli/progress.ts';
+import { showData } from '../cli/show-data.ts';
 import type { ActResult } from '../cli/text.ts';
+import { printable, quote } from '../engine/files/errors.ts';
 import { openDataset } from '../model/data/index.ts';
+import { html } from '../model/report/markup.ts';
+import { differences } from '../model/training/same-run.ts';
 import { actionsFile, message, rows } from './data/synthetic.ts';
 import { runCommand } from './support/run-command.ts';
 import { syntheticDataset } from './support/synthetic-dataset.ts';
@@ -83,6 +88,44 @@ describe('data sets with commas between', () => {
     [{ dataset: ['seven'], robot: ['r2d2'] }, 'no slot map of robot "r2d2"'],
   ])('what does not fit is one line: %o', async (options, words) => {
     expect(await message(choose(options))).toContain(words);
+  });
+});
+
+describe('insula data', () => {
+  test('shows what every field becomes, and refuses more than one place', async () => {
+    const { json, lines } = await runCommand(showData, { dataset: ['seven'] }, { names: [folder] });
+    expect(json).toMatchObject({
+      ...{ name: 'seven', rate: 5, actionDimension: 7, stateDimension: 7, cameras: [] },
+      episodes: { count: 1, steps: 6, shortest: 6, longest: 6 },
+      instructions: { different: 0, changing: 0, untold: 1, examples: [] },
+    });
+    expect(lines.join('\n')).toMatch(/action +numbers +\[7\] +actions 0 to 6\n/);
+    expect(await message(runCommand(showData, {}, { names: [] }))).toContain('name one folder or file');
+  });
+
+  test('a map is read with the option, and one that is wrong is one line', async () => {
+    const path = join(folder, 'map.json');
+    const read = async (contents: string) => {
+      await writeFile(path, contents);
+      return readOptions('data', showData, [folder, '--dataset', 'seven', '--map', path]).values;
+    };
+    const values = await read('{ "action": ["state", "action"], "state": [] }');
+    const { json } = await runCommand(showData, values, { names: [folder] });
+    expect(json).toMatchObject({ actionDimension: 14, stateDimension: 0 });
+    const wrong = (contents: string) => message(read(contents));
+    expect(await wrong('{ "actions": ["state"] }')).toContain('map.json: "actions": ');
+    expect(await wrong('{ "action": "state" }')).toContain('map.json: "action": ');
+    expect(await wrong('{')).toContain('map.json: not a JSON file, or cut off');
+    const [given, others] = [{ map: [{ state: [] }] }, { map: null }];
+    expect(differences({ settings: others }, { settings: given })).toEqual([
+      '--map {"state":[]}: the run was begun without it; leave it out, or begin anew with --out',
+    ]);
+  });
+
+  test('control characters of names are written out', () => {
+    expect(printable('a\u001b[31m\u202eb\u009b\tc\n')).toBe('a\\u001b[31m\\u202eb\\u009b\tc\n');
+    expect(html`${'a\u001b<'}`.text).toBe('a\\u001b&lt;');
+    expect(quote('\u009b')).toBe('"\\u009b"');
   });
 });
 

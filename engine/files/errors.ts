@@ -12,6 +12,16 @@ export class InputError extends Error {
   }
 }
 
+/**
+ * A text for a terminal or a page: control characters, which could hide, move or colour what stands there, are written as `\\u001b`.
+ * Tabs and ends of lines remain.
+ */
+export const printable = (text: string): string =>
+  text.replace(
+    /[^\P{Cc}\t\n]|[\u2028\u2029\p{Bidi_Control}]/gu,
+    (own) => `\\u${own.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+
 /** A value from a file for a message: JSON, truncated to 100 characters. */
 export function quote(value: unknown): string {
   let text: string;
@@ -20,7 +30,7 @@ export function quote(value: unknown): string {
   } catch {
     text = 'a value nested too deeply'; // JSON.stringify is recursive, JSON.parse is not
   }
-  return text.length > 100 ? `${text.slice(0, 100)}...` : text;
+  return printable(text.length > 100 ? `${text.slice(0, 100)}...` : text);
 }
 
 /** A number of things: "1 action", "5 actions". */

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { ByteSource, Folder } from './bytes.ts';
+import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { ByteSource } from './bytes.ts';
 import { InputError } from './errors.ts';
 
 // Node only: modules that also run in a browser load this one by a dynamic import.
@@ -65,9 +65,33 @@ export async function openFile(path: string): Promise<ByteSource> {
   }
 }
 
-/** A folder on disk. */
-export function diskFolder(path: string): Folder {
-  return { name: path, open: (file) => openFile(join(path, file)) };
+/** A folder on disk; `list` names what is in it, or in a folder of it, sorted, and nothing where there is no such folder. */
+export function diskFolder(path: string) {
+  const list = (inner = ''): Promise<string[]> =>
+    readdir(join(path, inner)).then(
+      (names) => names.sort(),
+      (error) => {
+        if (['ENOENT', 'ENOTDIR'].includes(error.code)) return [];
+        throw fileError(error, join(path, inner), 'list it');
+      },
+    );
+  return { name: path, path, open: (file: string) => openFile(join(path, file)), list };
+}
+
+/** A file on disk as a folder with one entry. */
+export function diskFile(path: string): ReturnType<typeof diskFolder> {
+  const [folder, name] = [diskFolder(dirname(path)), basename(path)];
+  const open = async (file: string) => {
+    if (file === name) return folder.open(file);
+    throw new InputError(`${join(folder.path, file)}: only ${name} was named`);
+  };
+  return { ...folder, open, list: async (inner = '') => (inner === '' ? [name] : []) };
+}
+
+/** Whether a path is a file or a folder; null if there is nothing. */
+export async function kindOfPath(path: string): Promise<'file' | 'folder' | null> {
+  const found = await stat(path).catch(() => null);
+  return found && (found.isDirectory() ? 'folder' : 'file');
 }
 
 let written = 0;

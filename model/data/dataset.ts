@@ -65,6 +65,10 @@ export interface Dataset {
   readonly name: string;
   /** One line that says what kind of files were read, and how much they hold. */
   readonly description?: string;
+  /** Every field that the source has, with what it has become. */
+  readonly fields?: readonly MappedField[];
+  /** Lines about what was noticed: fields that were left out, and irregular times. */
+  readonly notes?: readonly string[];
   /** The names of the action dimensions in the source. */
   readonly actionNames?: readonly string[];
   /** Control steps per second. */
@@ -81,6 +85,32 @@ export interface Dataset {
   readonly weights?: Readonly<Record<string, number>>;
 }
 
+/** A field of the source, and what it has become. */
+export interface MappedField {
+  readonly name: string;
+  readonly kind: 'numbers' | 'texts' | 'pictures' | 'depth' | 'other';
+  /** The shape in one step, where it is known. */
+  readonly shape?: readonly number[];
+  /** What it is for a policy, such as "actions 0 to 6" or "camera top"; null for nothing. */
+  readonly use: string | null;
+  /** Why it is nothing, or only in a part of the episodes. */
+  readonly reason?: string;
+}
+
+/** The fields to take for each use, in place of what a format takes them for. An empty list, or null, is nothing. */
+export interface FieldMap {
+  /** Fields of numbers, whose columns are concatenated in this order. */
+  readonly action?: readonly string[];
+  readonly state?: readonly string[];
+  /** Fields of pictures by the name of their camera. */
+  readonly cameras?: Readonly<Record<string, string>>;
+  /** Fields of texts, all of which are instructions. */
+  readonly language?: readonly string[];
+  readonly subtask?: string | null;
+  /** A field with the second of each step. */
+  readonly time?: string | null;
+}
+
 export interface DatasetOptions {
   /** The data set of a folder with several to open if none is named. */
   readonly usual?: string;
@@ -88,8 +118,12 @@ export interface DatasetOptions {
   readonly cameras?: readonly string[];
   /** The largest width and height, in pixels, of decoded frames of cameras that exist only as video; 224 by default. */
   readonly frameSize?: number;
-  /** The folder for decoded frames (node); by default one in the user's cache folder. */
-  readonly frameFolder?: string;
+  /** The folder for indexes and unpacked pictures (node); by default one in the user's cache folder. */
+  readonly cacheFolder?: string;
+  /** Fields to take as actions, states, cameras, instructions, subtasks and times, in place of those that are known. */
+  readonly map?: FieldMap;
+  /** Is told the episodes that were read when a set is opened for the first time. */
+  onProgress?(done: number, total: number | undefined): void;
   /** Control steps per second, for files that do not state it (RLDS, npz, HDF5); refused for files that do. */
   readonly rate?: number;
   /** The bytes of actions and states held in memory; episodes of larger data sets are loaded one by one. */

@@ -1,3 +1,4 @@
+import { printable } from '../../engine/files/errors.ts';
 import { wilsonInterval } from './wilson.ts';
 
 /** Text that is HTML already. Plain strings are not, and are escaped when they enter a page. */
@@ -13,7 +14,7 @@ function toText(piece: Piece): string {
   if (piece === undefined) return '';
   if (piece instanceof Markup) return piece.text;
   if (typeof piece === 'object') return piece.map(toText).join('');
-  return String(piece).replace(/[&<>"']/g, (character) => entities[character]);
+  return printable(String(piece)).replace(/[&<>"']/g, (character) => entities[character]);
 }
 
 /** An HTML template: every value that is not `Markup` is escaped, for text and quoted attributes alike. */

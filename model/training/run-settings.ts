@@ -4,6 +4,7 @@ import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
 import { actionTokenKinds } from '../../tokenizers/index.ts';
 import { precisions } from '../architecture/precision.ts';
+import { fieldMapSchema } from '../data/store/mapping.ts';
 import {
   type ModelSizes,
   type System,
@@ -92,6 +93,8 @@ export const runSettingsSchema = v.object({
   cameras: v.nullable(v.array(v.string())),
   /** Control steps per second, for files that do not record it. */
   rate: v.nullable(v.pipe(v.number(), v.gtValue(0))),
+  /** The fields of each data set that are actions, states, cameras and so on, or of all of them; null for those that are known. */
+  map: v.optional(v.nullable(v.array(fieldMapSchema)), null),
   /** Names of the robots' slot maps. */
   robot: v.nullable(v.array(v.string())),
   /** Relative sampling weight of each data set. */
@@ -155,6 +158,7 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     dataset: null,
     cameras: null,
     rate: null,
+    map: null,
     robot: null,
     weights: null,
     ...given,

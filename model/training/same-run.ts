@@ -91,7 +91,7 @@ function optionText(name: keyof RunSettings, value: RunSettings[keyof RunSetting
 
 /** The value of an option as typed on the command line. */
 function settingText(value: RunSettings[keyof RunSettings] | undefined): string {
-  if (Array.isArray(value)) return value.join(',');
+  if (Array.isArray(value)) return value.map((own) => (typeof own === 'object' ? JSON.stringify(own) : own)).join(',');
   if (typeof value !== 'object') return String(value);
   if (value === null) return 'none';
   if ('name' in value && typeof value.name === 'string') return value.name;

@@ -3,7 +3,7 @@
  * core/util/event.proto and core/framework/summary.proto.
  */
 import { crc32c } from '../data/checksum.ts';
-import { masked } from '../data/rlds/tfrecord.ts';
+import { masked } from '../data/import/tfrecord.ts';
 import type { RunHistory } from './history.ts';
 import type { RunSettings } from './run-settings.ts';
 import { learningRateAt } from './schedule.ts';

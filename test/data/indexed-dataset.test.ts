@@ -10,7 +10,6 @@ import {
   measureStatistics,
   normalisers,
   openDataset,
-  openIndexedDataset,
   splitDataset,
 } from '../../model/data/index.ts';
 import { actionsFile, encodeJpeg, type Files, folderOf, gradientImage, replacingValues, text } from './synthetic.ts';
@@ -77,7 +76,7 @@ function files(): Files {
   ]);
 }
 
-describe('openIndexedDataset', () => {
+describe('a data folder with index.json', () => {
   test('episodes, numbers and instructions', async () => {
     const dataset = await openDataset(folderOf(files()), 'made');
     expect([dataset.name, dataset.rate, dataset.actionDimension, dataset.stateDimension]).toEqual(['made', 5, 2, 3]);
@@ -121,20 +120,20 @@ describe('openIndexedDataset', () => {
       steps,
       ...texts[i],
     }));
-    const { episodes } = await openIndexedDataset(folderOf(files().set('index.json', text(value))), 'made');
+    const { episodes } = await openDataset(folderOf(files().set('index.json', text(value))), 'made');
     expect(episodes.map(({ instructions }) => instructions)).toEqual([[], [], ['lift it']]);
   });
 
   test.each([5, 50])('a rate of %d Hz beside its own is refused', async (rate) => {
     await expect(openDataset(folderOf(files()), 'made', { rate })).rejects.toThrow(
-      /^data set "made" says 5 Hz itself; leave --rate out$/,
+      /^folder: the data set says 5 Hz itself; leave --rate out$/,
     );
   });
 
   test('a set without images', async () => {
     const value = index();
     delete value.datasets.made.images;
-    const dataset = await openIndexedDataset(folderOf(files().set('index.json', text(value))), 'made');
+    const dataset = await openDataset(folderOf(files().set('index.json', text(value))), 'made');
     expect([dataset.cameras, dataset.episodes[0].cameras, await dataset.episodes[0].image('front', 0)]).toEqual([
       [],
       [],
@@ -244,7 +243,7 @@ describe('openIndexedDataset', () => {
       episode(0, { steps: 0 }),
       'data set "made", episode number 0: "steps": expected a whole number from 1, got 0',
     ],
-    ['steps disagree', episode(1, { steps: 9 }), 'episode "ep1": has 5 actions, the index says 9 steps'],
+    ['steps disagree', episode(1, { steps: 9 }), 'episode "ep1": it has 5 actions, the index says 9 steps'],
     [
       'no actions file',
       (all) => all.delete('actions/made.safetensors'),
@@ -259,22 +258,22 @@ describe('openIndexedDataset', () => {
     [
       'fewer states than actions',
       withTables({ 'ep1/state': rows(4, 3) }),
-      'episode "ep1": has 5 actions but only 4 states',
+      'episode "ep1": it has 5 actions but only 4 rows of',
     ],
     [
       'two action dimensions',
       withTables({ 'ep1/action': rows(5, 4) }),
-      'episode "ep1": has action dimension 4, the episodes before it 2',
+      'episode "ep1": "action" has 4 numbers a step, in the episodes before it 2',
     ],
     [
       'NaN',
       withTables({ 'ep1/action': spoiled(Number.NaN) }),
-      'folder/actions/made.safetensors: episode "ep1": tensor "action", step 3, dimension 1 is NaN',
+      'folder/actions/made.safetensors, tensors "ep1/...": episode "ep1": "action", step 3, dimension 1 is NaN',
     ],
     [
       'infinity in a state',
       withTables({ 'ep1/state': spoiled(Number.NEGATIVE_INFINITY) }),
-      'episode "ep1": tensor "state", step 3, dimension 1 is -Infinity',
+      'episode "ep1": "state", step 3, dimension 1 is -Infinity',
     ],
     ['no image list', (all) => all.delete('images/made.json'), 'folder/images/made.json: cannot open it'],
     ['no pack', (all) => all.delete('images/made.pack'), 'folder/images/made.pack: cannot open it'],
@@ -330,7 +329,7 @@ describe('openIndexedDataset', () => {
     const [first] = (await openDataset(folderOf(all), 'made')).episodes;
     expect((await first.image('front', 1))?.width).toBe(8);
     await expect(first.image('front', 2)).rejects.toThrow(
-      /^folder\/images\/made\.pack: the image of episode "ep0", step 2, camera "front": damaged or cut-off image\/jpeg/,
+      /^folder\/images\/made\.pack: the image of episode "ep0", step 2, camera "front": neither a JPEG nor a PNG file/,
     );
   });
 });
@@ -396,6 +395,6 @@ describe.skipIf(!there)(`real data sets${there ? '' : ' (skipped: ../shared is n
   });
 
   test('a set of two action spaces says so', async () => {
-    await expect(openDataset(shared, 'xarm')).rejects.toThrow('"xarm_push_medium": has action dimension 3');
+    await expect(openDataset(shared, 'xarm')).rejects.toThrow('"xarm_push_medium": "action" has 3 numbers a step');
   });
 });

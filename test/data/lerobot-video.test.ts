@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -17,27 +17,24 @@ const ffmpeg = (() => {
 
 describe('cameras that exist only as video', () => {
   let folder: string;
+  let cacheFolder: string;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'insula-video-'));
+    cacheFolder = `${folder}-cache`;
     const files = await videoFiles();
     for (const [path, bytes] of files) {
       await mkdir(join(folder, dirname(path)), { recursive: true });
       await writeFile(join(folder, path), bytes);
     }
   });
-  afterAll(() => rm(folder, { recursive: true }));
+  afterAll(() => Promise.all([folder, cacheFolder].map((own) => rm(own, { recursive: true }))));
 
-  test('without ffmpeg: what to install; and without cameras on request', async () => {
-    const path = process.env.PATH;
-    process.env.PATH = '/nowhere';
-    try {
-      await expect(openDataset(folder)).rejects.toThrow(
-        /cameras top exist only as video.*install ffmpeg.*--cameras none/,
-      );
-      expect((await openDataset(folder, undefined, { cameras: [] })).cameras).toEqual([]);
-    } finally {
-      process.env.PATH = path;
-    }
+  test('a camera whose video is missing is named', async () => {
+    const { cameras, notes } = await openDataset(folder, undefined, { cacheFolder });
+    expect([cameras, notes!.join()]).toEqual([
+      [],
+      expect.stringMatching(/observation.images.top \(its video .* is not there\)/),
+    ]);
   });
 
   test.skipIf(!ffmpeg)(`every frame of every episode${ffmpeg ? '' : ' (skipped: no ffmpeg)'}`, async () => {
@@ -48,10 +45,11 @@ describe('cameras that exist only as video', () => {
     for (let frame = 0; frame < 13; frame++) raw.fill(18 * frame, frame * 32 * 48 * 3, (frame + 1) * 32 * 48 * 3);
     const input = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '48x32', '-r', '20', '-i', '-'];
     execFileSync('ffmpeg', ['-v', 'error', ...input, '-c:v', 'mpeg4', '-q:v', '2', video], { input: raw });
-    const frameFolder = join(folder, 'frames');
-    for (const name of ['0a-killed', '0a-running']) await mkdir(join(frameFolder, name), { recursive: true });
-    await utimes(join(frameFolder, '0a-killed'), 1e9, 1e9);
-    const { episodes } = await openDataset(relative('', folder), undefined, { frameSize: 24, frameFolder });
+    const { episodes } = await openDataset(relative('', folder), undefined, { frameSize: 24, cacheFolder });
+    const path = process.env.PATH;
+    process.env.PATH = '/nowhere';
+    await expect(episodes[0].image('top', 0)).rejects.toThrow(/only as video.*install ffmpeg.*--cameras none/);
+    process.env.PATH = path;
     for (const [e, first] of [0, 4, 10].entries()) {
       for (let step = 0; step < episodes[e].length; step++) {
         const { width, height, pixels } = (await episodes[e].image('top', step))!;
@@ -59,8 +57,7 @@ describe('cameras that exist only as video', () => {
         expect(Math.abs(pixels[100] - 18 * (first + step))).toBeLessThan(6);
       }
     }
-    expect(await readdir(frameFolder)).toHaveLength(3 + 1); // the fourth is another process's temporary folder
-    const whole = await openDataset(folder, undefined, { frameSize: 4096, frameFolder });
+    const whole = await openDataset(folder, undefined, { frameSize: 4096, cacheFolder });
     const { width, height } = (await whole.episodes[1].image('top', 0))!;
     expect([width, height]).toEqual([48, 32]);
     // With twice as many frames per second, every other frame is that of a step.
@@ -68,11 +65,11 @@ describe('cameras that exist only as video', () => {
     const doubled = new Uint8Array(26 * 32 * 48 * 3);
     for (let frame = 0; frame < 26; frame++) doubled.fill(9 * frame, frame * 32 * 48 * 3, (frame + 1) * 32 * 48 * 3);
     execFileSync('ffmpeg', ['-y', '-v', 'error', ...twice, '-c:v', 'mpeg4', '-q:v', '2', video], { input: doubled });
-    const faster = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
+    const faster = await openDataset(folder, undefined, { frameSize: 24, cacheFolder });
     for (let step = 0; step < 6; step++)
       expect(Math.abs((await faster.episodes[1].image('top', step))!.pixels[100] - 18 * (4 + step))).toBeLessThan(6);
     await writeFile(video, 'no video');
-    const { episodes: broken } = await openDataset(folder, undefined, { frameSize: 24, frameFolder });
-    await expect(broken[0].image('top', 0)).rejects.toThrow(/file-000\.mp4: ffmpeg cannot decode episode 0: /);
+    const { episodes: broken } = await openDataset(folder, undefined, { frameSize: 24, cacheFolder });
+    await expect(broken[0].image('top', 0)).rejects.toThrow(/file-000\.mp4: cannot decode the video of episode 0, /);
   });
 });

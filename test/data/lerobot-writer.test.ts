@@ -2,9 +2,9 @@ import { encode as encodePng } from 'fast-png';
 import { describe, expect, test } from 'vitest';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
 import { ImageCache, imagesAt } from '../../model/data/image-files.ts';
+import { ParquetFile } from '../../model/data/import/parquet.ts';
 import { instructionsAt, openDataset } from '../../model/data/index.ts';
 import { leRobotFiles } from '../../model/data/lerobot/writer.ts';
-import { ParquetFolder } from '../../model/data/parquet/file.ts';
 import { filesOf, jsonOf, source } from './lerobot-files.ts';
 import { encodeJpeg, type Files, folderOf, gradientImage, message } from './synthetic.ts';
 
@@ -63,9 +63,10 @@ describe('a frame that several steps show', () => {
     expect(jpegs.size).toBe(FRAMES);
     for (const own of jpegs.values()) expect(occurrences(files.get(DATA)!, await own)).toBe(1);
     await expectFrames(files, dataset);
-    const table = await new ParquetFolder(folderOf(files)).open(DATA);
+    const table = await ParquetFile.open(folderOf(files), DATA);
+    const cells = await table.lists(table.leaf('observation.images.top', 'bytes'), 0, 13);
     for (const [row, frame] of [0, 0, 0, 1, 10, 10, 10, 11, 11, 11, 20, 20, 20].entries())
-      expect(await table.bytes('observation.images.top', row, 'bytes')).toEqual(await jpeg(frame));
+      expect(cells[row]).toEqual([await jpeg(frame)]);
   });
 
   test('is stored once, as a PNG of its pixels, though every step has its own copy', async () => {
@@ -88,8 +89,9 @@ describe('a frame that several steps show', () => {
     const pngs = await filesOf(grey);
     expect(jsonOf(pngs, 'meta/info.json').features['observation.images.top'].shape).toEqual([6, 8, 3]);
     await expectFrames(pngs, grey);
-    const table = await new ParquetFolder(folderOf(pngs)).open(DATA);
-    expect((await table.bytes('observation.images.top', 0, 'bytes'))![25]).toBe(2);
+    const table = await ParquetFile.open(folderOf(pngs), DATA);
+    const [[cell]] = await table.lists(table.leaf('observation.images.top', 'bytes'), 0, 1);
+    expect((cell as Uint8Array)[25]).toBe(2);
 
     const growing = asFiles((frame) => encodeJpeg(gradientImage(8 + frame, 6)));
     const { episodes } = await openDataset(folderOf(await filesOf(growing)));
@@ -169,8 +171,8 @@ describe('data that LeRobot has no place for', () => {
     expect(notes).toEqual([
       '3 of 3 episodes have no instruction at some step: LeRobot needs a task there, so it is "no instruction", which is read back as none',
     ]);
-    const tasks = await new ParquetFolder(folderOf(files)).open('meta/tasks.parquet');
-    expect(await tasks.texts('task')).toEqual([['no instruction'], ['task 1']]);
+    const tasks = await ParquetFile.open(folderOf(files), 'meta/tasks.parquet');
+    expect(await tasks.lists(tasks.leaf('task'), 0, 2)).toEqual([['no instruction'], ['task 1']]);
     const { episodes } = await openDataset(folderOf(files));
     expect(episodes.map(({ instructions }) => instructions)).toEqual([[], ['task 1'], []]);
     expect([1, 2].map((step) => instructionsAt(episodes[1], step))).toEqual([[], ['task 1']]);

@@ -72,16 +72,16 @@ describe('written and read', () => {
     expect(await chosen(['observation.images.wrist'])).toEqual(['wrist']);
     const { description } = await openDataset(folderOf(new Map(written)), undefined, { cameras: [] });
     expect(description).toBe('LeRobot data set, version 3.0 (made): 3 episodes, 13 steps at 20 Hz, cameras not read');
-    await expect(chosen(['images.wrist'])).rejects.toThrow('no camera "images.wrist"; there are top, wrist');
+    await expect(chosen(['images.wrist'])).rejects.toThrow('no camera "images.wrist"; it has top, wrist');
     await expect(chosen(['top', 'top'])).rejects.toThrow('camera "top" is named twice');
     await expect(chosen(['top', 'observation.images.top'])).rejects.toThrow(
-      'folder/meta/info.json: camera "top" is named twice, by its feature too',
+      'camera "observation.images.top" is named twice',
     );
   });
 
   test.each([5, 20])('a rate of %d Hz beside its own is refused', async (rate) => {
     await expect(openDataset(folderOf(written), undefined, { rate })).rejects.toThrow(
-      /^data set "folder" says 20 Hz itself; leave --rate out$/,
+      /^folder: the data set says 20 Hz itself; leave --rate out$/,
     );
   });
 
@@ -235,13 +235,15 @@ test('an instruction that changes during an episode', async () => {
     task_index: [0, 1, 1],
   });
   old.set('data/chunk-000/episode_000000.parquet', table.finish().slice());
+  const second = new TableWriter([column('actions', 'float32'), column('state', 'float64', 1), column('task_index')]);
+  const steps = [0, 1, 2, 3, 4];
+  second.append({ actions: steps, state: steps.map(() => [0, 0]), task_index: steps.map(() => 1) });
+  old.set('data/chunk-001/episode_000001.parquet', second.finish().slice());
   const dataset = await openDataset(folderOf(old));
   expect([0, 1, 2].map((step) => instructionsAt(dataset.episodes[0], step))).toEqual([['reach'], ['pull'], ['pull']]);
   expect(instructionsAt(dataset.episodes[1], 0)).toEqual(['pull', 'reach']);
   old.set('meta/tasks.jsonl', text(list(['reach'])));
-  await expect(openDataset(folderOf(old))).rejects.toThrow(
-    'episode_000000.parquet: episode 0: "task_index" is 1, which meta/tasks does not list',
-  );
+  await expect(openDataset(folderOf(old))).rejects.toThrow('"task_index" is 1');
 });
 
 describe('an instruction that is missing is none', () => {
@@ -257,6 +259,17 @@ describe('an instruction that is missing is none', () => {
     const [actions, state] = [[0, 1, 2], [0, 1, 2].map(() => [0, 0])];
     table.append({ actions, state, ...(taskIndex && { task_index: taskIndex }) });
     files.set('data/chunk-000/episode_000000.parquet', table.finish());
+    if (taskIndex) {
+      const other = new TableWriter([
+        column('actions', 'float32'),
+        column('state', 'float64', 1),
+        column('task_index'),
+      ]);
+      const steps = [0, 1, 2, 3, 4];
+      const pull = steps.map(() => tasks.indexOf('pull'));
+      other.append({ actions: steps, state: steps.map(() => [0, 0]), task_index: pull });
+      files.set('data/chunk-001/episode_000001.parquet', other.finish());
+    }
     return openDataset(folderOf(files));
   };
   const second = { episode_index: 1, tasks: ['pull'], length: 5 };
@@ -267,7 +280,7 @@ describe('an instruction that is missing is none', () => {
     ['null, and null in its list', [null], [null, 'pull'], [0, 0, 0], [[], [], []]],
     ['no list, no column of tasks', undefined, ['reach'], null, [[], [], []]],
     ['no list: the steps name theirs', undefined, ['reach', 'pull'], [1, 1, 1], [['pull'], ['pull'], ['pull']]],
-    ['an empty list: the steps name theirs', [], ['reach', ''], [0, 0, 1], [['reach'], ['reach'], []]],
+    ['an empty list: the steps name theirs', [], ['reach', '', 'pull'], [0, 0, 1], [['reach'], ['reach'], []]],
     ['a list with an empty text, some steps of it', ['', 'pull'], ['', 'pull'], [0, 1, 1], [[], ['pull'], ['pull']]],
     ['a text in place of a list', ' pull ', ['pull'], [0, 0, 0], [['pull'], ['pull'], ['pull']]],
   ])('version 2: %s', async (_, listed, tasks, taskIndex, expected) => {
@@ -306,7 +319,7 @@ describe('an instruction that is missing is none', () => {
       const { episodes } = await openDataset(folderOf(new Map(files).set(path, table.finish())));
       return episodes.map(({ instructions }) => instructions);
     };
-    expect(await listing([['a'], [''], null])).toEqual([['a'], [], []]);
+    expect(await listing([['a'], [''], null])).toEqual([['task 0'], ['task 1'], []]);
     expect(await listing(null)).toEqual([['task 0'], ['task 1'], []]);
   });
 
@@ -333,44 +346,40 @@ describe('bad input', () => {
     ['old version', (f) => info(f, { codebase_version: 'v1.6' }), 'codebase_version "v1.6" is not read here'],
     ['no rate', (f) => info(f, { fps: 0 }), 'folder/meta/info.json: "fps": expected a number above 0, got 0'],
     ['no features', (f) => info(f, { features: [] }), '"features": expected a JSON object, got []'],
-    ['no action', (f) => feature(f, 'action', { dtype: 'string' }), 'feature "action" has dtype "string"'],
+    ['no action', (f) => feature(f, 'action', { dtype: 'string' }), 'no field is known to be the action'],
     [
       'a shape that lies',
       (f) => feature(f, 'action', { shape: [4] }),
-      `column "action" has 12 values in 4 rows, 4 a row`,
+      'column "action" does not hold 4 numbers in row 0',
     ],
     [
       'a shape beyond all',
       (f) => feature(f, 'action', { shape: [1e6, 1e6] }),
-      'numbers were expected, 1 to 4096 a row',
+      'column "action" does not hold 1000000000000 numbers in row 0',
     ],
     [
       'a shape of words',
       (f) => feature(f, 'action', { shape: ['3'] }),
       '"action": "shape": expected a list of whole numbers',
     ],
-    ['too many episodes', (f) => info(f, { total_episodes: 4 }), 'chunk-000/file-001.parquet: cannot open it'],
-    ['too few episodes', (f) => info(f, { total_episodes: 2 }), '"total_episodes" is 2, its list of episodes has 3'],
+    ['too many episodes', (f) => info(f, { total_episodes: 4 }), '"total_episodes" is 4, its list of episodes has 3'],
+    ['too few episodes', (f) => info(f, { total_episodes: 2 }), 'has 3 rows, folder/meta/info.json says 2 episodes'],
     ['other steps', (f) => info(f, { total_frames: 14 }), '"total_frames" is 14, its episodes have 13 steps'],
     ['a path of elsewhere', (f) => info(f, { data_path: '../x.parquet' }), "leads out of the data set's folder"],
     ['an unknown field', (f) => info(f, { data_path: '{x}.parquet' }), 'path "{x}.parquet" asks for {x}'],
     ['no data file', (f) => f.delete(data), `folder/${data}: cannot open it`],
     ['data file cut off', (f) => cut(f, data, 9), `folder/${data}: cut off, or not a parquet file`],
-    ['data file empty', (f) => f.set(data, text('PAR1')), `folder/${data}: cut off: 4 bytes is no parquet file`],
+    [
+      'data file empty',
+      (f) => f.set(data, text('PAR1')),
+      `folder/${data}: cut off, or not a parquet file: fetch it again (4 bytes)`,
+    ],
     ['episodes cut off', (f) => cut(f, list, 1), `folder/${list}: cut off, or not a parquet file`],
-    ['another rate', (f) => info(f, { fps: 30 }), 'episode 0: "timestamp" advances by 0.05'],
+    ['another rate', (f) => info(f, { fps: 30 }), 'episode "episode_000000": "timestamp" advances by 0.05'],
     [
       'another list',
       (f) => f.set(list, f.get(data)!),
-      `folder/${list}: no column "length"; there are observation.state`,
-    ],
-    [
-      'a camera as video',
-      (f) => {
-        feature(f, 'observation.images.top', { dtype: 'video' });
-        info(f, { video_path: '{video_key}.mp4' });
-      },
-      'folder/meta/info.json: cameras top exist only as video, and no WebCodecs are here',
+      `folder/${list}: has 13 rows, folder/meta/info.json says 3 episodes`,
     ],
   ])('%s', async (_, change, message) => {
     const files = new Map(written);
@@ -420,13 +429,13 @@ describe('bad input', () => {
       `${file}: column "episode_index" is 1 in row 2, episode 0 was expected there`,
     );
     expect(await broken((row) => row.actions.fill(Number.NaN, 1, 2))).toBe(
-      `${file}: episode 0: column "actions", step 1, dimension 0 is NaN: repair or leave out the episode`,
+      `${file}, rows 0 to 2: episode "episode_000000": "actions", step 1, dimension 0 is NaN: repair or leave out the episode`,
     );
     expect(await broken((row) => row.actions.fill(null, 1, 2))).toBe(
-      `${file}: column "actions" has an empty place near row 0`,
+      `${file}: column "actions" has an empty place in row 1, place 0 of 1`,
     );
     expect(await broken((row) => row.state.fill([1], 1, 2))).toBe(
-      `${file}: column "state" has 5 values in 3 rows, 2 a row were expected`,
+      `${file}: column "state" does not hold 2 numbers in row 1`,
     );
   });
 });

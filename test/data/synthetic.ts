@@ -1,10 +1,11 @@
 import encodeJpegImage, { init as startEncoder } from '@jsquash/jpeg/encode.js';
 import fc from 'fast-check';
 import { expect } from 'vitest';
-import { type Folder, memorySource } from '../../engine/files/bytes.ts';
+import { memorySource } from '../../engine/files/bytes.ts';
 import { InputError } from '../../engine/files/errors.ts';
 import { safetensorsChunks } from '../../engine/files/safetensors-writer.ts';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
+import type { ListedFolder } from '../../model/data/import/source.ts';
 
 /** Makes an episode of given actions; its states are the actions times ten. */
 export function episodeOf(id: string, actions: number[][], instructions: string[] = []): Episode {
@@ -68,9 +69,14 @@ export async function encodeJpeg({ width, height, pixels }: Image): Promise<Uint
 export type Files = Map<string, Uint8Array>;
 
 /** Makes a folder in memory. */
-export function folderOf(files: Files): Folder {
+export function folderOf(files: Files): ListedFolder {
   return {
     name: 'folder',
+    async list(path = '') {
+      const start = path === '' ? '' : `${path}/`;
+      const inside = [...files.keys()].filter((file) => file.startsWith(start));
+      return [...new Set(inside.map((file) => file.slice(start.length).split('/')[0]))].sort();
+    },
     async open(path) {
       const bytes = files.get(path);
       if (!bytes) throw new InputError(`folder/${path}: cannot open it: no such file or folder`);
@@ -149,7 +155,7 @@ export async function replacingValues(
     const parent = path.slice(0, -1).reduce((own: any, key) => own[key], json);
     if (remove) delete parent[path.at(-1)!];
     else parent[path.at(-1)!] = value;
-    await open(new Map(files).set(name, text(json))).catch((error) => expectClear(error, 'folder/'));
+    await open(new Map(files).set(name, text(json))).catch((error) => expectClear(error, 'folder'));
   });
   await fc.assert(property, { seed: 11, numRuns });
 }

@@ -11,7 +11,7 @@ const sources = fileURLToPath(new URL('..', import.meta.url));
 
 /** Modules that only node loads: a page never reaches them. */
 const nodeOnly =
-  /[\\/](engine[\\/]files[\\/]files|data[\\/]lerobot[\\/]video-node|data[\\/]files[\\/]hdf5-node|tokenizers[\\/]default-merges-node)\.ts$/;
+  /[\\/](engine[\\/]files[\\/]files|data[\\/]import[\\/]video-node|data[\\/]store[\\/][a-z-]+-node|tokenizers[\\/]default-merges-node)\.ts$/;
 
 const withoutNode: Plugin = {
   name: 'without-node',

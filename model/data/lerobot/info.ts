@@ -64,11 +64,15 @@ function readFeature(key: string, value: unknown, file: string) {
   const lists = Array.isArray(json.names) ? [json.names] : Object.values((json.names ?? {}) as object);
   const names = lists.flat().map((name) => (typeof name === 'string' ? name : quote(name)));
   const notes = { ...(json.info as object | undefined), ...(json.video_info as object | undefined) };
-  const depth = ['is_depth_map', 'video.is_depth_map'].some(
-    (name) => (notes as Record<string, unknown>)[name] === true,
-  );
-  // A number type, "image" (files or bytes in the parquet files) or "video" (frames of MP4 files).
+  // A number type, "image" (files or bytes in the parquet files), "video" (frames of MP4 files), "string" or "language".
   const dtype = asText(json.dtype, file, `${what}: "dtype"`);
+  const said = (name: string) => (notes as Record<string, unknown>)[name];
+  // Sets without the flags name their depth maps so, or store them in one channel of more than 8 bits.
+  const depth =
+    said('is_depth_map') === true ||
+    said('video.is_depth_map') === true ||
+    /(?<![a-z])depth|depth(?![a-z])/i.test(`${key} ${dtype}`) ||
+    /^gray\d/.test(String(said('video.pix_fmt')));
   const sizes: readonly number[] = shape;
   return { key, dtype, shape: sizes, names: names.length === sizes[0] ? names : null, depth };
 }

@@ -1,0 +1,290 @@
+import type { Group, Dataset as Table } from 'h5wasm/node';
+import { InputError, quote } from '../../../engine/files/errors.ts';
+import { optionalPackages } from '../../../engine/files/optional-packages.ts';
+import {
+  describe,
+  type Entry,
+  type Found,
+  isTable,
+  missingFilter,
+  numbersOf,
+  parsed,
+  pictureOf,
+  productOf,
+  textsOf,
+  wordsIn,
+} from './hdf5-tables.ts';
+import type { FieldUse, Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+
+// This file runs under node only; the library is loaded when a set is opened.
+
+/** Groups are followed to this depth: one may hold itself. */
+const DEPTH_LIMIT = 12;
+
+/**
+ * What programs call their tables and attributes, relative to an episode; a name that begins with `/` is of the file. A use takes every
+ * field that matches the first pattern that matches any. ACT (ALOHA) has action and observations/qpos; LIBERO actions and
+ * obs/ee_states; robomimic and robocasa actions and obs/robot0_eef_pos, with robot1 for a second arm.
+ */
+const known: Partial<Record<FieldUse, readonly RegExp[]>> = {
+  action: [/^(base_)?action$/, /^actions$/, /^actions?\//],
+  state: [
+    /^obs\/(ee|gripper)_states$/,
+    /^obs\/robot\d+_(eef_pos|eef_quat|gripper_qpos)$/,
+    /^observations?\/(.*\/)?qpos$/,
+    /^((obs|observations?)\/(.*\/)?)?state$/,
+  ],
+  language: [
+    /^([^/].*[/@]|@)?(language_instructions?|instructions?|language(_raw)?|lang|prompt|ep_meta)$/,
+    /[/@](language_instructions?|instructions?|language(_raw)?|lang|prompt|problem_info|env_args)$/,
+    /[/@]?task(_description)?$/,
+  ],
+  subtask: [/^subtasks?$/],
+  time: [/^((obs|observations?)\/)?(timestamps?|time)$/],
+};
+const byNumber = new Intl.Collator('en', { numeric: true }).compare;
+
+/** Reads HDF5 files by their paths: one for each episode (ACT), or many episodes in one (/data/demo_0 of robomimic). */
+export const hdf5: Importer = {
+  format: 'HDF5',
+  version: 1,
+  recognises: async (folder) => (await folder.list()).some(isHdf5),
+  open,
+};
+
+const isHdf5 = (name: string) => /\.(hdf5|h5)$/i.test(name);
+
+type Reading = <T>(file: string, use: (root: Group) => T) => T;
+
+async function open(folder: ListedFolder): Promise<Source> {
+  if (folder.path === undefined)
+    throw new InputError(`${folder.name}: HDF5 files are read from a disk only, by the command line`);
+  const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm/node'));
+  (await ready).activate_throwing_error_handler(); // otherwise errors are printed and ignored
+  const reading: Reading = (file, use) => {
+    let root: InstanceType<typeof File> | undefined;
+    try {
+      root = new File(`${folder.path}/${file}`, 'r');
+      return use(root);
+    } catch (error) {
+      if (error instanceof InputError) throw error;
+      throw new InputError(`${file}: cannot be opened, is damaged, or no HDF5 file (${lastReason(error)})`);
+    } finally {
+      root?.close();
+    }
+  };
+  const names = [...(await folder.list())].sort(byNumber);
+  for (const file of names.filter(isHdf5)) await (await folder.open(file)).close();
+  let known: ReturnType<typeof surveyOf> | undefined;
+  const survey = () => (known ??= surveyOf(folder.name, names, reading)); // pictures need none
+  return {
+    get kind() {
+      return survey().kind;
+    },
+    get rate() {
+      return survey().rate;
+    },
+    get fields() {
+      return survey().fields;
+    },
+    get count() {
+      return survey().places.length;
+    },
+    async *episodes(first) {
+      for (const { id, file, place } of survey().places.slice(first))
+        yield episodeOf({ id, file, place, fields: survey().fields, inFile: (use) => reading(file, use) });
+    },
+    picture: async ({ file, table, scale }, index) =>
+      reading(`${file}`, (root) => pictureOf(root.get(`${table}`) as Table, index, Number(scale), `${file}: ${table}`)),
+  };
+}
+
+/** Goes through every group of every file. */
+function surveyOf(folder: string, names: readonly string[], reading: Reading) {
+  const found = new Map<string, Found>();
+  const places: { readonly id: string; readonly file: string; readonly place: string }[] = [];
+  const rates = new Set<number>();
+  const note = ([name, entry]: [string, Entry]) => {
+    const rate = rateOf(name, entry);
+    if (rate !== null) rates.add(rate);
+    const known = found.get(name);
+    if (!known || known.kind === 'other') found.set(name, describe(name, entry));
+    if (!known && isTable(entry)) for (const key of Object.keys(entry.attrs)) note([`${name}@${key}`, 'of a table']);
+  };
+  const files = names.filter(isHdf5);
+  for (const file of files)
+    reading(file, (root) => {
+      const { inside, without } = placesIn(root);
+      for (const place of inside) {
+        const stem = place === '' || files.length > 1 ? file.replace(/\.\w+$/, '') : '';
+        places.push({ id: [stem, place.replace(/^data\//, '')].filter(Boolean).join('/'), file, place });
+        for (const named of entriesOf(root.get(`/${place}`) as Group, '')) note(named);
+      }
+      if (inside[0] === '') return;
+      for (const place of without) note([`/${place}`, 'a group without actions']);
+      for (const named of entriesOf(root, '/', new Set([...inside, ...without]))) note(named);
+    });
+  for (const name of names) if (!isHdf5(name)) note([`/${name}`, 'no HDF5 file']);
+  if (rates.size > 1) throw new InputError(`${folder}: its files state several rates: ${[...rates].join(', ')}`);
+  const fields = withUses([...found.values()].sort((a, b) => byNumber(a.name, b.name)));
+  const acts = fields.some(({ use }) => use === 'action');
+  const [kind, usual] = !acts
+    ? ['HDF5 files']
+    : places[0].place === ''
+      ? ['HDF5 files of ACT (ALOHA)', 50]
+      : ['HDF5 file of robomimic or LIBERO', 20];
+  return { kind, rate: { stated: [...rates][0], usual }, fields, places };
+}
+
+/** The groups that are episodes: those with actions or, where none has them, those named so; and those only named so. */
+function placesIn(root: Group): { inside: string[]; without: string[] } {
+  const acts = (group: Group) => group.keys().some((key) => /^(base_)?actions?$/.test(key));
+  const named = ({ path }: Group) => /(demo|episode|ep|traj)\D?\d+$/.test(path);
+  for (const holder of acts(root) ? [] : [root.get('/data'), root].filter(isGroup)) {
+    const groups = holder
+      .keys()
+      .sort(byNumber)
+      .map((key) => holder.get(key))
+      .filter(isGroup);
+    const places = groups.some(acts) ? groups.filter(acts) : groups.filter(named);
+    const paths = (chosen: Group[]) => chosen.map(({ path }) => path.slice(1));
+    if (places.length > 0)
+      return { inside: paths(places), without: paths(groups.filter((own) => named(own) && !places.includes(own))) };
+  }
+  return { inside: [''], without: [] };
+}
+
+const isGroup = (entry: unknown): entry is Group => entry !== null && typeof entry === 'object' && 'keys' in entry;
+
+/** Every table of a group and of the groups in it, and every attribute of these, but for those `apart`. */
+function* entriesOf(group: Group, name: string, apart?: Set<string>, depth = 0): Generator<[string, Entry]> {
+  for (const [key, attribute] of Object.entries(group.attrs)) yield [`${name}@${key}`, attribute];
+  for (const key of group.keys()) {
+    const path = name === '' || name === '/' ? `${name}${key}` : `${name}/${key}`;
+    if (apart?.has(path.slice(1))) continue;
+    const own = group.get(key);
+    if (isTable(own)) yield [path, own];
+    else if (!isGroup(own)) yield [path, 'a link to another file, or to nothing'];
+    else if (depth === DEPTH_LIMIT || group.get_link(own.path) !== null)
+      yield [path, 'a link to a group, or nested too deeply'];
+    else yield* entriesOf(own, path, apart, depth + 1);
+  }
+}
+
+/** Gives every field its use by the names that are known, or the reason why it has none. */
+function withUses(found: readonly Found[]): SourceField[] {
+  const uses = new Map<string, FieldUse>();
+  for (const [use, patterns] of Object.entries(known) as [FieldUse, RegExp[]][]) {
+    const wanted = /language|subtask/.test(use) ? 'texts' : 'numbers';
+    const fitting = found.filter(({ kind, whole }) => kind === wanted && !(use === 'time' && whole));
+    const first = patterns.find((pattern) => fitting.some(({ name }) => pattern.test(name)));
+    for (const { name } of fitting) if (first?.test(name)) uses.set(name, use);
+  }
+  return found.map(({ scale: _, whole: __, ...field }) => {
+    const { name, kind } = field;
+    if (kind === 'pictures' && !/^(\/|next_obs)/.test(name))
+      return { ...field, use: 'camera', camera: name.replace(/^(obs|observations?)\/(images\/)?/, '') };
+    const use = uses.get(name) ?? null;
+    if (use) return { ...field, use };
+    return { reason: kind === 'depth' ? 'depth is no colour' : 'no use is known for it', ...field, use };
+  });
+}
+
+interface Place {
+  readonly id: string;
+  readonly file: string;
+  /** The path of the group, without a slash at its start; empty for the whole file. */
+  readonly place: string;
+  readonly fields: readonly SourceField[];
+  inFile<T>(use: (root: Group) => T): T;
+}
+
+function episodeOf({ id, file, place, fields, inFile }: Place): SourceEpisode {
+  const where = place === '' ? file : `${file}: ${place}`;
+  const entryOf = (root: Group, field: string): Exclude<Entry, string> | null => {
+    const path = (field[0] === '/' ? field : `/${place}/${field}`).replace(/\/+/g, '/');
+    const table = root.get(path);
+    if (isTable(table)) return table;
+    const at = path.lastIndexOf('@');
+    const holder = at < 0 ? null : root.get(path.slice(0, at).replace(/(.)\/$/, '$1'));
+    return (holder as Group | null)?.attrs[path.slice(at + 1)] ?? null;
+  };
+  const rowsOf = (chosen: readonly SourceField[]) =>
+    inFile((root) => chosen.map(({ name }) => entryOf(root, name)).map((own) => (isTable(own) && own.shape?.[0]) || 0));
+  const length =
+    rowsOf(fields.filter(({ use }) => use === 'action')).find((rows) => rows > 0) ??
+    mostFrequent(rowsOf(fields.filter(({ kind }) => kind === 'numbers')));
+  if (length === 0) throw new InputError(`${where}: no actions; there are ${quote(inFile((root) => root.paths()))}`);
+  /** Reads the table of a field, with one row for each step. */
+  const reading = <T>(field: string, use: (table: Table, what: string) => T): T =>
+    inFile((root) => {
+      const table = entryOf(root, field);
+      const what = `${where}: ${quote(field)}`;
+      if (!isTable(table)) throw new InputError(`${what} is missing, which other episodes have`);
+      checkFilter(table, what);
+      if (table.shape?.[0] !== length)
+        throw new InputError(`${what} has shape ${quote(table.shape)}, where the episode has ${length} steps`);
+      return use(table, what);
+    });
+  return {
+    id,
+    length,
+    where,
+    numbers: async (field) =>
+      reading(field, (table, what) => {
+        const width = productOf(table.shape!.slice(1));
+        const wanted = fields.find(({ name }) => name === field)!.shape![0];
+        if (width !== wanted)
+          throw new InputError(`${what} has ${width} numbers a step, ${wanted} in the first episode with it`);
+        return numbersOf(table, null);
+      }),
+    texts: async (field) =>
+      inFile((root) => {
+        const entry = entryOf(root, field);
+        if (!isTable(entry)) return [wordsIn(entry?.value)];
+        checkFilter(entry, `${where}: ${quote(field)}`);
+        const value = textsOf(entry);
+        const steps = Array.isArray(value) && length > 1 && value.length === length;
+        return steps ? value.map((text) => wordsIn(text)) : [wordsIn(value)];
+      }),
+    pictures: async (field) =>
+      inFile((root) => entryOf(root, field)) === null
+        ? null
+        : reading(field, (table, what) => {
+            const { kind, scale, reason } = describe(field, table);
+            if (kind !== 'pictures' || scale === undefined)
+              throw new InputError(`${what} holds no pictures here, but in another episode (${reason ?? kind})`);
+            return { kind: 'pick', place: { file, table: table.path, scale }, count: length };
+          }),
+  };
+}
+
+/** @throws InputError if a table is compressed in a way that the library lacks */
+function checkFilter(table: Table, what: string): void {
+  const filter = missingFilter(table);
+  if (filter)
+    throw new InputError(
+      `${what} is compressed by the filter ${filter}, which cannot be read here; rewrite the file: h5repack -f GZIP=4 IN OUT`,
+    );
+}
+
+/** Control steps per second, where an attribute states it: `fps`, or robomimic's env_args. */
+function rateOf(name: string, entry: Entry): number | null {
+  if (typeof entry === 'string' || isTable(entry) || !/@(fps|env_args)$/.test(name)) return null;
+  const kept = typeof entry.value === 'string' ? (parsed(entry.value)?.env_kwargs as { control_freq?: number }) : null;
+  const rate = Number(name.endsWith('@fps') ? entry.value : kept?.control_freq);
+  return rate > 0 && Number.isFinite(rate) ? rate : null;
+}
+
+/** The most frequent of some counts above 0, the first of equals; 0 if there is none. */
+function mostFrequent(counts: readonly number[]): number {
+  const times = (count: number) => (count === 0 ? 0 : counts.filter((other) => other === count).length);
+  return counts.reduce((best, count) => (times(count) > times(best) ? count : best), 0);
+}
+
+/** Extracts the innermost of the reasons that the library lists on many lines. */
+function lastReason(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  const reasons = [...text.matchAll(/in \w+\(\): ([^\n]+)/g)];
+  return reasons.at(-1)?.[1] ?? text.split('\n')[0];
+}

@@ -1,0 +1,203 @@
+import { InputError, quote } from '../../../engine/files/errors.ts';
+import { asCount, asOptionalText, readJsonLines } from '../json.ts';
+import { formatPath, instructionsOf, type LeRobotInfo } from '../lerobot/info.ts';
+import { ParquetFile } from './parquet.ts';
+import type { ListedFolder } from './source.ts';
+
+// The tables in meta/ of a LeRobot data set: the list of its episodes, and the texts of tasks and sub-tasks.
+
+/** The frames of one camera in one episode: those of a video with times from `start` on and before `end`, in seconds. */
+export interface VideoClip {
+  readonly path: string;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The location of one episode. */
+export interface EpisodePlace {
+  readonly index: number;
+  readonly length: number;
+  /** The tasks in the list of episodes; '' for one that is listed as empty. */
+  readonly tasks: readonly string[];
+  /** The parquet file, and the first of the episode's `length` rows in it. */
+  readonly file: string;
+  readonly from: number;
+  readonly videos: ReadonlyMap<string, VideoClip>;
+}
+
+export interface EpisodeList {
+  /** In the order of their index. */
+  readonly places: readonly EpisodePlace[];
+  /** The files that were read. */
+  readonly files: readonly string[];
+}
+
+/** Lists the episodes. @throws InputError if a file is missing, damaged or wrong, or the totals of info.json disagree */
+export async function readEpisodes(folder: ListedFolder, info: LeRobotInfo): Promise<EpisodeList> {
+  const cameras = [...info.features.values()].filter(({ dtype }) => dtype === 'video').map(({ key }) => key);
+  const { places, files } = info.version.startsWith('2')
+    ? await readVersion2(folder, info, cameras)
+    : await readVersion3(folder, info, cameras);
+  const seen = new Set(places.map(({ index }) => index));
+  const correct = 'if it is a part of a data set, correct both';
+  if (seen.size !== places.length || places.length !== info.episodes) {
+    const listed = `${places.length} episodes${seen.size === places.length ? '' : ', some twice'}`;
+    const said = `"total_episodes" is ${info.episodes}, its list of episodes has ${listed}`;
+    throw new InputError(`${info.file}: ${said}; ${correct}`);
+  }
+  const steps = places.reduce((sum, { length }) => sum + length, 0);
+  if (steps !== info.frames) {
+    const said = `"total_frames" is ${info.frames}, its episodes have ${steps} steps`;
+    throw new InputError(`${info.file}: ${said}; ${correct}`);
+  }
+  return { places: places.sort((a, b) => a.index - b.index), files };
+}
+
+/** Reads the texts of tasks or sub-tasks by their number; null if the set has none. */
+export async function readTexts(
+  folder: ListedFolder,
+  info: LeRobotInfo,
+  kind: 'task' | 'subtask',
+): Promise<{ texts: ReadonlyMap<number, readonly string[]>; file: string } | null> {
+  const number = `${kind}_index`;
+  const names = await folder.list('meta');
+  if (names.includes(`${kind}s.parquet`) && !info.version.startsWith('2')) {
+    const file = await ParquetFile.open(folder, `meta/${kind}s.parquet`);
+    const indices = await file.numbers(number, 0, file.rows, 1);
+    // pandas names a column of texts that is the index, and has no name itself, `__index_level_0__`.
+    const column = file.columns.has(kind) ? kind : '__index_level_0__';
+    const rows = await file.lists(file.leaf(column), 0, file.rows);
+    const texts = new Map(Array.from(indices, (index, row) => [index, instructionsOf(textsIn(rows[row]))]));
+    return { texts, file: `meta/${kind}s.parquet` };
+  }
+  if (!names.includes(`${kind}s.jsonl`)) return null;
+  const list = await folder.open(`meta/${kind}s.jsonl`);
+  const lines = await readJsonLines(list, (line, where) => ({
+    index: asCount(line[number], list.name, `${where}: "${number}"`),
+    text: asOptionalText(line[kind], list.name, `${where}: "${kind}"`),
+  }));
+  return {
+    texts: new Map(lines.map(({ index, text }) => [index, instructionsOf([text])])),
+    file: `meta/${kind}s.jsonl`,
+  };
+}
+
+/** The texts among the values of a row. */
+export const textsIn = (row: readonly unknown[]) => row.filter((value): value is string => typeof value === 'string');
+
+function videoPath(info: LeRobotInfo, values: Record<string, number | string>): string {
+  if (info.videoPath === null)
+    throw new InputError(`${info.file}: it has cameras of dtype "video", and no "video_path"`);
+  return formatPath(info.videoPath, values, info.file);
+}
+
+/** Lists the episodes of `meta/episodes.jsonl`; each has files of its own. */
+async function readVersion2(folder: ListedFolder, info: LeRobotInfo, cameras: readonly string[]) {
+  const list = await folder.open('meta/episodes.jsonl');
+  const places = await readJsonLines(list, (line, where): EpisodePlace => {
+    const index = asCount(line.episode_index, list.name, `${where}: "episode_index"`);
+    const values = { episode_index: index, episode_chunk: Math.floor(index / info.chunkSize) };
+    const tasks: unknown[] = Array.isArray(line.tasks) ? line.tasks : line.tasks == null ? [] : [line.tasks];
+    const clip = (camera: string) => ({
+      path: videoPath(info, { ...values, video_key: camera }),
+      start: 0,
+      end: Number.POSITIVE_INFINITY,
+    });
+    return {
+      index,
+      length: asCount(line.length, list.name, `${where}: "length"`, 1),
+      tasks: tasks.map((task) => asOptionalText(task, list.name, `${where}: "tasks"`)),
+      file: formatPath(info.dataPath, values, info.file),
+      from: 0,
+      videos: new Map(cameras.map((camera) => [camera, clip(camera)])),
+    };
+  });
+  return { places, files: ['meta/episodes.jsonl'] };
+}
+
+/** Lists the episodes of all files `meta/episodes/chunk-.../file-....parquet`; a data file, or a video, holds many. */
+async function readVersion3(folder: ListedFolder, info: LeRobotInfo, cameras: readonly string[]) {
+  const files: string[] = [];
+  for (const name of await folder.list('meta/episodes')) {
+    const inner = name.endsWith('.parquet')
+      ? ['']
+      : (await folder.list(`meta/episodes/${name}`)).map((own) => `/${own}`);
+    for (const own of inner) if (`${name}${own}`.endsWith('.parquet')) files.push(`meta/episodes/${name}${own}`);
+  }
+  if (files.length === 0)
+    throw new InputError(`${folder.name}/meta/episodes: no such folder, or no parquet file in it`);
+  const listed: (EpisodePlace & { first: number })[] = [];
+  for (const path of files) listed.push(...(await readList(await ParquetFile.open(folder, path), info, cameras)));
+  // Row numbers run through all files; the first row of a file is the first one of its first episode.
+  const firstOfFile = new Map<string, number>();
+  for (const { file, first } of listed) firstOfFile.set(file, Math.min(first, firstOfFile.get(file) ?? first));
+  const places = listed.map(({ first, ...place }) => ({ ...place, from: first - firstOfFile.get(place.file)! }));
+  return { places: withEnds(places, cameras), files };
+}
+
+/** Where the list says no end of a clip, it is the start of the next one in the video. */
+function withEnds(places: readonly EpisodePlace[], cameras: readonly string[]): EpisodePlace[] {
+  if (!places.some(({ videos }) => [...videos.values()].some(({ end }) => Number.isNaN(end)))) return [...places];
+  const starts = new Map<string, number[]>();
+  for (const { videos } of places)
+    for (const { path, start } of videos.values()) starts.set(path, [...(starts.get(path) ?? []), start]);
+  for (const list of starts.values()) list.sort((a, b) => a - b);
+  const ended = (clip: VideoClip) =>
+    Number.isNaN(clip.end)
+      ? { ...clip, end: starts.get(clip.path)!.find((start) => start > clip.start) ?? Number.POSITIVE_INFINITY }
+      : clip;
+  return places.map((place) => ({
+    ...place,
+    videos: new Map(cameras.map((camera) => [camera, ended(place.videos.get(camera)!)])),
+  }));
+}
+
+async function readList(file: ParquetFile, info: LeRobotInfo, cameras: readonly string[]) {
+  if (file.rows > info.episodes)
+    throw new InputError(`${file.name}: has ${file.rows} rows, ${info.file} says ${info.episodes} episodes`);
+  const numbers = async (column: string, whole = true) => {
+    const values = await file.numbers(column, 0, file.rows, 1);
+    const bad = values.findIndex((value) => !(whole ? Number.isSafeInteger(value) && value >= 0 : value >= 0));
+    if (bad >= 0) throw new InputError(`${file.name}: column ${quote(column)} is ${values[bad]} in row ${bad}`);
+    return values;
+  };
+  const [index, length, first, last] = await Promise.all(
+    ['episode_index', 'length', 'dataset_from_index', 'dataset_to_index'].map((column) => numbers(column)),
+  );
+  const [chunk, number] = [await numbers('data/chunk_index'), await numbers('data/file_index')];
+  const tasks = file.columns.has('tasks') ? await file.lists(file.leaf('tasks'), 0, file.rows) : [];
+  const videos = await Promise.all(
+    cameras.map(async (camera) => {
+      const column = (name: string) => `videos/${camera}/${name}`;
+      const [ownChunk, ownFile] = [await numbers(column('chunk_index')), await numbers(column('file_index'))];
+      const end = column('to_timestamp');
+      return {
+        camera,
+        ownChunk,
+        ownFile,
+        start: await numbers(column('from_timestamp'), false),
+        end: file.columns.has(end) ? await numbers(end, false) : null,
+      };
+    }),
+  );
+  return Array.from(index, (own, row) => {
+    if (length[row] < 1 || last[row] - first[row] !== length[row]) {
+      const range = `"dataset_from_index" to "dataset_to_index" hold ${last[row] - first[row]}`;
+      throw new InputError(`${file.name}: episode ${own}: "length" is ${length[row]} steps, ${range}; at least 1`);
+    }
+    return {
+      index: own,
+      length: length[row],
+      tasks: textsIn(tasks[row] ?? []),
+      file: formatPath(info.dataPath, { chunk_index: chunk[row], file_index: number[row] }, info.file),
+      first: first[row],
+      from: 0,
+      videos: new Map(
+        videos.map(({ camera, ownChunk, ownFile, start, end }) => {
+          const values = { video_key: camera, chunk_index: ownChunk[row], file_index: ownFile[row] };
+          return [camera, { path: videoPath(info, values), start: start[row], end: end?.[row] ?? Number.NaN }];
+        }),
+      ),
+    };
+  });
+}

@@ -1,0 +1,300 @@
+import { InputError, quote } from '../../../engine/files/errors.ts';
+import { type Feature, instructionsOf, type LeRobotInfo, readInfo, widthOf } from '../lerobot/info.ts';
+import { type EpisodePlace, readEpisodes, readTexts, textsIn } from './lerobot-episodes.ts';
+import { ImageColumn } from './lerobot-images.ts';
+import { ParquetFile } from './parquet.ts';
+import { isText } from './parquet-pages.ts';
+import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import { chosenFrames, type Decoder } from './video.ts';
+
+/** The names of actions and states; of each, the first that a set has is used. */
+const uses: readonly (readonly [FieldUse, readonly string[]])[] = [
+  ['action', ['action', 'actions']],
+  ['state', ['observation.state', 'state']],
+];
+/** The columns of texts that are taken for the instruction where no step has a task_index. */
+const instructionNames = /^(task|language_instruction|instruction|prompt)$/;
+/** LeRobot's styles of `language_persistent`, each text of which holds until another of its style replaces it (language.py). */
+const styles: Readonly<Record<string, { use: FieldUse | null; reason?: string }>> = {
+  subtask: { use: 'subtask' },
+  task_aug: { use: 'language' },
+  plan: { use: null, reason: 'plans are not trained on here' },
+  memory: { use: null, reason: 'texts of memory are not trained on here' },
+  motion: { use: null, reason: 'texts of motion are not trained on here' },
+};
+const unknownUse = 'no use is known for it by its name';
+const counters: Readonly<Record<string, string>> = {
+  index: 'numbers the rows of the set',
+  frame_index: 'numbers the rows of an episode',
+  episode_index: 'numbers the episodes; every row is checked by it',
+};
+
+/** LeRobot data sets of version 2.0, 2.1 and 3. */
+export const leRobot: Importer = {
+  format: 'LeRobot',
+  version: 1,
+  recognises: async (folder) => (await folder.list('meta')).includes('info.json'),
+  async open(folder, options) {
+    const set = new LeRobotSet(folder, options, await readInfo(folder));
+    await set.prepare();
+    return set;
+  },
+};
+
+class LeRobotSet implements Source {
+  readonly kind: string;
+  readonly rate: { readonly stated: number };
+  readonly count: number;
+  fields: readonly SourceField[] = [];
+  #places: readonly EpisodePlace[] = [];
+  /** The rows of each data file by the list of episodes. */
+  readonly #rows = new Map<string, number>();
+  #texts: Partial<Record<string, Awaited<ReturnType<typeof readTexts>>>> = {};
+  #file: { path: string; file: ParquetFile } | null = null;
+  #images: ReadonlyMap<string, ImageColumn> = new Map();
+  /** Columns that are no fields, because the first file lacks them. */
+  readonly #further = new Set<string>();
+
+  constructor(
+    private readonly folder: ListedFolder,
+    private readonly options: ImportOptions,
+    private readonly info: LeRobotInfo,
+  ) {
+    this.kind = `LeRobot data set, version ${info.version}${info.robot ? ` (${info.robot})` : ''}`;
+    this.rate = { stated: info.rate };
+    this.count = info.episodes;
+  }
+
+  async prepare(): Promise<void> {
+    const { folder, info } = this;
+    const { places, files } = await readEpisodes(folder, info);
+    this.#places = places;
+    for (const { file, length } of places) this.#rows.set(file, (this.#rows.get(file) ?? 0) + length);
+    for (const kind of ['task', 'subtask'] as const) this.#texts[`${kind}_index`] = await readTexts(folder, info, kind);
+    const first = await this.#open(places[0]);
+    const columns = [...info.features.values()].filter(({ dtype }) => dtype === 'image');
+    this.#images = new Map(columns.map(({ key }) => [key, new ImageColumn(folder, key, this.options.note)]));
+    const features = await Promise.all([...info.features.values()].map((feature) => this.#field(feature, first)));
+    const further = [...first.columns.keys()].filter((name) => !info.features.has(name));
+    const listed = first.columns.has('task_index') ? 'the task_index of each step decides' : undefined;
+    const paraphrases = 'of tasks that no step names, those of an episode with a single task are its paraphrases';
+    const tasks = { name: 'tasks', kind: 'texts', use: listed ? null : 'language' } as const;
+    this.fields = [
+      ...features.flat(),
+      ...further.flatMap((name) => this.#column(name, first)),
+      listed ? { ...tasks, reason: `the list of episodes: ${listed}; ${paraphrases}` } : tasks,
+      ...(await this.#unread(files)),
+    ];
+  }
+
+  async #field(feature: Feature, file: ParquetFile): Promise<SourceField[]> {
+    const { key, dtype, shape, names, depth } = feature;
+    const { features } = this.info;
+    const camera = key.replace(/^observation\.(images?\.)?/, '');
+    if (dtype === 'image' || dtype === 'video') {
+      const twins = [...features.keys()].filter((other) => other.replace(/^observation\.(images?\.)?/, '') === camera);
+      const field = { name: key, shape, camera: twins.length > 1 ? key : camera };
+      const flat = depth || (dtype === 'image' && (await this.#images.get(key)!.isDepth(file, this.#places[0])));
+      if (flat) return [{ ...field, kind: 'depth', use: null, reason: 'a depth map, which is no colour picture' }];
+      const clip = this.#places[0].videos.get(key);
+      const missing = clip && !(await this.#exists(clip.path)) ? `its video ${clip.path} is not there` : undefined;
+      return [{ ...field, kind: 'pictures', use: missing ? null : 'camera', ...(missing && { reason: missing }) }];
+    }
+    if (!file.columns.has(key))
+      return [
+        { name: key, kind: 'other', shape, use: null, reason: `info.json lists it, ${file.name} has no such column` },
+      ];
+    if (depth && shape.length > 1)
+      return [{ name: key, kind: 'depth', shape, use: null, reason: 'a depth map, which is no colour picture' }];
+    if (!/^(float|bfloat|int|uint|bool)/.test(dtype)) return this.#column(key, file);
+    if (key in this.#texts) return this.#column(key, file);
+    const width = widthOf(feature);
+    const found = uses.find(([, keys]) => keys.find((own) => features.has(own)) === key);
+    const use = found?.[0] ?? (key === 'timestamp' ? 'time' : null);
+    const reason = use ? undefined : (counters[key] ?? (width === 0 ? 'it holds nothing' : unknownUse));
+    return [{ name: key, kind: 'numbers', shape: [width], ...(names && { names }), use, ...(reason && { reason }) }];
+  }
+
+  /** The fields of a column as its file describes it. */
+  #column(name: string, file: ParquetFile): SourceField[] {
+    const leaves = file.columns.get(name)!;
+    const [leaf] = leaves;
+    const undeclared = this.info.features.has(name) ? unknownUse : 'info.json does not list it';
+    const styled = ['content', 'style', 'timestamp'].every((field) => leaves.some(({ path }) => path.at(-1) === field));
+    if (name === 'language_persistent' && styled)
+      return Object.entries(styles).map(([style, own]) => ({ name: `${name}/${style}`, kind: 'texts', ...own }));
+    if (name === 'language_events') {
+      const reason = 'events of single steps (interjections, questions, traces) are not trained on here';
+      return [{ name, kind: 'other', use: null, reason }];
+    }
+    if (name in this.#texts) {
+      if (this.#texts[name]) return [{ name, kind: 'texts', use: name === 'task_index' ? 'language' : 'subtask' }];
+      const reason = `meta/ holds no table of its texts`;
+      return [{ name, kind: 'numbers', shape: [1], use: null, reason }];
+    }
+    if (leaves.length === 1 && isText(leaf.element)) {
+      const use = instructionNames.test(name) && !file.columns.has('task_index') ? 'language' : null;
+      return [{ name, kind: 'texts', use, ...(!use && { reason: undeclared }) }];
+    }
+    const width = leaves.length === 1 && leaf.element.type !== 'BYTE_ARRAY' ? file.width(leaf) : null;
+    if (width !== null) return [{ name, kind: 'numbers', shape: [width], use: null, reason: undeclared }];
+    const kinds =
+      leaves.length > 1
+        ? `groups of ${leaves.map(({ path }) => path.at(-1)).join(', ')}`
+        : 'bytes, or lists of unequal lengths';
+    return [{ name, kind: 'other', use: null, reason: `it holds ${kinds}` }];
+  }
+
+  /** The files of the set that are not read, those of a folder together. */
+  async #unread(read: readonly string[]): Promise<SourceField[]> {
+    const files = new Set(['meta/info.json', ...read]);
+    for (const texts of Object.values(this.#texts)) if (texts) files.add(texts.file);
+    for (const { file, videos } of this.#places) {
+      files.add(file);
+      for (const { path } of videos.values()) files.add(path);
+    }
+    const folders = new Set(['images']);
+    for (const path of files)
+      for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1)) folders.add(path.slice(0, at));
+    const images = this.#images.size > 0;
+    const fields: SourceField[] = [];
+    const walk = async (folder: string) => {
+      const left: string[] = [];
+      for (const name of await this.folder.list(folder || undefined)) {
+        const path = folder ? `${folder}/${name}` : name;
+        if (files.has(path) || (path === 'images' && images)) continue;
+        if (folders.has(path) && path !== 'images') await walk(path);
+        else left.push(path);
+      }
+      const reason =
+        folder === 'meta'
+          ? 'statistics, and what else no step needs'
+          : 'nothing in info.json or the list of episodes names it';
+      const together = left.length > 4 ? [`${folder || '.'}: ${left.length} files, such as ${left[0]}`] : left;
+      for (const name of together) fields.push({ name, kind: 'other', use: null, reason });
+    };
+    await walk('');
+    return fields;
+  }
+
+  async #exists(path: string): Promise<boolean> {
+    const at = path.lastIndexOf('/');
+    return (await this.folder.list(at < 0 ? undefined : path.slice(0, at))).includes(path.slice(at + 1));
+  }
+
+  /** Opens the file of an episode, and checks that it holds what the list of episodes says. */
+  async #open({ file: path, index }: EpisodePlace): Promise<ParquetFile> {
+    if (this.#file?.path === path) return this.#file.file;
+    const file = await ParquetFile.open(this.folder, path);
+    const listed = this.#rows.get(path)!;
+    if (file.rows !== listed) {
+      const whose = this.info.version.startsWith('2')
+        ? `meta/episodes.jsonl says ${listed} steps of episode ${index}`
+        : `the list of episodes says ${listed}`;
+      throw new InputError(`${file.name}: has ${file.rows} rows, ${whose}`);
+    }
+    const known = new Set(this.fields.map(({ name }) => name.split('/')[0]));
+    for (const name of this.fields.length > 0 ? file.columns.keys() : []) {
+      if (known.has(name) || this.#further.has(name)) continue;
+      this.#further.add(name);
+      this.options.note?.(`${file.name}: column ${quote(name)} is not read: the first file of the set lacks it`);
+    }
+    this.#file = { path, file };
+    return file;
+  }
+
+  async *episodes(first: number): AsyncGenerator<SourceEpisode> {
+    for (const place of this.#places.slice(first)) {
+      const { file: path, from, length, index } = place;
+      const file = await this.#open(place);
+      if (file.columns.has('episode_index')) {
+        const owners = await file.numbers('episode_index', from, from + length, 1);
+        const other = owners.findIndex((owner) => owner !== index);
+        if (other >= 0) {
+          const found = `column "episode_index" is ${owners[other]} in row ${from + other}`;
+          throw new InputError(`${file.name}: ${found}, episode ${index} was expected there`);
+        }
+      }
+      yield {
+        id: `episode_${String(index).padStart(6, '0')}`,
+        length,
+        where: `${path}, rows ${from} to ${from + length - 1}`,
+        numbers: async (name) => {
+          const shape = this.fields.find((field) => field.name === name)?.shape;
+          return (await this.#open(place)).numbers(name, from, from + length, shape?.[0] ?? 1);
+        },
+        texts: async (name) => this.#textsOf(name, place, await this.#open(place)),
+        pictures: async (name) => {
+          const image = this.#images.get(name);
+          if (image) return image.pictures(await this.#open(place), place);
+          const clip = place.videos.get(name);
+          return clip ? { kind: 'unpack', place: { episode: index, field: name }, count: length } : null;
+        },
+      };
+    }
+  }
+
+  async *unpack({ episode, field }: Readonly<Record<string, unknown>>) {
+    const place = this.#places.find(({ index }) => index === episode);
+    const name = String(field);
+    if (!place)
+      throw new InputError(`${this.info.file}: no episode ${episode}, which was there before: the set has changed`);
+    const file = await this.#open(place);
+    const image = this.#images.get(name);
+    if (image) return yield* image.unpack(file, place);
+    const { from, length, index } = place;
+    const clip = place.videos.get(name)!;
+    const times = file.columns.has('timestamp')
+      ? await file.numbers('timestamp', from, from + length, 1)
+      : Float64Array.from({ length }, (_, step) => step / this.info.rate);
+    const what = `episode ${index}, camera ${quote(name)}`;
+    const decoder = await decoderFor(this.folder, what, this.options.frameSize);
+    yield* chosenFrames(decoder, clip, times, { rate: this.info.rate, what, note: this.options.note });
+  }
+
+  async #textsOf(name: string, { from, length, index, tasks }: EpisodePlace, file: ParquetFile): Promise<string[][]> {
+    const to = from + length;
+    const [column, style] = name.split('/');
+    const unlisted = !file.columns.has(name);
+    if (unlisted && (name === 'tasks' || name === 'task_index')) return [instructionsOf(tasks)];
+    if (column === 'language_persistent' && style) return persistentTexts(file, style, from, to);
+    const table = this.#texts[name];
+    if (!table) return (await file.lists(file.leaf(name), from, to)).map((row) => instructionsOf(textsIn(row)));
+    const numbers = await file.numbers(name, from, to, 1);
+    const unknown = numbers.find((number) => !table.texts.has(number));
+    if (unknown !== undefined)
+      throw new InputError(
+        `${file.name}: episode ${index}: "${name}" is ${unknown}, which ${table.file} does not list`,
+      );
+    if (numbers.some((number) => number !== numbers[0]))
+      return Array.from(numbers, (number) => [...table.texts.get(number)!]);
+    const own = table.texts.get(numbers[0])!;
+    if (name !== 'task_index' || own.length === 0 || !tasks.includes(own[0])) return [[...own]];
+    // The other tasks of an episode whose steps all name one of them are its paraphrases, as the writer here makes them.
+    const named = new Set([...table.texts.values()].flat());
+    return [[...new Set([...own, ...instructionsOf(tasks).filter((text) => named.has(text))])]];
+  }
+}
+
+/** The texts of one style that hold at each step; rephrasings of the task hold at all of them. */
+async function persistentTexts(file: ParquetFile, style: string, from: number, to: number): Promise<string[][]> {
+  const column = 'language_persistent';
+  const [content, kind, begin] = await Promise.all(
+    ['content', 'style', 'timestamp'].map((field) => file.lists(file.leaf(column, field), from, to)),
+  );
+  const times = file.columns.has('timestamp') ? await file.numbers('timestamp', from, to, 1) : null;
+  return content.map((texts, step) => {
+    const own = texts.map((text, i) => ({ text, begin: Number(begin[step][i]) }));
+    const ofStyle = own.filter((_, i) => kind[step][i] === style);
+    if (style === 'task_aug') return instructionsOf(textsIn(ofStyle.map(({ text }) => text)));
+    const begun = ofStyle.filter((entry) => entry.begin <= (times?.[step] ?? 0));
+    const newest = begun.reduce<(typeof own)[number] | null>((a, b) => (a && a.begin > b.begin ? a : b), null);
+    return instructionsOf(textsIn([newest?.text]));
+  });
+}
+
+/** ffmpeg for a folder on disk, WebCodecs in a browser. @throws InputError if there is neither; `what` is the camera */
+async function decoderFor(folder: ListedFolder, what: string, frameSize: number): Promise<Decoder> {
+  if (folder.path !== undefined) return (await import('./video-node.ts')).ffmpegDecoder(folder.path, what, frameSize);
+  return (await import('./video-browser.ts')).webDecoder(folder, what, frameSize);
+}
