@@ -4,7 +4,7 @@ import { leRobot } from '../../model/data/import/lerobot.ts';
 import { TableWriter } from '../../model/data/parquet/writer.ts';
 import { column, filesOf, jsonOf, source as ownSet } from './lerobot-files.ts';
 import { fieldsOf, filesFolder, picturesOf, readSource } from './sources.ts';
-import { expectClear, type Files, message, text } from './synthetic.ts';
+import { expectClear, type Files, message, replacingValues, text } from './synthetic.ts';
 
 const read = (files: Files) => readSource(leRobot, filesFolder(files));
 const lines = (values: readonly unknown[]) => text(values.map((value) => JSON.stringify(value)).join('\n'));
@@ -213,5 +213,22 @@ describe('LeRobot data sets', () => {
     expect(line).toBe(
       'folder/data/episode_000000.parquet: column "episode_index" is 1 in row 1, episode 0 was expected there',
     );
+  });
+
+  test('with any value in the JSON files, every field can be read, or one line says why not', async () => {
+    const all = async (files: Files) => {
+      const { source, episodes } = await read(files);
+      for (const { name, kind } of source.fields)
+        for (const episode of episodes) {
+          if (kind === 'numbers') await episode.numbers(name);
+          if (kind === 'texts') await episode.texts(name);
+          if (kind === 'pictures') await picturesOf(filesFolder(files), source, episode, name);
+        }
+    };
+    await replacingValues(await filesOf(ownSet()), 'meta/info.json', all, 150);
+    const cells = steps(3).map((step) => ({ bytes: png(step), path: 'a.png' }));
+    const old = version2([['pull']], [0, 1, 1], { 'observation.images.top': cells });
+    await replacingValues(old, 'meta/info.json', all, 150);
+    await replacingValues(old, 'meta/episodes.jsonl', all, 100);
   });
 });
