@@ -1,5 +1,5 @@
-import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
-import { checkChunk, checkShape, quote } from './action-tokenizer.ts';
+import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping } from './action-tokenizer.ts';
+import { checkChunk, checkShape, countClamped, quote } from './action-tokenizer.ts';
 import { type AppliedMerge, IntegerBpe, type IntegerBpeJson, type SymbolCodec } from './bpe.ts';
 import { dct, inverseDct } from './dct.ts';
 import { PublishedCodec, type PublishedTokenizerJson } from './published-fast.ts';
@@ -10,7 +10,7 @@ export interface FastFitting {
   readonly vocabularySize?: number;
   /** Quantisation steps per unit of a coefficient: a larger scale gives a smaller error and more tokens. Default 10. */
   readonly scale?: number;
-  /** The alphabet holds all coefficients of values from -covers to covers; by default only those of the chunks. */
+  /** The alphabet holds all coefficients of values from -covers to covers; by default only those of the chunks, without outliers. */
   readonly covers?: number;
   /** `integers`, the default, merges the coefficients themselves; `published` is the format that openpi and LeRobot read. */
   readonly format?: 'integers' | 'published';
@@ -63,6 +63,11 @@ export interface RelaxedDecoding {
   readonly unknownAt: number;
 }
 
+/** An alphabet covers the coefficients of at least this share of the columns, a column being one dimension of a chunk. */
+const USUAL_SHARE = 0.95;
+/** Coefficients of other columns widen it up to those of a column that stays at this normalised value; beyond, they are clamped. */
+const OUTLYING = 1.5;
+
 /**
  * FAST (Pertsch et al., arXiv 2501.09747), for chunks x [horizon, dimension] of normalised actions:
  *
@@ -94,33 +99,47 @@ export class FastTokenizer implements ActionTokenizer {
     return this.minimum + this.codec.symbols - 1;
   }
 
-  /** Learns the alphabet and the merges from normalised chunks of any shapes. */
+  /**
+   * Learns the alphabet and the merges from normalised chunks of any shapes. Outliers do not widen the alphabet: see
+   * `USUAL_SHARE` and `OUTLYING`; `clamping` counts them.
+   */
   static fit(chunks: Iterable<ActionChunk>, options: FastFitting = {}): FastTokenizer {
     const { vocabularySize = 1024, scale = 10, covers = 0, format = 'integers' } = options;
     checkScale(scale, 'FastTokenizer.fit');
     if (!(covers >= 0)) throw new Error(`FastTokenizer.fit: covers must be a number from 0, got ${covers}`);
     const coefficients: Float64Array[] = [];
-    let minimum = Number.POSITIVE_INFINITY;
-    let maximum = Number.NEGATIVE_INFINITY;
+    /** The largest magnitude in each column (a dimension of a chunk). */
+    const extents: number[] = [];
+    let longest = 0;
     for (const chunk of chunks) {
+      const { horizon, dimension } = chunk;
       const quantised = quantise(chunk, scale, `FastTokenizer.fit, chunk ${coefficients.length}`);
-      // A row of the basis has norm 1, so a coefficient is at most the norm of its column of values.
-      const reach = roundHalfToEven(scale * covers * Math.sqrt(chunk.horizon));
-      if (covers > 0) [minimum, maximum] = [Math.min(minimum, -reach), Math.max(maximum, reach)];
-      for (const value of quantised) {
-        if (value < minimum) minimum = value;
-        if (value > maximum) maximum = value;
-      }
+      const own = new Array<number>(dimension).fill(0);
+      for (let index = 0; index < quantised.length; index++)
+        own[index % dimension] = Math.max(own[index % dimension], Math.abs(quantised[index]));
+      extents.push(...own);
+      longest = Math.max(longest, horizon);
       coefficients.push(quantised);
     }
     if (coefficients.length === 0) throw new Error('FastTokenizer.fit: no chunks to fit on');
+    // A row of the basis has norm 1, so a coefficient is at most the norm of its column of values.
+    const reachOf = (value: number) => roundHalfToEven(scale * value * Math.sqrt(longest));
+    const usual = extents.sort((a, b) => a - b)[Math.ceil(USUAL_SHARE * extents.length) - 1];
+    const clamp = Math.max(usual, Math.min(reachOf(OUTLYING), Math.floor((vocabularySize - 1) / 2)));
+    let [minimum, maximum] = covers > 0 ? [-reachOf(covers), reachOf(covers)] : [Infinity, -Infinity];
+    for (const quantised of coefficients)
+      for (const value of quantised) {
+        minimum = Math.min(minimum, Math.max(value, -clamp));
+        maximum = Math.max(maximum, Math.min(value, clamp));
+      }
     const symbols = maximum - minimum + 1;
     if (!(symbols <= vocabularySize))
       throw new Error(
         `FastTokenizer.fit: quantised coefficients run from ${minimum} to ${maximum}, ${symbols} symbols for a vocabulary of ${vocabularySize}; normalise the actions to [-1, 1], lower the scale or allow a larger vocabulary`,
       );
     for (const quantised of coefficients)
-      for (let index = 0; index < quantised.length; index++) quantised[index] -= minimum;
+      for (let index = 0; index < quantised.length; index++)
+        quantised[index] = Math.min(Math.max(quantised[index], minimum), maximum) - minimum;
     const codec =
       format === 'published'
         ? new PublishedCodec(trainPublished(coefficients, { symbols, vocabularySize }))
@@ -180,6 +199,12 @@ export class FastTokenizer implements ActionTokenizer {
   /** Quantised DCT coefficients [horizon, dimension], frequency first, before clamping. */
   coefficients(chunk: ActionChunk): Float64Array {
     return quantise(chunk, this.scale, 'FastTokenizer.coefficients');
+  }
+
+  /** Counts coefficients. */
+  clamping(chunk: ActionChunk): Clamping {
+    const coefficients = quantise(chunk, this.scale, 'FastTokenizer.clamping');
+    return countClamped(coefficients, (value) => value < this.minimum || value > this.maximum);
   }
 
   /** Ids of a chunk: at most horizon * dimension, with a published tokenizer at most three times as many. */

@@ -1,13 +1,7 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset } from './dataset.ts';
 import { asObject, unexpected } from './json.ts';
-import {
-  type ColumnStatistics,
-  type DatasetStatistics,
-  isFloat32,
-  NORMALISED_BOUND,
-  RANGE_FLOOR,
-} from './statistics.ts';
+import { type ColumnStatistics, type DatasetStatistics, isFloat32, NORMALISED_BOUND } from './statistics.ts';
 
 // openpi's assets/<robot>/norm_stats.json is { norm_stats: { state, actions } }, each { mean, std, q01, q99 }.
 
@@ -46,7 +40,7 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
     return { count: 0, mean, std, q01, q99, min: q01, max: q99 };
   };
   const states = all.state == null ? null : read('state');
-  return { rangeFloor: RANGE_FLOOR, bound: NORMALISED_BOUND, actions: read('actions'), states };
+  return { bound: NORMALISED_BOUND, actions: read('actions'), states };
 }
 
 /** Drops constant dimensions beyond the data set's: openpi may pad statistics with zeros, as it pads actions. */

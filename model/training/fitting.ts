@@ -197,9 +197,15 @@ export async function fitEncoding(
   if (unseen.length > 0)
     listener.note(`${system.name} sees ${settings.cameras.join(', ')} alone, and not ${unseen.join(', ')}`);
   for (const [name, own] of Object.entries(robots ?? { [dataset.name]: { statistics: statistics! } })) {
-    const { widened } = normalisers(own.statistics).actions;
-    if (widened.length > 0)
-      listener.note(`${name}: action dimensions ${widened.join(', ')} barely move; normalised by a widened range`);
+    for (const [what, numbers] of Object.entries(normalisers(own.statistics))) {
+      const kind = `${name}: ${what === 'actions' ? 'action' : 'state'} dimensions`;
+      const { constant = [], clipped = [], bound } = numbers ?? {};
+      if (constant.length > 0) listener.note(`${kind} ${constant.join(', ')} are constant, and become 0`);
+      if (clipped.length > 0)
+        listener.note(
+          `${kind} ${clipped.join(', ')} have values beyond ${bound} times their usual range, which are clipped`,
+        );
+    }
   }
   if (!system.actionTokens) return settings;
   if (tokenizer) return { ...settings, actions: tokenizer.toJSON() };
