@@ -3,6 +3,7 @@ import { checkChunk, checkShape, countClamped, quote } from './action-tokenizer.
 import { type AppliedMerge, IntegerBpe, type IntegerBpeJson, type SymbolCodec } from './bpe.ts';
 import { dct, inverseDct } from './dct.ts';
 import { PublishedCodec, type PublishedTokenizerJson } from './published-fast.ts';
+import { PROCESSOR_FILE } from './published-fast-code.ts';
 import { trainPublished } from './published-fast-training.ts';
 
 export interface FastFitting {
@@ -173,8 +174,8 @@ export class FastTokenizer implements ActionTokenizer {
   }
 
   /**
-   * The contents of the files for `AutoProcessor.from_pretrained(folder, trust_remote_code=True)`, which loads its code
-   * from physical-intelligence/fast. @throws Error if the merges are not of that format
+   * The contents of the files for `AutoProcessor.from_pretrained(folder, trust_remote_code=True)`, which runs the code
+   * beside them (`processorCode`). @throws Error if the merges are not of that format
    */
   toPublished(): PublishedFast {
     const { codec, scale, minimum, vocabularySize } = this;
@@ -190,7 +191,7 @@ export class FastTokenizer implements ActionTokenizer {
       time_horizon: null,
       vocab_size: vocabularySize,
       ...this.processor,
-      auto_map: { AutoProcessor: 'physical-intelligence/fast--processing_action_tokenizer.UniversalActionProcessor' },
+      auto_map: { AutoProcessor: `${PROCESSOR_FILE}.UniversalActionProcessor` },
     };
     const tokenizerConfig = { clean_up_tokenization_spaces: false, tokenizer_class: 'PreTrainedTokenizerFast' };
     return { tokenizer: codec.json, processor, tokenizerConfig };

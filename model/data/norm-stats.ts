@@ -31,8 +31,10 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
       }
       const width = (own.mean as unknown[] | undefined)?.length ?? 'some';
       const fits = Array.isArray(list) && list.length === width && list.length > 0;
-      if (!fits || !list.every(isFloat32))
-        throw unexpected(list, file, `"${name}": "${key}"`, `a list of ${width} finite numbers`);
+      if (!fits) throw unexpected(list, file, `"${name}": "${key}"`, `a list of ${width} finite numbers`);
+      const wrong = list.findIndex((value) => !isFloat32(value));
+      if (wrong >= 0)
+        throw unexpected(list[wrong], file, `"${name}": "${key}" in dimension ${wrong}`, 'a number that f32 holds');
       return list as number[];
     });
     const turned = q01.findIndex((value, d) => value > q99[d]);

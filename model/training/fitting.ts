@@ -157,6 +157,7 @@ async function longestTokens(
   if (samples.length < steps)
     listener.note(`${dataset.name}: targets are fitted to ${samples.length} of ${steps} control steps`);
   let longest = 0;
+  let [clamped, total] = [0, 0];
   for await (const { part, step } of eachLoaded(samples)) {
     const { episode } = part;
     const { robot } = episode;
@@ -164,7 +165,15 @@ async function longestTokens(
     const subtask = !encoding.subtask && coTraining && episode.subtask?.(step);
     const subtaskLength = subtask ? encoding.subtaskTokens(subtask).length : introduction;
     longest = Math.max(longest, subtaskLength + encoding.actionTokens(data, horizon, robot).length);
+    const own = encoding.ownDimensions(data, robot);
+    const clamping = encoding.actions!.clamping({ data: own, horizon, dimension: own.length / horizon });
+    clamped += clamping.clamped;
+    total += clamping.total;
   }
+  if (clamped > 0)
+    listener.note(
+      `${dataset.name}: ${clamped} of ${total} numbers of the action chunks (${((100 * clamped) / total).toPrecision(2)} %) lie beyond what action tokens can say, and are clamped`,
+    );
   return longest;
 }
 
