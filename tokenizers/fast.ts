@@ -2,6 +2,7 @@ import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping }
 import { checkChunk, checkShape, countClamped, quote } from './action-tokenizer.ts';
 import { type AppliedMerge, IntegerBpe, type IntegerBpeJson, type SymbolCodec } from './bpe.ts';
 import { dct, inverseDct } from './dct.ts';
+import { alphabetOf, roundHalfToEven } from './fast-alphabet.ts';
 import { PublishedCodec, type PublishedTokenizerJson } from './published-fast.ts';
 import { PROCESSOR_FILE } from './published-fast-code.ts';
 import { trainPublished } from './published-fast-training.ts';
@@ -64,11 +65,6 @@ export interface RelaxedDecoding {
   readonly unknownAt: number;
 }
 
-/** An alphabet covers the coefficients of at least this share of the columns, a column being one dimension of a chunk. */
-const USUAL_SHARE = 0.95;
-/** Coefficients of other columns widen it up to those of a column that stays at this normalised value; beyond, they are clamped. */
-const OUTLYING = 1.5;
-
 /**
  * FAST (Pertsch et al., arXiv 2501.09747), for chunks x [horizon, dimension] of normalised actions:
  *
@@ -101,43 +97,18 @@ export class FastTokenizer implements ActionTokenizer {
   }
 
   /**
-   * Learns the alphabet and the merges from normalised chunks of any shapes. Outliers do not widen the alphabet: see
-   * `USUAL_SHARE` and `OUTLYING`; `clamping` counts them.
+   * Learns the alphabet and the merges from normalised chunks of any shapes. Outliers do not widen the alphabet (see
+   * `alphabetOf`); `clamping` counts them.
    */
   static fit(chunks: Iterable<ActionChunk>, options: FastFitting = {}): FastTokenizer {
     const { vocabularySize = 1024, scale = 10, covers = 0, format = 'integers' } = options;
     checkScale(scale, 'FastTokenizer.fit');
     if (!(covers >= 0)) throw new Error(`FastTokenizer.fit: covers must be a number from 0, got ${covers}`);
-    const coefficients: Float64Array[] = [];
-    /** The largest magnitude in each column (a dimension of a chunk). */
-    const extents: number[] = [];
-    let longest = 0;
-    for (const chunk of chunks) {
-      const { horizon, dimension } = chunk;
-      const quantised = quantise(chunk, scale, `FastTokenizer.fit, chunk ${coefficients.length}`);
-      const own = new Array<number>(dimension).fill(0);
-      for (let index = 0; index < quantised.length; index++)
-        own[index % dimension] = Math.max(own[index % dimension], Math.abs(quantised[index]));
-      extents.push(...own);
-      longest = Math.max(longest, horizon);
-      coefficients.push(quantised);
-    }
-    if (coefficients.length === 0) throw new Error('FastTokenizer.fit: no chunks to fit on');
-    // A row of the basis has norm 1, so a coefficient is at most the norm of its column of values.
-    const reachOf = (value: number) => roundHalfToEven(scale * value * Math.sqrt(longest));
-    const usual = extents.sort((a, b) => a - b)[Math.ceil(USUAL_SHARE * extents.length) - 1];
-    const clamp = Math.max(usual, Math.min(reachOf(OUTLYING), Math.floor((vocabularySize - 1) / 2)));
-    let [minimum, maximum] = covers > 0 ? [-reachOf(covers), reachOf(covers)] : [Infinity, -Infinity];
-    for (const quantised of coefficients)
-      for (const value of quantised) {
-        minimum = Math.min(minimum, Math.max(value, -clamp));
-        maximum = Math.max(maximum, Math.min(value, clamp));
-      }
+    const given = [...chunks];
+    if (given.length === 0) throw new Error('FastTokenizer.fit: no chunks to fit on');
+    const coefficients = given.map((chunk, i) => quantise(chunk, scale, `FastTokenizer.fit, chunk ${i}`));
+    const { minimum, maximum } = alphabetOf(coefficients, given, { scale, covers, vocabularySize });
     const symbols = maximum - minimum + 1;
-    if (!(symbols <= vocabularySize))
-      throw new Error(
-        `FastTokenizer.fit: quantised coefficients run from ${minimum} to ${maximum}, ${symbols} symbols for a vocabulary of ${vocabularySize}; normalise the actions to [-1, 1], lower the scale or allow a larger vocabulary`,
-      );
     for (const quantised of coefficients)
       for (let index = 0; index < quantised.length; index++)
         quantised[index] = Math.min(Math.max(quantised[index], minimum), maximum) - minimum;
@@ -286,12 +257,6 @@ export class FastTokenizer implements ActionTokenizer {
       coefficients[index] = (symbols[index] + this.minimum) / this.scale;
     return Float32Array.from(inverseDct(coefficients, horizon, dimension));
   }
-}
-
-/** The nearest integer; a tie goes to the even one, as in NumPy's `around`. */
-export function roundHalfToEven(value: number): number {
-  const up = Math.round(value);
-  return up - value === 0.5 && up % 2 !== 0 ? up - 1 : up;
 }
 
 function checkScale(scale: number, caller: string): void {

@@ -2,7 +2,7 @@
  * Actions as tokens, and the text around them; independent of GPU, node and browser. A reading order:
  *
  * 1. Chunks to ids: action-tokenizer.ts (the common interface), dct.ts, fast.ts, bpe.ts with bpe-merging.ts (merges are applied)
- *    and bpe-training.ts (merges are learned); bins.ts, stride.ts, string.ts; from-json.ts restores a saved tokenizer.
+ *    and bpe-training.ts (merges are learned), fast-alphabet.ts; bins.ts, stride.ts, string.ts; from-json.ts restores a saved tokenizer.
  * 2. FAST in the files of openpi and LeRobot: gpt2.ts, published-fast.ts, published-fast-training.ts; published-fast-code.ts is
  *    their Python side.
  * 3. Ids in a model's vocabulary, and prompts: vocabulary.ts, location.ts, prompts.ts.

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { roundHalfToEven } from '../../tokenizers/fast-alphabet.ts';
 import type { ActionChunk, FastTokenizerJson } from '../../tokenizers/index.ts';
-import { dct, FastTokenizer, inverseDct, roundHalfToEven } from '../../tokenizers/index.ts';
+import { dct, FastTokenizer, inverseDct } from '../../tokenizers/index.ts';
 
 const shape = { horizon: 5, dimension: 2 };
 const chunk: ActionChunk = { data: Float32Array.of(-1, 0.5, -0.5, 0.5, 0, 0.25, 0.5, 0, 1, -0.25), ...shape };
