@@ -69,6 +69,8 @@ export const fit = command({
     }
     const { name, rate, actionDimension: dimension } = dataset;
     await writeTokenizer(out, { tokenizer, statistics, horizon, dimension, dataset: name, rate });
+    const clampings = chunks.map((chunk) => tokenizer.clamping(chunk));
+    const clamped = clampings.reduce((sum, own) => sum + own.clamped, 0);
     const json = {
       out,
       kind,
@@ -79,10 +81,11 @@ export const fit = command({
       dimension,
       vocabularySize: tokenizer.vocabularySize,
       ...(tokenizer instanceof FastTokenizer && { coefficients: [tokenizer.minimum, tokenizer.maximum] }),
+      clamped,
       seconds,
     };
     const range = json.coefficients ? ` for coefficients from ${json.coefficients.join(' to ')}` : '';
-    const line = `fitted on ${ofAll(chunks.length, total)} chunks of ${horizon} x ${dimension} in ${seconds.toFixed(2)} s: ${tokenizer.vocabularySize} ids${range}, written to ${out}${shortEpisodes(dataset, horizon)}`;
+    const line = `fitted on ${ofAll(chunks.length, total)} chunks of ${horizon} x ${dimension} in ${seconds.toFixed(2)} s: ${tokenizer.vocabularySize} ids${range}, written to ${out}; ${clamped} numbers are out of range, and clamped${shortEpisodes(dataset, horizon)}`;
     return { json, lines: [line] };
   },
 });

@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { describe, expect, test } from 'vitest';
+import { parseJson } from '../engine/files/bytes.ts';
 import { InputError } from '../engine/files/errors.ts';
 import { checked } from '../engine/files/json-schema.ts';
 
@@ -68,5 +69,26 @@ describe('a value that does not fit is one line with the file and the field', ()
     );
     const wrong = () => checked(v.record(v.string(), v.number()), { 'x\ny': 'z' }, 'here');
     expect(wrong).toThrow(new InputError(String.raw`here: "x\ny": expected number, got "z"`));
+  });
+});
+
+describe('numbers that Python writes and JSON has not', () => {
+  const parsed = (text: string, where?: string) =>
+    parseJson(new TextEncoder().encode(text), 'a.json', 'not JSON', where);
+  test.each([
+    ['{"norm_stats": {"state": {"std": [1.0, NaN, 2.0], "q99": [Infinity]}}}', '"norm_stats.state.std[1]" is NaN'],
+    ['{"NaN": "NaN", "b": {"c d": [[1, -Infinity]]}}', '"b.c d[0][1]" is -Infinity'],
+    ['[{"text": "a \\"NaN\\" b, Infinity"}, Infinity]', '"[1]" is Infinity'],
+    ['NaN', 'it is NaN'],
+  ])('%s', (text, message) => {
+    expect(() => parsed(text)).toThrow(InputError);
+    expect(() => parsed(text)).toThrow(`a.json: ${message}, for which JSON has no number (Python writes it)`);
+    expect(() => parsed(text, 'line 3: ')).toThrow(`a.json: line 3: ${message}`);
+  });
+  test.each(['{"a": NaN', '{"a": NaNs}', '{"a": nan}', '{"a": "NaN}', '{'])('%s is no JSON at all', (text) => {
+    expect(() => parsed(text)).toThrow('a.json: not JSON (');
+  });
+  test('words in texts are left alone', () => {
+    expect(parsed('{"a": "NaN", "Infinity": -1}')).toEqual({ a: 'NaN', Infinity: -1 });
   });
 });

@@ -14,11 +14,26 @@ export interface ActionChunk extends ChunkShape {
 export const actionTokenKinds = ['fast', 'bins', 'stride', 'string'] as const;
 export type ActionTokenKind = (typeof actionTokenKinds)[number];
 
+/** The number of clamped values among `total`. */
+export interface Clamping {
+  readonly clamped: number;
+  readonly total: number;
+}
+
+export function countClamped(
+  values: ArrayLike<number>,
+  isClamped: (value: number, index: number) => boolean,
+): Clamping {
+  return { clamped: Array.from(values).filter(isClamped).length, total: values.length };
+}
+
 /** An action tokenizer encodes chunks as ids 0 .. vocabularySize - 1, and decodes them. */
 export interface ActionTokenizer {
   readonly vocabularySize: number;
   /** Throws if the data do not fill the shape, or at NaN or infinity; values out of range are clamped. */
   encode(chunk: ActionChunk): Int32Array;
+  /** How many of the numbers that `encode` writes are out of range, and clamped. Throws as `encode` does. */
+  clamping(chunk: ActionChunk): Clamping;
   /** [horizon, dimension]. Throws if the ids do not encode a chunk of that shape. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array;
   /** The grammar of the id sequences that encode a chunk of that shape. */

@@ -1,5 +1,5 @@
-import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
-import { checkChunk, checkShape, chunkGrammar, quote } from './action-tokenizer.ts';
+import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping } from './action-tokenizer.ts';
+import { checkChunk, checkShape, chunkGrammar, countClamped, quote } from './action-tokenizer.ts';
 
 const MOST_BINS = 2 ** 20;
 
@@ -85,6 +85,12 @@ export class BinActionTokenizer implements ActionTokenizer {
   encode(chunk: ActionChunk): Int32Array {
     checkChunk(chunk, 'BinActionTokenizer.encode');
     return Int32Array.from(chunk.data, (value) => digitize(Math.min(Math.max(value, -1), 1), this.edges) - 1);
+  }
+
+  /** Counts values, the most of them beyond the quantiles that became -1 and 1. */
+  clamping(chunk: ActionChunk): Clamping {
+    checkChunk(chunk, 'BinActionTokenizer.clamping');
+    return countClamped(chunk.data, (value) => Math.abs(value) > 1);
   }
 
   /** [horizon, dimension]. Throws on an unknown id and on a wrong number of ids. */

@@ -1,8 +1,10 @@
-import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
-import { checkChunk, checkShape, quote } from './action-tokenizer.ts';
+import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping } from './action-tokenizer.ts';
+import { checkChunk, checkShape, countClamped, quote } from './action-tokenizer.ts';
 import { type AppliedMerge, IntegerBpe, type IntegerBpeJson, type SymbolCodec } from './bpe.ts';
 import { dct, inverseDct } from './dct.ts';
+import { alphabetOf, roundHalfToEven } from './fast-alphabet.ts';
 import { PublishedCodec, type PublishedTokenizerJson } from './published-fast.ts';
+import { PROCESSOR_FILE } from './published-fast-code.ts';
 import { trainPublished } from './published-fast-training.ts';
 
 export interface FastFitting {
@@ -10,7 +12,7 @@ export interface FastFitting {
   readonly vocabularySize?: number;
   /** Quantisation steps per unit of a coefficient: a larger scale gives a smaller error and more tokens. Default 10. */
   readonly scale?: number;
-  /** The alphabet holds all coefficients of values from -covers to covers; by default only those of the chunks. */
+  /** The alphabet holds all coefficients of values from -covers to covers; by default only those of the chunks, without outliers. */
   readonly covers?: number;
   /** `integers`, the default, merges the coefficients themselves; `published` is the format that openpi and LeRobot read. */
   readonly format?: 'integers' | 'published';
@@ -94,33 +96,22 @@ export class FastTokenizer implements ActionTokenizer {
     return this.minimum + this.codec.symbols - 1;
   }
 
-  /** Learns the alphabet and the merges from normalised chunks of any shapes. */
+  /**
+   * Learns the alphabet and the merges from normalised chunks of any shapes. Outliers do not widen the alphabet (see
+   * `alphabetOf`); `clamping` counts them.
+   */
   static fit(chunks: Iterable<ActionChunk>, options: FastFitting = {}): FastTokenizer {
     const { vocabularySize = 1024, scale = 10, covers = 0, format = 'integers' } = options;
     checkScale(scale, 'FastTokenizer.fit');
     if (!(covers >= 0)) throw new Error(`FastTokenizer.fit: covers must be a number from 0, got ${covers}`);
-    const coefficients: Float64Array[] = [];
-    let minimum = Number.POSITIVE_INFINITY;
-    let maximum = Number.NEGATIVE_INFINITY;
-    for (const chunk of chunks) {
-      const quantised = quantise(chunk, scale, `FastTokenizer.fit, chunk ${coefficients.length}`);
-      // A row of the basis has norm 1, so a coefficient is at most the norm of its column of values.
-      const reach = roundHalfToEven(scale * covers * Math.sqrt(chunk.horizon));
-      if (covers > 0) [minimum, maximum] = [Math.min(minimum, -reach), Math.max(maximum, reach)];
-      for (const value of quantised) {
-        if (value < minimum) minimum = value;
-        if (value > maximum) maximum = value;
-      }
-      coefficients.push(quantised);
-    }
-    if (coefficients.length === 0) throw new Error('FastTokenizer.fit: no chunks to fit on');
+    const given = [...chunks];
+    if (given.length === 0) throw new Error('FastTokenizer.fit: no chunks to fit on');
+    const coefficients = given.map((chunk, i) => quantise(chunk, scale, `FastTokenizer.fit, chunk ${i}`));
+    const { minimum, maximum } = alphabetOf(coefficients, given, { scale, covers, vocabularySize });
     const symbols = maximum - minimum + 1;
-    if (!(symbols <= vocabularySize))
-      throw new Error(
-        `FastTokenizer.fit: quantised coefficients run from ${minimum} to ${maximum}, ${symbols} symbols for a vocabulary of ${vocabularySize}; normalise the actions to [-1, 1], lower the scale or allow a larger vocabulary`,
-      );
     for (const quantised of coefficients)
-      for (let index = 0; index < quantised.length; index++) quantised[index] -= minimum;
+      for (let index = 0; index < quantised.length; index++)
+        quantised[index] = Math.min(Math.max(quantised[index], minimum), maximum) - minimum;
     const codec =
       format === 'published'
         ? new PublishedCodec(trainPublished(coefficients, { symbols, vocabularySize }))
@@ -154,8 +145,8 @@ export class FastTokenizer implements ActionTokenizer {
   }
 
   /**
-   * The contents of the files for `AutoProcessor.from_pretrained(folder, trust_remote_code=True)`, which loads its code
-   * from physical-intelligence/fast. @throws Error if the merges are not of that format
+   * The contents of the files for `AutoProcessor.from_pretrained(folder, trust_remote_code=True)`, which runs the code
+   * beside them (`processorCode`). @throws Error if the merges are not of that format
    */
   toPublished(): PublishedFast {
     const { codec, scale, minimum, vocabularySize } = this;
@@ -171,7 +162,7 @@ export class FastTokenizer implements ActionTokenizer {
       time_horizon: null,
       vocab_size: vocabularySize,
       ...this.processor,
-      auto_map: { AutoProcessor: 'physical-intelligence/fast--processing_action_tokenizer.UniversalActionProcessor' },
+      auto_map: { AutoProcessor: `${PROCESSOR_FILE}.UniversalActionProcessor` },
     };
     const tokenizerConfig = { clean_up_tokenization_spaces: false, tokenizer_class: 'PreTrainedTokenizerFast' };
     return { tokenizer: codec.json, processor, tokenizerConfig };
@@ -180,6 +171,12 @@ export class FastTokenizer implements ActionTokenizer {
   /** Quantised DCT coefficients [horizon, dimension], frequency first, before clamping. */
   coefficients(chunk: ActionChunk): Float64Array {
     return quantise(chunk, this.scale, 'FastTokenizer.coefficients');
+  }
+
+  /** Counts coefficients. */
+  clamping(chunk: ActionChunk): Clamping {
+    const coefficients = quantise(chunk, this.scale, 'FastTokenizer.clamping');
+    return countClamped(coefficients, (value) => value < this.minimum || value > this.maximum);
   }
 
   /** Ids of a chunk: at most horizon * dimension, with a published tokenizer at most three times as many. */
@@ -260,12 +257,6 @@ export class FastTokenizer implements ActionTokenizer {
       coefficients[index] = (symbols[index] + this.minimum) / this.scale;
     return Float32Array.from(inverseDct(coefficients, horizon, dimension));
   }
-}
-
-/** The nearest integer; a tie goes to the even one, as in NumPy's `around`. */
-export function roundHalfToEven(value: number): number {
-  const up = Math.round(value);
-  return up - value === 0.5 && up % 2 !== 0 ? up - 1 : up;
 }
 
 function checkScale(scale: number, caller: string): void {

@@ -2,10 +2,11 @@
  * Actions as tokens, and the text around them; independent of GPU, node and browser. A reading order:
  *
  * 1. Chunks to ids: action-tokenizer.ts (the common interface), dct.ts, fast.ts, bpe.ts with bpe-merging.ts (merges are applied)
- *    and bpe-training.ts (merges are learned); bins.ts, stride.ts, string.ts; from-json.ts restores a saved tokenizer.
- * 2. FAST in the files of openpi and LeRobot: gpt2.ts, published-fast.ts, published-fast-training.ts.
+ *    and bpe-training.ts (merges are learned), fast-alphabet.ts; bins.ts, stride.ts, string.ts; from-json.ts restores a saved tokenizer.
+ * 2. FAST in the files of openpi and LeRobot: gpt2.ts, published-fast.ts, published-fast-training.ts; published-fast-code.ts is
+ *    their Python side.
  * 3. Ids in a model's vocabulary, and prompts: vocabulary.ts, location.ts, prompts.ts.
- * 4. Text: text.ts, tokenizer-json.ts; the default vocabulary (default-merges.ts) is trained on world-language.ts.
+ * 4. Text: text.ts, exact-json.ts (what Python's library does), tokenizer-json.ts; the default vocabulary (default-merges.ts) is trained on world-language.ts.
  *
  * ```ts
  * import * as tokenizers from 'insula/tokenizers';
@@ -25,7 +26,14 @@
  * ```
  */
 
-export type { ActionChunk, ActionTokenizer, ActionTokenKind, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
+export type {
+  ActionChunk,
+  ActionTokenizer,
+  ActionTokenKind,
+  ChunkGrammar,
+  ChunkShape,
+  Clamping,
+} from './action-tokenizer.ts';
 export { actionTokenKinds } from './action-tokenizer.ts';
 export { BinActionTokenizer, type BinFormat, digitizeState } from './bins.ts';
 export * from './bpe.ts';
@@ -37,6 +45,7 @@ export { decodeBeginning } from './lenient.ts';
 export * from './location.ts';
 export * from './prompts.ts';
 export type { PublishedTokenizerJson } from './published-fast.ts';
+export { PROCESSOR_FILE, processorCode } from './published-fast-code.ts';
 export { StrideTokenizer } from './stride.ts';
 export { type LenientParsing, StringActionTokenizer, type StringFormat } from './string.ts';
 export * from './text.ts';

@@ -1,4 +1,4 @@
-import { roundHalfToEven } from './fast.ts';
+import { roundHalfToEven } from './fast-alphabet.ts';
 import type { TextTokenizer } from './text.ts';
 import type { ActionIds } from './vocabulary.ts';
 

@@ -1,4 +1,4 @@
-import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
+import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping } from './action-tokenizer.ts';
 import { checkChunk, checkShape, quote } from './action-tokenizer.ts';
 
 export interface StrideTokenizerJson {
@@ -27,14 +27,12 @@ export class StrideTokenizer implements ActionTokenizer {
 
   /** The inner tokenizer's ids of [ceil(horizon / stride), dimension]. */
   encode(chunk: ActionChunk): Int32Array {
-    checkChunk(chunk, 'StrideTokenizer.encode');
-    const kept = this.kept(chunk);
-    const data = new Float32Array(kept.horizon * kept.dimension);
-    for (let row = 0; row < kept.horizon; row++) {
-      const from = row * this.stride * kept.dimension;
-      data.set(chunk.data.subarray(from, from + kept.dimension), row * kept.dimension);
-    }
-    return this.inner.encode({ ...kept, data });
+    return this.inner.encode(this.subsampled(chunk));
+  }
+
+  /** Counts what the inner tokenizer does, of the kept steps. */
+  clamping(chunk: ActionChunk): Clamping {
+    return this.inner.clamping(this.subsampled(chunk));
   }
 
   /** [horizon, dimension]. Throws as the inner tokenizer does. */
@@ -56,6 +54,17 @@ export class StrideTokenizer implements ActionTokenizer {
 
   toJSON(): StrideTokenizerJson {
     return { type: 'stride', stride: this.stride, inner: this.inner.toJSON() };
+  }
+
+  private subsampled(chunk: ActionChunk): ActionChunk {
+    checkChunk(chunk, 'StrideTokenizer.encode');
+    const kept = this.kept(chunk);
+    const data = new Float32Array(kept.horizon * kept.dimension);
+    for (let row = 0; row < kept.horizon; row++) {
+      const from = row * this.stride * kept.dimension;
+      data.set(chunk.data.subarray(from, from + kept.dimension), row * kept.dimension);
+    }
+    return { ...kept, data };
   }
 
   private kept(shape: ChunkShape): ChunkShape {

@@ -1,5 +1,5 @@
-import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape } from './action-tokenizer.ts';
-import { checkChunk, checkShape, chunkGrammar, quote } from './action-tokenizer.ts';
+import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping } from './action-tokenizer.ts';
+import { checkChunk, checkShape, chunkGrammar, countClamped, quote } from './action-tokenizer.ts';
 
 export interface StringFormat {
   /** Decimal places, 1 to 8. Default 4. */
@@ -132,6 +132,16 @@ export class StringActionTokenizer implements ActionTokenizer {
     return Int32Array.from(this.format(chunk), (character) => this.characters.indexOf(character));
   }
 
+  /** Counts values, but none of a gripper. */
+  clamping(chunk: ActionChunk): Clamping {
+    checkChunk(chunk, 'StringActionTokenizer.clamping');
+    const largest = this.largest + 0.5 * 10 ** -this.settings.decimals;
+    return countClamped(
+      chunk.data,
+      (value, index) => !this.isGripper(index % chunk.dimension) && Math.abs(value) >= largest,
+    );
+  }
+
   /** [horizon, dimension]. Throws on an unknown id and as `parse` does. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
     const text = this.text(ids);
@@ -200,6 +210,10 @@ export class StringActionTokenizer implements ActionTokenizer {
     return text;
   }
 
+  private get largest(): number {
+    return 10 - 10 ** -this.settings.decimals;
+  }
+
   private isGripper(d: number): boolean {
     return this.settings.gripper?.dimensions.includes(d) ?? false;
   }
@@ -207,7 +221,7 @@ export class StringActionTokenizer implements ActionTokenizer {
   private write(value: number, d: number): string {
     const { decimals, gripper } = this.settings;
     if (gripper && this.isGripper(d)) return Math.abs(value - gripper.one) < Math.abs(value - gripper.zero) ? '1' : '0';
-    const digits = Math.min(Math.abs(value), 10 - 10 ** -decimals).toFixed(decimals);
+    const digits = Math.min(Math.abs(value), this.largest).toFixed(decimals);
     return `${value < 0 && Number(digits) !== 0 ? '-' : '+'}${digits}`;
   }
 

@@ -1,6 +1,7 @@
 import { Tokenizer } from '@huggingface/tokenizers';
 import { isId, quote } from './action-tokenizer.ts';
 import { defaultMerges } from './default-merges.ts';
+import { checkAddedTokens, exactTokenizerJson } from './exact-json.ts';
 import { type ByteLevelTokenizerJson, byteLevelTokenizerJson } from './tokenizer-json.ts';
 
 /** A parsed tokenizer.json. */
@@ -119,11 +120,27 @@ function read(json: TokenizerJson): Tokenizer {
   const merge = Array.isArray(merges) ? merges.find((own) => !isMerge(own)) : undefined;
   if (merge !== undefined) throw unreadable(`"model.merges" has ${quote(merge)}, expected two tokens`);
   try {
-    return new Tokenizer(json, {});
+    const tokenizer = new Tokenizer(exactTokenizerJson(json as Record<string, unknown>), {});
+    checkAddedTokens(json as Record<string, unknown>, tokenizer.normalizer);
+    withMetaspace(tokenizer, (json as { decoder?: Metaspace | null }).decoder ?? null);
+    return tokenizer;
   } catch (error) {
     const stumbled = error instanceof TypeError; // over what is missing, or of another type
     throw unreadable(stumbled ? 'its parts do not fit together' : (error as Error).message);
   }
+}
+
+type Metaspace = { readonly type: string; readonly replacement?: string } & Readonly<
+  Record<'prepend_scheme' | 'add_prefix_space', unknown>
+>;
+
+/** Decodes as Python's Metaspace: all signs of the first token are dropped if the scheme prepends them, and none otherwise. */
+function withMetaspace({ decoder }: Tokenizer, part: Metaspace | null): void {
+  if (!decoder || part?.type !== 'Metaspace') return;
+  const { replacement = '▁', prepend_scheme: scheme, add_prefix_space: prefix } = part;
+  const prepends = scheme === undefined ? prefix !== false : scheme !== 'never';
+  decoder.decode_chain = (tokens) =>
+    tokens.map((token, i) => token.replaceAll(replacement, prepends && i === 0 ? '' : ' '));
 }
 
 const unreadable = (why: string) => new Error(`TextTokenizer: this is not a tokenizer.json that can be read: ${why}`);

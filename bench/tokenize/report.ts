@@ -37,18 +37,14 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
   const counts = new Array<number>(tokenizer.vocabularySize).fill(0);
   const squares = new Float64Array(dimension);
   const lengths: number[] = [];
-  let [largest, zeros, clamped] = [0, 0, 0];
+  let [largest, zeros] = [0, 0];
+  const clampings = chunks.map((chunk) => tokenizer.clamping(chunk));
   for (const chunk of chunks) {
     const ids = tokenizer.encode(chunk);
     lengths.push(ids.length);
     for (const id of ids) counts[id]++;
-    if (tokenizer instanceof FastTokenizer) {
-      const { minimum, maximum } = tokenizer;
-      for (const value of tokenizer.coefficients(chunk)) {
-        if (value === 0) zeros++;
-        if (value < minimum || value > maximum) clamped++;
-      }
-    }
+    if (tokenizer instanceof FastTokenizer)
+      zeros += tokenizer.coefficients(chunk).filter((value) => value === 0).length;
     tokenizer.decode(ids, chunk).forEach((value, index) => {
       const error = Math.abs(value - chunk.data[index]);
       squares[index % dimension] += error ** 2;
@@ -57,7 +53,7 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
   }
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
   const steps = chunks.length * horizon;
-  const share = (count: number) => (tokenizer instanceof FastTokenizer ? count / (steps * dimension) : null);
+  const sum = (name: 'clamped' | 'total') => clampings.reduce((sum, own) => sum + own[name], 0);
   const used = counts.filter((count) => count > 0);
   return {
     name,
@@ -65,8 +61,9 @@ function measure(name: string, tokenizer: ActionTokenizer, chunks: readonly Acti
     tokensPerChunk: { mean: tokens / chunks.length, least: Math.min(...lengths), most: Math.max(...lengths) },
     // Tokens for one second of control.
     tokensPerSecond: (tokens / steps) * rate,
-    // The quantised coefficients of FAST that are zero, and those beyond its alphabet.
-    ...{ zeroShare: share(zeros), clampedShare: share(clamped) },
+    // The quantised coefficients of FAST that are zero; the numbers (coefficients of FAST) that were clamped.
+    zeroShare: tokenizer instanceof FastTokenizer ? zeros / (steps * dimension) : null,
+    clampedShare: sum('clamped') / sum('total'),
     // In normalised units: [-1, 1] is the usual range of a dimension.
     error: {
       rootMeanSquare: Math.sqrt(squares.reduce((a, b) => a + b) / (steps * dimension)),

@@ -1,4 +1,5 @@
 import { InputError } from './errors.ts';
+import { nonFinite } from './json-nan.ts';
 
 /** A source of bytes that is read by range: a file, a Blob or memory. */
 export interface ByteSource {
@@ -69,11 +70,22 @@ export async function readJson(source: ByteSource, limit = 256 * 2 ** 20): Promi
   return parseJson(bytes, source.name, 'not a JSON file, or cut off');
 }
 
-/** Parses UTF-8 bytes as JSON. @throws InputError `name: complaint (the parser's message)` */
-export function parseJson(bytes: Uint8Array, name: string, complaint: string): unknown {
+/**
+ * Parses UTF-8 bytes as JSON. `where` precedes the place of a NaN.
+ *
+ * @throws InputError `name: complaint (the parser's message)`, or the place of a number that is not finite
+ */
+export function parseJson(bytes: Uint8Array, name: string, complaint: string, where = ''): unknown {
+  let text = '';
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    return JSON.parse(text);
   } catch (error) {
-    throw new InputError(`${name}: ${complaint} (${error instanceof Error ? error.message : error})`);
+    const found = nonFinite(text);
+    throw new InputError(
+      found
+        ? `${name}: ${where}${found}, for which JSON has no number (Python writes it): replace it by a finite one`
+        : `${name}: ${complaint} (${error instanceof Error ? error.message : error})`,
+    );
   }
 }

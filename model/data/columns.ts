@@ -69,9 +69,13 @@ export class ColumnCounter {
     }
   }
 
-  /** Returns the results after both passes; `quantiles` holds a list of all dimensions for each of `parts`. */
+  /**
+   * Returns the results after both passes; `quantiles` holds a list of all dimensions for each of `parts`. `still` says of
+   * each dimension whether the two or more values from the first to the last quantile are one.
+   */
   finish() {
     const { count } = this;
+    const [first, last] = [Math.ceil((count - 1) * this.parts[0]), Math.floor((count - 1) * this.parts.at(-1)!)];
     const columns = Array.from(this.#coarse, (coarse, d) =>
       this.parts.map((part) => quantileOf((rank) => this.#valueAt(coarse, this.#fine[d], rank), count, part)),
     );
@@ -81,6 +85,10 @@ export class ColumnCounter {
       std: Array.from(this.#squares, (sum) => Math.sqrt(sum / count)),
       min: Array.from(this.#min),
       max: Array.from(this.#max),
+      still: this.#coarse.map((coarse, d) => {
+        const [low, high] = [first, last].map((rank) => this.#valueAt(coarse, this.#fine[d], rank));
+        return first < last && low === high;
+      }),
       quantiles: this.parts.map((_, i) => columns.map((column) => column[i])),
     };
   }

@@ -31,7 +31,7 @@ export async function readJsonLines<T>(file: ByteSource, read: (line: Json, wher
       const line = bytes.subarray(start, end);
       start = end + 1;
       if (line.every((byte) => byte <= 32)) continue;
-      const json = parseJson(line, file.name, `line ${number} is not JSON, or cut off`);
+      const json = parseJson(line, file.name, `line ${number} is not JSON, or cut off`, `line ${number}: `);
       items.push(read(asObject(json, file.name, `line ${number}`), `line ${number}`));
     }
     return items;

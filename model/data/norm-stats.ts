@@ -1,13 +1,7 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset } from './dataset.ts';
 import { asObject, unexpected } from './json.ts';
-import {
-  type ColumnStatistics,
-  type DatasetStatistics,
-  isFloat32,
-  NORMALISED_BOUND,
-  RANGE_FLOOR,
-} from './statistics.ts';
+import { type ColumnStatistics, type DatasetStatistics, isFloat32, NORMALISED_BOUND } from './statistics.ts';
 
 // openpi's assets/<robot>/norm_stats.json is { norm_stats: { state, actions } }, each { mean, std, q01, q99 }.
 
@@ -37,8 +31,10 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
       }
       const width = (own.mean as unknown[] | undefined)?.length ?? 'some';
       const fits = Array.isArray(list) && list.length === width && list.length > 0;
-      if (!fits || !list.every(isFloat32))
-        throw unexpected(list, file, `"${name}": "${key}"`, `a list of ${width} finite numbers`);
+      if (!fits) throw unexpected(list, file, `"${name}": "${key}"`, `a list of ${width} finite numbers`);
+      const wrong = list.findIndex((value) => !isFloat32(value));
+      if (wrong >= 0)
+        throw unexpected(list[wrong], file, `"${name}": "${key}" in dimension ${wrong}`, 'a number that f32 holds');
       return list as number[];
     });
     const turned = q01.findIndex((value, d) => value > q99[d]);
@@ -46,7 +42,7 @@ export function fromNormStats(json: unknown, file: string): DatasetStatistics {
     return { count: 0, mean, std, q01, q99, min: q01, max: q99 };
   };
   const states = all.state == null ? null : read('state');
-  return { rangeFloor: RANGE_FLOOR, bound: NORMALISED_BOUND, actions: read('actions'), states };
+  return { bound: NORMALISED_BOUND, actions: read('actions'), states };
 }
 
 /** Drops constant dimensions beyond the data set's: openpi may pad statistics with zeros, as it pads actions. */

@@ -20,9 +20,11 @@ const columnsSchema = v.pipe(
     std: numbers,
     min: numbers,
     max: numbers,
-    /** The 1 % and 99 % quantiles. */
+    /** The 1 % and 99 % quantiles, interpolated as numpy does. */
     q01: numbers,
     q99: numbers,
+    /** The dimensions whose quantiles are interpolated away from the one value that lies between them. */
+    still: v.optional(v.pipe(v.array(v.boolean()), v.readonly())),
   }),
   v.check(
     ({ count: _, ...lists }) => new Set(Object.values(lists).map(({ length }) => length)).size === 1,
@@ -32,22 +34,45 @@ const columnsSchema = v.pipe(
 /** The statistics of each column of a table of numbers. */
 export type ColumnStatistics = Readonly<v.InferOutput<typeof columnsSchema>>;
 
-export const statisticsSchema = v.object({
-  /** The smallest range to divide by, as a fraction of the widest range in the same table. */
-  rangeFloor: positive,
-  /** Normalised values are clipped to [-bound, bound]. */
-  bound: positive,
-  actions: columnsSchema,
-  /** null if an episode has no state. */
-  states: v.nullable(columnsSchema),
-});
+export const statisticsSchema = v.pipe(
+  v.object({
+    /** Saved by earlier versions only: see `withSharedFloor`. */
+    rangeFloor: v.optional(positive),
+    /** Normalised values are clipped to [-bound, bound]. */
+    bound: positive,
+    actions: columnsSchema,
+    /** null if an episode has no state. */
+    states: v.nullable(columnsSchema),
+  }),
+  v.transform(({ rangeFloor, actions, states, bound }) => ({
+    bound,
+    actions: withSharedFloor(actions, rangeFloor),
+    states: states && withSharedFloor(states, rangeFloor),
+  })),
+);
 /** The statistics of a data set and the settings of normalisation: plain JSON, kept beside the weights. */
 export type DatasetStatistics = Readonly<v.InferOutput<typeof statisticsSchema>>;
 
-/** By default a dimension that moves less than 1 % of the widest one counts as constant. */
-export const RANGE_FLOOR = 0.01;
 /** The default bound, five times the usual range, clips no real motion and makes a broken sensor harmless. */
 export const NORMALISED_BOUND = 5;
+
+/**
+ * Statistics with the ranges that a model was trained with whose ranges were at least `share` of the widest one. It sets the
+ * quantiles to these ranges.
+ */
+function withSharedFloor(columns: ColumnStatistics, share: number | undefined): ColumnStatistics {
+  if (share === undefined) return columns;
+  const { q01, q99, min, max } = columns;
+  const widths = q01.map((low, d) => q99[d] - low);
+  const widest = Math.max(...widths) || Math.max(...min.map((low, d) => max[d] - low));
+  const floor = widest > 0 ? share * widest : 1;
+  const ranges = q01.map((low, d) => {
+    if (widths[d] >= floor) return [low, q99[d]];
+    const middle = (min[d] + max[d]) / 2;
+    return max[d] - min[d] >= floor ? [min[d], max[d]] : [middle - floor / 2, middle + floor / 2];
+  });
+  return { ...columns, q01: ranges.map(([low]) => low), q99: ranges.map(([, high]) => high) };
+}
 
 /**
  * Computes exact statistics of the actions and states of parts, in memory that does not grow with them: an episode on
@@ -78,7 +103,6 @@ export async function measureStatistics(
     }
   }
   return {
-    rangeFloor: RANGE_FLOOR,
     bound: NORMALISED_BOUND,
     actions: statisticsOf(actions!),
     states: states && statisticsOf(states),
@@ -99,47 +123,59 @@ export function columnStatistics(tables: readonly Float32Array[], dimension: num
 }
 
 function statisticsOf(counter: ColumnCounter): ColumnStatistics {
-  const { quantiles, ...rest } = counter.finish();
-  return { ...rest, q01: quantiles[0], q99: quantiles[1] };
+  const { quantiles, still, ...rest } = counter.finish();
+  const [q01, q99] = quantiles;
+  const interpolated = still.map((own, d) => own && q01[d] < q99[d]);
+  return { ...rest, q01, q99, ...(interpolated.includes(true) && { still: interpolated }) };
+}
+
+/**
+ * If less than 1 % of the values differ from the others, they lie at least 10 standard deviations from the mean on
+ * average (their mean square distance times their share is the variance).
+ */
+const RARE_DEVIATIONS = 10;
+
+/** A range that float32 can tell from a single value. */
+const isRange = ([low, high]: readonly number[]) => Math.fround(low) < Math.fround(high);
+
+/** The range of a dimension that maps to [-1, 1], from its own numbers alone, and whether these are one value. */
+function rangeOf({ q01, q99, min, max, std, still }: ColumnStatistics, d: number) {
+  const middle = (min[d] + max[d]) / 2;
+  const around = (half: number) => [middle - half, middle + half];
+  const ranges = [...(still?.[d] ? [] : [[q01[d], q99[d]]]), [min[d], max[d]], around(RARE_DEVIATIONS * std[d])];
+  const range = ranges.find(isRange);
+  return { range: range ?? around((Math.abs(middle) || 1) / 2), constant: range === undefined };
 }
 
 /**
  * Maps raw values to about [-1, 1] and back: 2 (x - low) / (high - low) - 1, clipped to [-bound, bound].
  *
- * low and high are q01 and q99. If they lie closer than the floor (rangeFloor times the widest q99 - q01 of the table),
- * the minimum and maximum replace them, so that a gripper that closes in few steps keeps its range. If these lie closer
- * than the floor too, the range is widened around its middle to the floor, so that a constant dimension becomes nearly
- * 0 and its noise stays small.
+ * low and high are q01 and q99 of the same dimension. If these are one value, the minimum and maximum replace them, so that a
+ * gripper that rarely closes keeps its range; if these are one value too (statistics of others have no extremes), 10
+ * standard deviations around it. A constant dimension has a range as wide as its magnitude, and becomes 0.
  */
 export class Normaliser {
   readonly dimension: number;
   readonly low: readonly number[];
   readonly high: readonly number[];
-  /** The dimensions with a range that was widened to the floor. */
-  readonly widened: readonly number[];
+  /** The dimensions whose values are all the same. */
+  readonly constant: readonly number[];
+  /** The dimensions with an extreme that is clipped. */
+  readonly clipped: readonly number[];
   readonly bound: number;
 
-  constructor(columns: ColumnStatistics, { rangeFloor = RANGE_FLOOR, bound = NORMALISED_BOUND } = {}) {
-    const { q01, q99, min, max } = columns;
-    this.dimension = q01.length;
+  constructor(columns: ColumnStatistics, { bound = NORMALISED_BOUND } = {}) {
+    const { min, max } = columns;
+    const ranges = columns.q01.map((_, d) => rangeOf(columns, d));
+    this.dimension = ranges.length;
     this.bound = bound;
-    const low = [...q01];
-    const high = [...q99];
-    const widened: number[] = [];
-    const widest =
-      Math.max(...q01.map((value, d) => q99[d] - value)) || Math.max(...min.map((value, d) => max[d] - value));
-    const floor = widest > 0 ? rangeFloor * widest : 1; // every dimension is constant, so any range will do
-    for (let d = 0; d < this.dimension; d++) {
-      if (high[d] - low[d] >= floor) continue;
-      [low[d], high[d]] = [min[d], max[d]];
-      if (high[d] - low[d] >= floor) continue;
-      const middle = (low[d] + high[d]) / 2;
-      [low[d], high[d]] = [middle - floor / 2, middle + floor / 2];
-      widened.push(d);
-    }
-    this.low = low;
-    this.high = high;
-    this.widened = widened;
+    this.low = ranges.map(({ range: [low] }) => low);
+    this.high = ranges.map(({ range: [, high] }) => high);
+    this.constant = ranges.flatMap(({ constant }, d) => (constant ? [d] : []));
+    this.clipped = ranges.flatMap(({ range: [low, high] }, d) => {
+      const reach = ((high - low) / 2) * bound;
+      return Math.max(max[d] - (low + high) / 2, (low + high) / 2 - min[d]) > reach ? [d] : [];
+    });
   }
 
   /** Normalises rows of raw values [..., dimension]. */

@@ -6,7 +6,9 @@ import {
   type ActionTokenizer,
   actionTokenizerFromJson,
   FastTokenizer,
+  PROCESSOR_FILE,
   type PublishedFast,
+  processorCode,
 } from '../../tokenizers/index.ts';
 import { type DatasetStatistics, statisticsFromJson } from '../data/index.ts';
 
@@ -29,7 +31,7 @@ export async function writeTokenizer(
   await writeFileSafely(path, [`${JSON.stringify({ format: FORMAT, ...file })}\n`]);
 }
 
-/** Writes a folder that openpi and LeRobot read. */
+/** Writes a folder that transformers' AutoProcessor opens, as openpi and LeRobot do. */
 export async function writePublished(folder: string, tokenizer: FastTokenizer): Promise<void> {
   const files = tokenizer.toPublished();
   const { fileError, writeFileSafely } = await import('../../engine/files/files.ts');
@@ -44,6 +46,7 @@ export async function writePublished(folder: string, tokenizer: FastTokenizer): 
   };
   for (const [name, json] of Object.entries(named))
     await writeFileSafely(join(folder, name), [`${JSON.stringify(json, null, 2)}\n`]);
+  await writeFileSafely(join(folder, `${PROCESSOR_FILE}.py`), [processorCode]);
 }
 
 /** Reads a file of `writeTokenizer`, or a folder of a published tokenizer. @throws InputError that names file and field */

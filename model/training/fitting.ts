@@ -158,6 +158,7 @@ async function longestTokens(
   if (samples.length < steps)
     listener.note(`${dataset.name}: targets are fitted to ${samples.length} of ${steps} control steps`);
   let longest = 0;
+  let [clamped, total] = [0, 0];
   for await (const { part, step } of eachLoaded(samples)) {
     const { episode } = part;
     const { robot } = episode;
@@ -165,7 +166,15 @@ async function longestTokens(
     const subtask = !encoding.subtask && coTraining && episode.subtask?.(step);
     const subtaskLength = subtask ? encoding.subtaskTokens(subtask).length : introduction;
     longest = Math.max(longest, subtaskLength + encoding.actionTokens(data, horizon, robot).length);
+    const own = encoding.ownDimensions(data, robot);
+    const clamping = encoding.actions!.clamping({ data: own, horizon, dimension: own.length / horizon });
+    clamped += clamping.clamped;
+    total += clamping.total;
   }
+  if (clamped > 0)
+    listener.note(
+      `${dataset.name}: ${clamped} of ${total} numbers of the action chunks (${((100 * clamped) / total).toPrecision(2)} %) lie beyond what action tokens can say, and are clamped`,
+    );
   return longest;
 }
 
@@ -201,9 +210,15 @@ export async function fitEncoding(
   if (unseen.length > 0)
     listener.note(`${system.name} sees ${settings.cameras.join(', ')} alone, and not ${unseen.join(', ')}`);
   for (const [name, own] of Object.entries(robots ?? { [dataset.name]: { statistics: statistics! } })) {
-    const { widened } = normalisers(own.statistics).actions;
-    if (widened.length > 0)
-      listener.note(`${name}: action dimensions ${widened.join(', ')} barely move; normalised by a widened range`);
+    for (const [what, numbers] of Object.entries(normalisers(own.statistics))) {
+      const kind = `${name}: ${what === 'actions' ? 'action' : 'state'} dimensions`;
+      const { constant = [], clipped = [], bound } = numbers ?? {};
+      if (constant.length > 0) listener.note(`${kind} ${constant.join(', ')} are constant, and become 0`);
+      if (clipped.length > 0)
+        listener.note(
+          `${kind} ${clipped.join(', ')} have values beyond ${bound} times their usual range, which are clipped`,
+        );
+    }
   }
   if (!system.actionTokens) return settings;
   if (tokenizer) return { ...settings, actions: tokenizer.toJSON() };

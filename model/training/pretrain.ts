@@ -5,7 +5,7 @@ import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { orderedRows } from '../architecture/initialise.ts';
 import { Architecture, Model } from '../architecture/model.ts';
 import { describedObjectives, type ObjectiveDescription } from '../architecture/objectives/index.ts';
-import { columnStatistics, NORMALISED_BOUND, RANGE_FLOOR } from '../data/index.ts';
+import { columnStatistics, NORMALISED_BOUND } from '../data/index.ts';
 import { Encoding } from '../policy/encoding.ts';
 import { configurationOf, PACKED_QUESTIONS, packedQuestions } from '../systems/index.ts';
 import type { Checkpoint, CheckpointSettings } from './checkpoint.ts';
@@ -81,7 +81,7 @@ function encodingOf({ preset }: RunSettings, { states }: PackSource): Encoding {
     ...{ stateAsText: true, stateBins: preset.stateBins, cameras: [CAMERA], actions: null, locations: true },
     // No question has actions; those of the model have one dimension, from -1 to 1.
     statistics: {
-      ...{ rangeFloor: RANGE_FLOOR, bound: NORMALISED_BOUND, states: states ?? null },
+      ...{ bound: NORMALISED_BOUND, states: states ?? null },
       actions: columnStatistics([Float32Array.of(-1, 1)], 1),
     },
   });

@@ -170,7 +170,12 @@ describe("openpi's norm_stats.json", async () => {
     [
       'a number that is none',
       (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, q99: [1, null] } } }),
-      '"q99": expected a list of 2 finite numbers',
+      '"actions": "q99" in dimension 1: expected a number that f32 holds, got null',
+    ],
+    [
+      'a number beyond f32',
+      (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, std: [1, 1e39] } } }),
+      '"actions": "std" in dimension 1: expected a number that f32 holds, got 1e+39',
     ],
     [
       'turned',

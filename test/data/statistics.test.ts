@@ -109,25 +109,84 @@ describe('Normaliser', () => {
     );
   });
 
-  test('a dimension that stands still does not explode', () => {
-    const normaliser = new Normaliser(columns([0, 3, 1], [10, 3, 1.001]));
-    expect(normaliser.widened).toEqual([1, 2]);
-    const [, constant, noise] = normaliser.normalise(Float32Array.of(0, 3, 1.001));
-    expect(constant).toBe(0);
-    expect(Math.abs(noise)).toBeLessThan(0.011); // half its range of 0.001 over half the floor of 0.1
-    expect(normaliser.normalise(Float32Array.of(0, 3, 7))[2]).toBe(5);
+  /** The normaliser of one table's own statistics. */
+  const fitted = (rows: readonly (readonly number[])[]) =>
+    new Normaliser(columnStatistics([Float32Array.from(rows.flat())], rows[0].length));
+  const steps = (count: number, row: (i: number) => number[]) => Array.from({ length: count }, (_, i) => row(i));
+  const there = (normaliser: Normaliser, values: number[]) => [...normaliser.normalise(Float32Array.from(values))];
+  const back = (normaliser: Normaliser, values: number[]) => [
+    ...normaliser.denormalise(normaliser.normalise(Float32Array.from(values))),
+  ];
+
+  test('the scale of a dimension does not depend on the units of the others', () => {
+    const units = [1e-40, 1e-3, 1, 180, 850, 1e6, 1e30];
+    const wave = (i: number) => Math.sin(i / 7);
+    const all = fitted(steps(1000, (i) => [...units.map((unit) => unit * wave(i)), 5]));
+    const place = 0.6; // within the range of a sine
+    const normal = there(all, [...units.map((unit) => unit * place), 5]);
+    units.forEach((unit, d) => {
+      const alone = fitted(steps(1000, (i) => [unit * wave(i)]));
+      expect([all.low[d], all.high[d]]).toEqual([alone.low[0], alone.high[0]]);
+      expect(normal[d]).toBeCloseTo(place, 2);
+    });
+    expect(normal[units.length]).toBe(0);
+    expect([all.constant, all.clipped]).toEqual([[units.length], []]);
   });
 
-  test('a gripper that closes in few steps keeps its range', () => {
-    const normaliser = new Normaliser(columns([0, 1], [10, 1], [-1, 0], [11, 1]));
-    expect(normaliser.widened).toEqual([]);
-    expect([...normaliser.normalise(Float32Array.of(5, 0, 5, 1))]).toEqual([0, -1, 0, 1]);
+  test('a large offset leaves the scale', () => {
+    const statistics = columnStatistics([Float32Array.of(10000, 10001, 10002)], 1);
+    expect([statistics.mean[0], statistics.std[0]]).toEqual([10001, Math.sqrt(2 / 3)]);
+    const normaliser = new Normaliser(statistics);
+    there(normaliser, [10000, 10001, 10002]).forEach((value, i) => {
+      expect(value).toBeCloseTo([-1 / 0.98, 0, 1 / 0.98][i], 6);
+    });
+    expect(back(normaliser, [9998, 10000.5, 10004])).toEqual([9998, 10000.5, 10004]);
   });
 
-  test('nothing moves at all', () => {
-    const normaliser = new Normaliser(columns([2, -3], [2, -3]));
-    expect([...normaliser.normalise(Float32Array.of(2, -3))]).toEqual([0, 0]);
-    expect([...normaliser.denormalise(Float32Array.of(0, 0))]).toEqual([2, -3]);
+  test.each([100, 101, 300])('a dimension of %i steps that leaves its one value once keeps both', (count) => {
+    const once = (i: number) => (i === 60 ? 1 : 0);
+    const normaliser = fitted(steps(count, (i) => [once(i), 1 - once(i), 1000 * Math.sin(i)])); // beside a large dimension
+    const [zero, one] = [there(normaliser, [0, 0, 0]), there(normaliser, [1, 1, 0])];
+    expect([zero.slice(0, 2), one.slice(0, 2)]).toEqual([
+      [-1, -1],
+      [1, 1],
+    ]);
+    expect(back(normaliser, [2, -1, 0]).slice(0, 2)).toEqual([2, -1]);
+  });
+
+  test('statistics stay those of numpy where quantiles fall between two values', () => {
+    // numpy 2: np.quantile([0] * 99 + [1], 0.99), and with a 2 at the end
+    const zeros = new Array<number>(99).fill(0);
+    expect(columnStatistics([Float32Array.from([...zeros, 1])], 1).q99[0]).toBeCloseTo(0.01, 12);
+    expect(columnStatistics([Float32Array.from([...zeros, 1, 2])], 1).q99[0]).toBe(1);
+  });
+
+  test('an outlier of any size widens nothing, and is named', () => {
+    for (const size of [30, 1000, 1e9]) {
+      const normaliser = fitted(steps(1000, (i) => [i < 6 ? size : Math.sin(i), Math.cos(i)]));
+      expect(normaliser.high[0] - normaliser.low[0]).toBeCloseTo(2, 1);
+      expect(normaliser.clipped).toEqual([0]);
+      expect(there(normaliser, [size, 0])[0]).toBe(5);
+    }
+  });
+
+  test('a dimension that never moves becomes 0 and comes back, whatever its size', () => {
+    for (const value of [0, 5, -0.25, 850, 1e6, 3e38, 1e-45]) {
+      const normaliser = fitted(steps(50, () => [value]));
+      expect(there(normaliser, [value])).toEqual([0]);
+      expect(back(normaliser, [value])).toEqual([Math.fround(value)]);
+      expect(normaliser.constant).toEqual([0]);
+    }
+    expect(back(fitted([[1]]), [0])).toEqual([0]);
+    expect(back(fitted([[0]]), [1])).toEqual([1]);
+  });
+
+  test('quantiles that are one value, without extremes, give ten standard deviations', () => {
+    const others = (std: number) => new Normaliser({ ...columns([0.5], [0.5]), std: [std] });
+    expect([others(0.1).low[0], others(0.1).high[0]]).toEqual([-0.5, 1.5]);
+    expect(back(others(0.1), [0.5, 1.5, -3, 4])).toEqual([0.5, 1.5, -3, 4]);
+    // less than float32 can tell from one value
+    expect(back(others(1e-12), [0.5, 0.25, 1])).toEqual([0.5, 0.25, 1]);
   });
 
   test('values that are not rows', () => {
@@ -147,6 +206,22 @@ describe('statistics as JSON', async () => {
     const values = datasetOf([6]).episodes[0].actions;
     expect(normalisers(back).actions.normalise(values)).toEqual(normalisers(statistics).actions.normalise(values));
     expect(statisticsFromJson({ ...json(), states: null }, 'x').states).toBeNull();
+    const still = { ...statistics, actions: columnStatistics([new Float32Array(100).fill(1, 99)], 1) };
+    expect(statisticsFromJson(JSON.parse(JSON.stringify(still)), 'x')).toEqual(still);
+  });
+
+  test('of a model that was trained with a shared floor keep its ranges', () => {
+    const list = (...values: number[]) => values;
+    const own = { min: list(-3, 3, -10, 0), max: list(9, 3, 10, 1), q01: list(-2, 3, 1, 0), q99: list(8, 3, 1, 0.05) };
+    const saved = { ...own, count: 9, mean: list(0, 0, 0, 0), std: list(1, 1, 1, 1) };
+    const read = statisticsFromJson({ rangeFloor: 0.01, bound: 5, actions: saved, states: null }, 'x');
+    const { low, high } = normalisers(read).actions;
+    // the widest range is 10, the floor 0.1
+    expect([low, high]).toEqual([
+      [-2, 2.95, -10, 0],
+      [8, 3.05, 10, 1],
+    ]);
+    expect(read).not.toHaveProperty('rangeFloor');
   });
 
   test.each<[string, (value: ReturnType<typeof json>) => unknown, string]>([

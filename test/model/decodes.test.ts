@@ -14,7 +14,7 @@ const column = { count: 1, mean: [0, 0], std: [1, 1], q01: [-1, -1], q99: [1, 1]
 const encodingWith = (actions: object) =>
   new Encoding({
     ...{ stateAsText: false, stateBins: 256, cameras: [], actions },
-    statistics: { rangeFloor: 0, bound: 10, actions: column, states: null },
+    statistics: { bound: 10, actions: column, states: null },
   });
 const [HORIZON, DIMENSION] = [2, 2];
 

@@ -189,7 +189,7 @@ test('a policy takes previous chunks in the units of the robot', async () => {
     q01: [-2, 0, 5],
     q99: [4, 1, 9],
   };
-  const statistics = { rangeFloor: 0, bound: 10, actions: column, states: null };
+  const statistics = { bound: 10, actions: column, states: null };
   const encoding = new Encoding({ stateAsText: false, stateBins: 256, cameras: [], actions: null, statistics });
   const sizes = {
     ...tinySizes,

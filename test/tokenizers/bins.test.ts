@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BinActionTokenizer, StrideTokenizer } from '../../tokenizers/index.ts';
+import { BinActionTokenizer, StrideTokenizer, StringActionTokenizer } from '../../tokenizers/index.ts';
 
 const values = [-1.2, -1, -0.999, -0.5, 0, 0.25, 0.999, 1, 1.2];
 const shape = { horizon: 3, dimension: 3 };
@@ -85,5 +85,23 @@ describe('StrideTokenizer', () => {
     expect(() => every.decode([1], ramp)).toThrow('needs 20');
     const nan = { data: Float32Array.of(0, Number.NaN), horizon: 2, dimension: 1 };
     expect(() => every.encode(nan)).toThrow('StrideTokenizer.encode: the value at step 1');
+  });
+});
+
+describe('what is clamped is counted', () => {
+  const chunk = { horizon: 3, dimension: 2, data: Float32Array.of(1, -1.5, 0, 9.99996, 10, 3) };
+  it.each([
+    ['bins', new BinActionTokenizer(), { clamped: 4, total: 6 }],
+    // steps 0 and 2
+    ['every second step', new StrideTokenizer(new BinActionTokenizer(), 2), { clamped: 3, total: 4 }],
+    ['strings', new StringActionTokenizer(), { clamped: 2, total: 6 }],
+    [
+      'strings with a gripper',
+      new StringActionTokenizer({ gripper: { dimensions: [1], zero: 0, one: 1 } }),
+      { clamped: 1, total: 6 },
+    ],
+  ])('%s', (_, tokenizer, counted) => {
+    expect(tokenizer.clamping(chunk)).toEqual(counted);
+    expect(() => tokenizer.clamping({ ...chunk, data: new Float32Array(6).fill(Number.NaN) })).toThrow('is NaN');
   });
 });

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { roundHalfToEven } from '../../tokenizers/fast-alphabet.ts';
 import type { ActionChunk, FastTokenizerJson } from '../../tokenizers/index.ts';
-import { dct, FastTokenizer, inverseDct, roundHalfToEven } from '../../tokenizers/index.ts';
+import { dct, FastTokenizer, inverseDct } from '../../tokenizers/index.ts';
 
 const shape = { horizon: 5, dimension: 2 };
 const chunk: ActionChunk = { data: Float32Array.of(-1, 0.5, -0.5, 0.5, 0, 0.25, 0.5, 0, 1, -0.25), ...shape };
@@ -152,6 +153,42 @@ describe('FastTokenizer', () => {
       ),
       { seed: 19, numRuns: 300 },
     );
+  });
+
+  it.each([0, 5, 1000])('an outlier of %d times the range in one chunk widens the alphabet by little', (size) => {
+    const size50 = { horizon: 50, dimension: 7 };
+    const calm = Array.from({ length: 200 }, (_, i) => ({
+      ...size50,
+      data: Float32Array.from({ length: 350 }, (_, j) => Math.sin(i + j / 7 / 9 + (j % 7))),
+    }));
+    const glitch = { ...size50, data: calm[0].data.map((value, j) => (j % 7 === 3 ? size : value)) };
+    for (const format of ['integers', 'published'] as const) {
+      // a vocabulary that the coefficients of the outlier alone would fill
+      const options = { format, vocabularySize: 400 };
+      const [before, after] = [calm, [...calm, glitch]].map((chunks) => FastTokenizer.fit(chunks, options));
+      expect(after.vocabularySize).toBe(400);
+      expect(after.maximum - before.maximum).toBeLessThanOrEqual(106 - before.maximum); // 1.5 * 10 * sqrt(50)
+      expect(after.minimum).toBe(before.minimum);
+      expect(calm.map((chunk) => after.clamping(chunk).clamped)).toEqual(calm.map(() => 0));
+      // a constant column has one coefficient, of frequency 0
+      expect(after.clamping(glitch)).toEqual({ clamped: size > 1.5 ? 1 : 0, total: 350 });
+      const back = after.decode(after.encode(glitch), size50);
+      // each of 50 coefficients is off by at most 0.05
+      const most = 0.05 * Math.sqrt(50) + 1e-6;
+      glitch.data.forEach((value, j) => {
+        expect(Math.abs(Math.min(value, after.maximum / 10 / Math.sqrt(50)) - back[j])).toBeLessThan(most);
+      });
+    }
+  });
+
+  it('keeps what most chunks have, however large, and refuses what then does not fit', () => {
+    const large = Array.from({ length: 30 }, (_, i) => ({
+      ...{ horizon: 4, dimension: 1 },
+      data: new Float32Array(4).fill(i % 2 ? 3 : -3),
+    }));
+    const tokenizer = FastTokenizer.fit(large);
+    expect([tokenizer.minimum, tokenizer.maximum]).toEqual([-60, 60]);
+    expect(() => FastTokenizer.fit(large, { vocabularySize: 100 })).toThrow('121 symbols for a vocabulary of 100');
   });
 
   it('clamps nothing that it was told to cover', () => {

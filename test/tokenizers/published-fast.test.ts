@@ -117,7 +117,7 @@ describe('the published format', () => {
     expect(processor).toMatchObject({ scale: 10, min_token: fitted.minimum, vocab_size: fitted.vocabularySize });
     // AutoProcessor of transformers needs this, and otherwise gives a plain text tokenizer.
     expect(processor.auto_map).toEqual({
-      AutoProcessor: 'physical-intelligence/fast--processing_action_tokenizer.UniversalActionProcessor',
+      AutoProcessor: 'processing_action_tokenizer.UniversalActionProcessor',
     });
     const library = new Tokenizer(tokenizer, {});
     const again = FastTokenizer.fromPublished({ tokenizer, processor });

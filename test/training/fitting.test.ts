@@ -104,6 +104,43 @@ describe('the control steps that a run is fitted to', () => {
   });
 });
 
+test('a glitch widens nothing: it is named, clamped and counted', async () => {
+  const calm = syntheticDataset({ images: false, episodes: 40 });
+  const still = calm.episodes.map((episode) => ({
+    ...episode,
+    actions: episode.actions.map((value, i) => (i % 3 === 2 ? 7 : value)),
+    states: episode.states!.map((value, i) => (i % 2 === 1 ? 0 : value)),
+  }));
+  const [first, ...others] = still;
+  const broken = { ...first, actions: first.actions.map((value, i) => (i > 2 && i < 9 && i % 3 === 0 ? 900 : value)) };
+  const both = [still, [broken, ...others]].map(async (episodes) => {
+    const notes: string[] = [];
+    const listener = { note: (line: string) => void notes.push(line) };
+    const options = { dataset: { ...calm, episodes }, system, preset: minutePreset, listener };
+    const split = {
+      train: wholeEpisodes(episodes.slice(0, 36)),
+      heldOut: wholeEpisodes(episodes.slice(36)),
+      description: '',
+    };
+    const measured = await statisticsOf(options.dataset, split, HORIZON);
+    const encoding = new Encoding(await fitEncoding(options, split, HORIZON, measured));
+    await fittedConfiguration(options, split, encoding, HORIZON);
+    return { notes, encoding };
+  });
+  const [without, glitch] = await Promise.all(both);
+  const constant = ['synthetic: action dimensions 2 are constant, and become 0'];
+  expect(without.notes.slice(0, 2)).toEqual([...constant, 'synthetic: state dimensions 1 are constant, and become 0']);
+  expect(glitch.notes).toContain(
+    'synthetic: action dimensions 0 have values beyond 5 times their usual range, which are clipped',
+  );
+  expect(glitch.notes.at(-1)).toMatch(
+    /^synthetic: \d+ of 5760 numbers of the action chunks \(.* %\) lie beyond what action tokens can say, and are clamped$/,
+  );
+  const [before, after] = [without, glitch].map(({ encoding }) => encoding.actions as FastTokenizer);
+  expect(after.vocabularySize).toBe(before.vocabularySize);
+  expect(after.maximum).toBeLessThanOrEqual(30); // 1.5 * 10 * sqrt(4)
+});
+
 test('action tokens beyond the target block are truncated, and counted', async () => {
   const dataset = syntheticDataset();
   const options = { dataset, system, preset: minutePreset, listener: { note() {} } };

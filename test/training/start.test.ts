@@ -25,7 +25,7 @@ const column = (low: number, high: number) => ({
 const encoding: EncodingSettings = {
   ...seeingEncoding,
   stateBins: 12,
-  statistics: { rangeFloor: 0.01, bound: 5, actions: column(-1, 1), states: column(-7, 9) },
+  statistics: { bound: 5, actions: column(-1, 1), states: column(-7, 9) },
 };
 
 let folder = '';
