@@ -2,7 +2,8 @@ import { type ByteSource, type Folder, readRange } from '../../../engine/files/b
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { assembleDataset, checkFinite, type FoundEpisode } from '../assemble.ts';
 import type { Dataset, DatasetOptions } from '../dataset.ts';
-import { ImageCache, type ImagePlace, imagesAt, imageTypeOf } from '../image-files.ts';
+import { ImageCache, type ImagePlace, imagesAt } from '../image-files.ts';
+import { imageTypeOf } from '../image-header.ts';
 import { asCount, asObject, asText, readJsonObject, unexpected } from '../json.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { instructionsAmong, onDisk } from '../parts.ts';
