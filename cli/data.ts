@@ -6,6 +6,7 @@ import type { TabletopWorld } from '../bench/tabletop/world.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import {
+  channelOrders,
   type Dataset,
   type ImageSplit,
   mixDatasets,
@@ -23,7 +24,7 @@ import {
 import { type CoTraining, imageCoTraining } from '../model/training/co-training.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { CACHE_FOLDER } from './device.ts';
-import { decimal, type Option, texts } from './options.ts';
+import { choice, decimal, type Option, texts } from './options.ts';
 import type { Progress } from './progress.ts';
 import { scenesOf } from './scenes.ts';
 
@@ -31,7 +32,7 @@ export const TABLETOP = 'tabletop';
 
 /** The settings that name data sets. */
 export type DataChoice = Partial<
-  Pick<RunSettings, 'data' | 'dataset' | 'cameras' | 'rate' | 'robot' | 'weights' | 'task' | 'variation'>
+  Pick<RunSettings, 'data' | 'dataset' | 'cameras' | 'rate' | 'channels' | 'robot' | 'weights' | 'task' | 'variation'>
 >;
 
 const noneOrTexts = (help: string): Option<string[]> => {
@@ -46,6 +47,7 @@ export const dataOptions = {
 };
 export const cameraOptions = {
   cameras: noneOrTexts('names of the cameras to use, or none; all by default'),
+  channels: choice('order of the colours in the images: bgr swaps red and blue', channelOrders, { needs: 'data' }),
 };
 export const robotOptions = {
   robot: texts('slot map of the robot, or of the robot of each data set', { needs: 'data' }),
@@ -65,7 +67,7 @@ interface Source {
 
 /** The built-in world's demonstrations, or one data set read from a folder or file. */
 export async function chooseDataset(
-  { data, dataset: names, cameras, rate, ...scenes }: DataChoice,
+  { data, dataset: names, cameras, rate, channels, ...scenes }: DataChoice,
   { episodes, seed, signal, usual, frameSize }: Source,
   progress: Progress,
 ): Promise<Dataset> {
@@ -87,6 +89,7 @@ export async function chooseDataset(
     ...{ usual: usual?.[0], frameSize },
     cameras: cameras ?? undefined,
     rate: rate ?? undefined,
+    channels: channels ?? undefined,
   });
   if (dataset.description) progress.note(`${dataset.name}: ${dataset.description}`);
   return dataset;

@@ -16,7 +16,7 @@ import { prepareData } from '../model/training/fitting.ts';
 import { prepareRun } from '../model/training/prepare-run.ts';
 import { withoutLacking } from '../model/training/recommended.ts';
 import { begunModel, openStart } from '../model/training/start.ts';
-import { chooseData, dataOptions, robotOptions } from './data.ts';
+import { cameraOptions, chooseData, dataOptions, robotOptions } from './data.ts';
 import { deviceOptions } from './device.ts';
 import { choice, number, type Option, outputFile, text, type ValuesOf } from './options.ts';
 import { expectNamed, openPolicy, withPolicy } from './policy.ts';
@@ -56,6 +56,7 @@ export const subjectOptions = {
   data: notStep(dataOptions.data),
   dataset: dataOptions.dataset,
   rate: dataOptions.rate,
+  channels: cameraOptions.channels,
   ...robotOptions,
   task: ofRun(sceneOptions.task),
   variation: ofRun(sceneOptions.variation),
@@ -177,9 +178,22 @@ async function ofCheckpoint<T>(values: SubjectValues, progress: Progress, work: 
 
 /** A run of training before its first step, on its data. */
 async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: Work<T>): Promise<T> {
-  const { system, preset, from: start, gates, data, dataset: names, rate, robot, task, variation } = values;
+  const { system, preset, from: start, gates, data, dataset: names, rate, channels, robot, task, variation } = values;
   const { batch = EXAMPLES, seed = 0, table } = values;
-  const named = { system, preset, from: start, gates, data, dataset: names, rate, robot, task, variation, seed };
+  const named = {
+    system,
+    preset,
+    from: start,
+    gates,
+    data,
+    dataset: names,
+    rate,
+    channels,
+    robot,
+    task,
+    variation,
+    seed,
+  };
   const given = givenSettings(Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined)));
   // Questions beside the demonstrations are no part of the batch.
   const wanted = { ...settingsOfRun(given), cotrain: 0 };

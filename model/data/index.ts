@@ -14,6 +14,7 @@
  */
 
 export * from './augmentation.ts';
+export { channelOrders } from './channels.ts';
 export * from './chunks.ts';
 export type * from './dataset.ts';
 export * from './dataset-mixture.ts';

@@ -1,6 +1,7 @@
 import type { ByteSource, Folder } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { openFolder, openPath } from '../../engine/files/paths.ts';
+import { withChannels } from './channels.ts';
 import type { Dataset, DatasetOptions } from './dataset.ts';
 import { readArrow } from './files/arrow.ts';
 import { readNpz } from './files/npz.ts';
@@ -29,6 +30,14 @@ export async function openDataset(
   place: string | Folder,
   name?: string,
   options: DatasetOptions = {},
+): Promise<Dataset> {
+  return withChannels(await openAsStored(place, name, options), options.channels);
+}
+
+async function openAsStored(
+  place: string | Folder,
+  name: string | undefined,
+  options: DatasetOptions,
 ): Promise<Dataset> {
   const { cameras = [], memory = NUMBER_BYTES } = options;
   const twice = cameras.find((camera, i) => cameras.indexOf(camera) < i);

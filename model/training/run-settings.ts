@@ -4,6 +4,7 @@ import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
 import { actionTokenKinds } from '../../tokenizers/index.ts';
 import { precisions } from '../architecture/precision.ts';
+import { channelOrders } from '../data/channels.ts';
 import { type System, systemNamed, withDraws, withMaximumDelay, withStopsAt } from '../systems/index.ts';
 import { presetNamed, presetSchema } from './presets.ts';
 
@@ -79,6 +80,8 @@ export const runSettingsSchema = v.object({
   cameras: v.nullable(v.array(v.string())),
   /** Control steps per second, for files that do not record it. */
   rate: v.nullable(v.pipe(v.number(), v.gtValue(0))),
+  /** The order of the colours in the images of the data; null for red, green, blue. */
+  channels: v.optional(v.nullable(v.picklist(channelOrders)), null),
   /** Names of the robots' slot maps. */
   robot: v.nullable(v.array(v.string())),
   /** Relative sampling weight of each data set. */
@@ -129,6 +132,7 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     dataset: null,
     cameras: null,
     rate: null,
+    channels: null,
     robot: null,
     weights: null,
     ...given,
