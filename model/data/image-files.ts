@@ -117,7 +117,13 @@ let inflate: Promise<Inflate> | undefined;
 async function startInflate(): Promise<Inflate> {
   if (!isNode()) return (packed, size) => unzlibSync(packed, { out: new Uint8Array(size) });
   const { inflateSync } = await import('node:zlib');
-  return (packed, size) => inflateSync(packed, { maxOutputLength: Math.max(1, size) });
+  return (packed, size) => {
+    try {
+      return inflateSync(packed, { maxOutputLength: Math.max(1, size) });
+    } catch (error) {
+      throw error instanceof RangeError ? new Error(`more pixels than the ${size} bytes that its header says`) : error;
+    }
+  };
 }
 
 async function decodePngFile(bytes: Uint8Array): Promise<Image> {

@@ -123,6 +123,7 @@ describe('decodeImage', () => {
     expect(inBrowser).toEqual(expected);
     for (const [parts, complaint] of [
       [[deflateSync(rows.subarray(1))], 'bytes of pixels'],
+      [[deflateSync(Buffer.concat([rows, rows]))], 'more pixels than the'],
       [[deflateSync(withBytes(rows, 0, 9))], 'filter 9 of a row'],
       [[packed.subarray(0, -9)], 'damaged or cut-off'],
     ] as const)
