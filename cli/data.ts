@@ -9,6 +9,7 @@ import { fileError } from '../engine/files/files.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import {
+  channelOrders,
   type Dataset,
   type FieldMap,
   type ImageSplit,
@@ -28,7 +29,7 @@ import {
 import { type CoTraining, imageCoTraining } from '../model/training/co-training.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { CACHE_FOLDER } from './device.ts';
-import { decimal, type Option, texts } from './options.ts';
+import { choice, decimal, type Option, texts } from './options.ts';
 import type { Progress } from './progress.ts';
 import { scenesOf } from './scenes.ts';
 
@@ -36,7 +37,10 @@ export const TABLETOP = 'tabletop';
 
 /** The settings that name data sets. */
 export type DataChoice = Partial<
-  Pick<RunSettings, 'data' | 'dataset' | 'cameras' | 'rate' | 'map' | 'robot' | 'weights' | 'task' | 'variation'>
+  Pick<
+    RunSettings,
+    'data' | 'dataset' | 'cameras' | 'rate' | 'map' | 'channels' | 'robot' | 'weights' | 'task' | 'variation'
+  >
 >;
 
 const noneOrTexts = (help: string): Option<string[]> => {
@@ -68,6 +72,7 @@ export const dataOptions = {
 };
 export const cameraOptions = {
   cameras: noneOrTexts('names of the cameras to use, or none; all by default'),
+  channels: choice('order of the colours in the images: bgr swaps red and blue', channelOrders, { needs: 'data' }),
 };
 export const robotOptions = {
   robot: texts('slot map of the robot, or of the robot of each data set', { needs: 'data' }),
@@ -87,7 +92,7 @@ interface Source {
 
 /** The built-in world's demonstrations, or one data set read from a folder or file. */
 export async function chooseDataset(
-  { data, dataset: names, cameras, rate, map, ...scenes }: DataChoice,
+  { data, dataset: names, cameras, rate, map, channels, ...scenes }: DataChoice,
   { episodes, seed, signal, usual, frameSize }: Source,
   progress: Progress,
 ): Promise<Dataset> {
@@ -109,6 +114,7 @@ export async function chooseDataset(
     ...{ usual: usual?.[0], frameSize },
     cameras: cameras ?? undefined,
     rate: rate ?? undefined,
+    channels: channels ?? undefined,
     map: map?.[0],
     onProgress: (done, total) => progress.count('first opening: episode', done, total ?? done + 1),
   }).finally(() => progress.end());

@@ -16,7 +16,7 @@ import { prepareData } from '../model/training/fitting.ts';
 import { prepareRun } from '../model/training/prepare-run.ts';
 import { withoutLacking } from '../model/training/recommended.ts';
 import { begunModel, openStart } from '../model/training/start.ts';
-import { chooseData, dataOptions, robotOptions } from './data.ts';
+import { cameraOptions, chooseData, dataOptions, robotOptions } from './data.ts';
 import { deviceOptions } from './device.ts';
 import { choice, number, type Option, outputFile, text, type ValuesOf } from './options.ts';
 import { expectNamed, openPolicy, withPolicy } from './policy.ts';
@@ -57,6 +57,7 @@ export const subjectOptions = {
   dataset: dataOptions.dataset,
   rate: dataOptions.rate,
   map: dataOptions.map,
+  channels: cameraOptions.channels,
   ...robotOptions,
   task: ofRun(sceneOptions.task),
   variation: ofRun(sceneOptions.variation),
@@ -179,7 +180,8 @@ async function ofCheckpoint<T>(values: SubjectValues, progress: Progress, work: 
 
 /** A run of training before its first step, on its data. */
 async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: Work<T>): Promise<T> {
-  const { system, preset, from: start, gates, lora, data, dataset: names, rate, map, robot, task, variation } = values;
+  const { system, preset, from: start, gates, lora, data, dataset: names } = values;
+  const { rate, map, channels, robot, task, variation } = values;
   const { batch = EXAMPLES, seed = 0, table } = values;
   const named = {
     system,
@@ -191,6 +193,7 @@ async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: W
     dataset: names,
     rate,
     map,
+    channels,
     robot,
     task,
     variation,

@@ -12,7 +12,7 @@ import { pretrainedUrl } from '../model/pretrained/index.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { type Checkpoint, type CheckpointSettings, openCheckpoint } from '../model/training/checkpoint.ts';
 import { isVisionLanguageModel } from '../model/training/vision-language-file.ts';
-import { chooseData, dataOptions, robotOptions } from './data.ts';
+import { cameraOptions, chooseData, dataOptions, robotOptions } from './data.ts';
 import type { deviceOptions } from './device.ts';
 import { text, type ValuesOf } from './options.ts';
 import type { Progress } from './progress.ts';
@@ -22,6 +22,7 @@ export const policyOptions = {
   checkpoint: text('file that insula train wrote; required'),
   ...dataOptions,
   data: { ...dataOptions.data, help: 'folder or file of a data set, or several; the data of the training by default' },
+  channels: cameraOptions.channels,
   ...robotOptions,
 };
 export type PolicyValues = ValuesOf<typeof policyOptions & typeof deviceOptions>;
@@ -116,10 +117,10 @@ async function dataOf(
   const { demonstrations: episodes, vision } = run.preset;
   const source = { episodes, seed: run.seed, usual: trained.name.split(','), frameSize: vision.image };
   // A policy without cameras needs no images and no decoded videos.
-  const { data, dataset: named, rate, map, robot } = values.data ? values : run;
+  const { data, dataset: named, rate, map, channels, robot } = values.data ? values : run;
   const cameras = encoding.cameras.length === 0 && data ? [] : null;
   const { task, variation } = run;
-  const choice = { data, dataset: named, rate, map, robot, cameras, task, variation };
+  const choice = { data, dataset: named, rate, map, channels, robot, cameras, task, variation };
   const chosen = await chooseData(choice, source, progress).catch((error) => {
     const moved = error instanceof InputError && !values.data && data;
     throw moved ? new InputError(`${error.message}; ${path} was trained on it: say where it lies with --data`) : error;

@@ -153,7 +153,10 @@ describe('insula act --ask', () => {
       { temperature: 1, checkpoint: at('plain.safetensors') },
       /^--temperature: pi0 writes no tokens; leave it out$/,
     );
-    await refused({ ask: 'x', image: at('text.png') }, /^--image \/text\.png: neither a JPEG nor a PNG file/);
+    await refused(
+      { ask: 'x', image: at('text.png') },
+      /^--image \/text\.png: no image file; JPEG, PNG and WebP are read/,
+    );
     await refused({ ask: 'x', image: at('gone.png') }, /gone\.png: cannot open it: no such file or folder$/);
     await refused(
       { ask: 'x'.repeat(200), image },

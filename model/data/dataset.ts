@@ -126,6 +126,8 @@ export interface DatasetOptions {
   onProgress?(done: number, total: number | undefined): void;
   /** Control steps per second, for files that do not state it (RLDS, npz, HDF5); refused for files that do. */
   readonly rate?: number;
+  /** The order of the colours in the data set's images: 'bgr' for those that were written with red and blue swapped. */
+  readonly channels?: 'rgb' | 'bgr';
   /** The bytes of actions and states held in memory; episodes of larger data sets are loaded one by one. */
   readonly memory?: number;
 }

@@ -1,72 +1,57 @@
 import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
-import { convertIndexedToRgb, decode as decodePngFile, encode } from 'fast-png';
+import { encode } from 'fast-png';
 import { unzlibSync } from 'fflate';
 import { type ByteSource, readRange } from '../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import type { Episode, Image } from './dataset.ts';
+import { fileKindOf, headerOf, type ImageHeader, imageTypeOf } from './image-header.ts';
 import { MemoryCache } from './memory-cache.ts';
-import { decodePlainPng, type Inflate } from './png.ts';
+import { decodePng, type Inflate } from './png.ts';
 
 // The decoders are the same in node and in browsers, so that both see the same pixels.
 
 const decoders: Record<string, (bytes: Uint8Array<ArrayBuffer>) => Promise<Image>> = {
   'image/jpeg': decodeJpeg,
-  'image/png': decodePng,
+  'image/png': decodePngFile,
+  'image/webp': decodeWebp,
 };
 
 /** The image file types that `decodeImage` reads. */
 export const imageTypes: readonly string[] = Object.keys(decoders);
 
-/** Recognises the type of an image file by its first bytes; "unknown" if it is neither JPEG nor PNG. */
-export function imageTypeOf(bytes: Uint8Array): string {
-  if (bytes[0] === 0xff && bytes[1] === 0xd8) return 'image/jpeg';
-  return bytes[0] === 0x89 && bytes[1] === 0x50 ? 'image/png' : 'unknown';
-}
-
-/** Decodes a JPEG or PNG file, `what` in errors, to RGB: grey is repeated, 16 bits are cut to 8, alpha is dropped. */
+/**
+ * Decodes an image file, `what` in errors, to RGB as PIL's convert('RGB') does: grey is repeated, alpha is dropped, an orientation in
+ * Exif is not obeyed; 16 bits are cut to 8.
+ */
 export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, what: string): Promise<Image> {
   const decode = Object.hasOwn(decoders, type) ? decoders[type] : undefined;
-  if (!decode && type === 'unknown') throw new InputError(`${what}: neither a JPEG nor a PNG file`);
+  if (!decode && type === 'unknown') throw new InputError(`${what}: ${fileKindOf(bytes)}; JPEG, PNG and WebP are read`);
   if (!decode) throw new InputError(`${what}: image type "${type}" is not one of ${imageTypes.join(', ')}`);
   try {
-    checkSize(bytes, type);
-    return await decode(bytes);
+    const header = headerOf(bytes, type);
+    checkSize(header, bytes, type);
+    if (type === 'image/jpeg' && header.channels === 4)
+      throw new InputError(`${what}: a JPEG file in the colours of printers (CMYK), which is not read; save it as RGB`);
+    const image = await decode(bytes);
+    if (image.width !== header.width || image.height !== header.height)
+      throw new Error(`${image.width} x ${image.height} pixels, its header says ${header.width} x ${header.height}`);
+    return image;
   } catch (error) {
+    if (error instanceof InputError) throw error;
     throw new InputError(`${what}: damaged or cut-off ${type} (${reasonOf(error)})`);
   }
 }
 
-const PIXELS_LIMIT = 2 ** 26;
-/** No file holds more pixels per byte: a PNG has 8 per unpacked byte, and deflate unpacks a byte to at most 1032. */
+/** The most pixels of an image: a frame of 7680 x 4320 fits. */
+const PIXELS_LIMIT = 2 ** 25;
+/** No PNG or JPEG file holds more pixels per byte: 8 in an unpacked byte of PNG, of which deflate packs 1032 into one. */
 const PIXELS_PER_BYTE = 8 * 1032;
 
 /** Checks the size in the file's header, by which the decoders allocate. @throws Error if it is implausible */
-function checkSize(bytes: Uint8Array, type: string): void {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  const place = type === 'image/png' ? 16 : frameHeader(view);
-  const size = (at: number) => (type === 'image/png' ? view.getUint32(place + 4 * at) : view.getUint16(place + 2 * at));
-  const [first, second] = [size(0), size(1)];
-  if (first * second > Math.min(PIXELS_LIMIT, bytes.length * PIXELS_PER_BYTE))
-    throw new Error(`${bytes.length} bytes say they hold ${first} x ${second} pixels`);
-}
-
-/** Finds the height in a JPEG file, which its width follows, in the first SOF segment. @throws RangeError */
-function frameHeader(view: DataView): number {
-  for (let at = 2; ; ) {
-    const marker = view.getUint8(at + 1);
-    if (view.getUint8(at) !== 0xff || marker === 0xff || marker === 0) at += 1;
-    else if ((marker & 0xf0) === 0xc0 && ![0xc4, 0xc8, 0xcc].includes(marker)) return at + 5;
-    else at += 2 + view.getUint16(at + 2);
-  }
-}
-
-/** Whether every decoder reads the same 8-bit RGB of an image file: in colour, without alpha and rotation. */
-export function isPlainRgb(bytes: Uint8Array): boolean {
-  const head = new TextDecoder('latin1').decode(bytes.subarray(0, 2 ** 16));
-  if (/Exif|eXIf/.test(head)) return false; // some decoders rotate the image by its Exif orientation
-  if (imageTypeOf(bytes) === 'image/png') return bytes[24] === 8 && bytes[25] === 2;
-  const height = frameHeader(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
-  return bytes[height - 4] <= 0xc2 && bytes[height - 1] === 8 && bytes[height + 4] === 3;
+function checkSize({ width, height }: ImageHeader, bytes: Uint8Array, type: string): void {
+  const most = type === 'image/webp' ? PIXELS_LIMIT : Math.min(PIXELS_LIMIT, bytes.length * PIXELS_PER_BYTE);
+  if (!(width > 0 && height > 0 && width * height <= most))
+    throw new Error(`${bytes.length} bytes say they hold ${width} x ${height} pixels`);
 }
 
 interface DecoderOptions {
@@ -81,15 +66,17 @@ let jpegQueue: Promise<unknown> = Promise.resolve();
 
 const isNode = () => typeof process !== 'undefined' && Boolean(process.versions?.node);
 
-async function startJpegDecoder(): Promise<void> {
-  const options: DecoderOptions = { printErr: (line) => complaints.push(line) };
-  // The package's types leave out the WebAssembly module, which node needs because it cannot fetch files.
-  const start = init as unknown as (...args: [WebAssembly.Module, DecoderOptions] | [DecoderOptions]) => Promise<void>;
-  if (!isNode()) return start(options);
+/** Starts a decoder, whose package's types leave out the WebAssembly module: node needs it, because it cannot fetch files. */
+async function startDecoder(start: unknown, name: string, options: DecoderOptions): Promise<void> {
+  const starting = start as (...args: [WebAssembly.Module, DecoderOptions] | [DecoderOptions]) => Promise<void>;
+  if (!isNode()) return starting(options);
   const [{ readFile }, { createRequire }] = await Promise.all([import('node:fs/promises'), import('node:module')]);
-  const path = createRequire(import.meta.url).resolve('@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm');
-  return start(await WebAssembly.compile(await readFile(path)), options);
+  const path = createRequire(import.meta.url).resolve(name);
+  return starting(await WebAssembly.compile(await readFile(path)), options);
 }
+
+const startJpegDecoder = () =>
+  startDecoder(init, '@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm', { printErr: (line) => complaints.push(line) });
 
 function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
   const image = jpegQueue.then(async () => {
@@ -110,24 +97,38 @@ function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
   return image;
 }
 
+let webpDecoder: Promise<typeof import('@jsquash/webp/decode.js')> | undefined;
+
+async function startWebpDecoder() {
+  const decoder = await import('@jsquash/webp/decode.js');
+  await startDecoder(decoder.init, '@jsquash/webp/codec/dec/webp_dec.wasm', { printErr: () => {} });
+  return decoder;
+}
+
+async function decodeWebp(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
+  webpDecoder ??= startWebpDecoder();
+  const { data, width, height } = await (await webpDecoder).default(bytes.slice().buffer);
+  return { width, height, pixels: toRgb(data, 4) };
+}
+
 let inflate: Promise<Inflate> | undefined;
 
 /** Chooses zlib of node, which is twice as fast, or the library's in a browser. */
 async function startInflate(): Promise<Inflate> {
   if (!isNode()) return (packed, size) => unzlibSync(packed, { out: new Uint8Array(size) });
   const { inflateSync } = await import('node:zlib');
-  return (packed, size) => inflateSync(packed, { maxOutputLength: Math.max(1, size) });
+  return (packed, size) => {
+    try {
+      return inflateSync(packed, { maxOutputLength: Math.max(1, size) });
+    } catch (error) {
+      throw error instanceof RangeError ? new Error(`more pixels than the ${size} bytes that its header says`) : error;
+    }
+  };
 }
 
-async function decodePng(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
+async function decodePngFile(bytes: Uint8Array): Promise<Image> {
   inflate ??= startInflate();
-  const plain = decodePlainPng(bytes, await inflate);
-  if (plain) return { width: plain.width, height: plain.height, pixels: toRgb(plain.data, plain.channels) };
-  const decoded = decodePngFile(bytes, { checkCrc: true });
-  const { width, height, depth, palette } = decoded;
-  if (palette) return { width, height, pixels: toRgb(convertIndexedToRgb(decoded), palette[0].length) };
-  const eight = depth === 16 ? Uint8Array.from(decoded.data, (value) => value >>> 8) : decoded.data;
-  return { width, height, pixels: toRgb(eight, decoded.channels) };
+  return decodePng(bytes, await inflate);
 }
 
 export const encodePng = ({ width, height, pixels }: Image): Uint8Array<ArrayBuffer> =>

@@ -14,11 +14,13 @@
  */
 
 export * from './augmentation.ts';
+export { channelOrders } from './channels.ts';
 export * from './chunks.ts';
 export type * from './dataset.ts';
 export * from './dataset-mixture.ts';
 export * from './deltas.ts';
-export { decodeImage, encodePng, ImageCache, imageTypeOf } from './image-files.ts';
+export { decodeImage, encodePng, ImageCache } from './image-files.ts';
+export { imageTypeOf, isDepthImage } from './image-header.ts';
 export * from './image-questions.ts';
 export * from './images.ts';
 export * from './lerobot/writer.ts';

@@ -1,5 +1,6 @@
 import type { Folder } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
+import { withChannels } from './channels.ts';
 import type { Dataset, DatasetOptions } from './dataset.ts';
 import type { Importer, ListedFolder } from './import/source.ts';
 import { listedFolder } from './store/folders.ts';
@@ -41,7 +42,7 @@ export async function openDataset(
     const importer = await load();
     if (!(await importer.recognises(folder))) continue;
     const usual = importer.format.includes('index.json') ? options.usual : undefined;
-    return openStored(importer, folder, name ?? usual, options);
+    return withChannels(await openStored(importer, folder, name ?? usual, options), options.channels);
   }
   throw new InputError(`${folder.name}: ${await whatIsMissing(folder)}`);
 }

@@ -4,6 +4,7 @@ import { InputError } from '../../engine/files/errors.ts';
 import { count } from '../../engine/files/json-schema.ts';
 import { actionTokenKinds } from '../../tokenizers/index.ts';
 import { precisions } from '../architecture/precision.ts';
+import { channelOrders } from '../data/channels.ts';
 import { fieldMapSchema } from '../data/store/mapping.ts';
 import {
   type ModelSizes,
@@ -95,6 +96,8 @@ export const runSettingsSchema = v.object({
   rate: v.nullable(v.pipe(v.number(), v.gtValue(0))),
   /** The fields of each data set that are actions, states, cameras and so on, or of all of them; null for those that are known. */
   map: v.optional(v.nullable(v.array(fieldMapSchema)), null),
+  /** The order of the colours in the images of the data; null for red, green, blue. */
+  channels: v.optional(v.nullable(v.picklist(channelOrders)), null),
   /** Names of the robots' slot maps. */
   robot: v.nullable(v.array(v.string())),
   /** Relative sampling weight of each data set. */
@@ -159,6 +162,7 @@ export function runSettings(given: Partial<RunSettings> = {}): RunSettings {
     cameras: null,
     rate: null,
     map: null,
+    channels: null,
     robot: null,
     weights: null,
     ...given,

@@ -1,56 +1,10 @@
-import { deflateSync } from 'node:zlib';
 import fc from 'fast-check';
-import { encode as encodePng } from 'fast-png';
-import { unzlibSync } from 'fflate';
 import { describe, expect, test } from 'vitest';
-import { InputError } from '../../engine/files/errors.ts';
-import { crc32 } from '../../model/data/checksum.ts';
+import { withChannels } from '../../model/data/channels.ts';
 import type { Image } from '../../model/data/dataset.ts';
-import { decodeImage, ImageCache, isPlainRgb } from '../../model/data/image-files.ts';
+import { ImageCache } from '../../model/data/image-files.ts';
 import { normaliseImage, resizeWithPadding } from '../../model/data/images.ts';
-import { decodePlainPng } from '../../model/data/png.ts';
-import { encodeJpeg, expectClear, gradientImage } from './synthetic.ts';
-
-function withBytes(file: Uint8Array<ArrayBuffer>, place: number, ...bytes: number[]): Uint8Array<ArrayBuffer> {
-  const changed = file.slice();
-  changed.set(bytes, place);
-  return changed;
-}
-
-function pngChunk(type: string, data: Uint8Array = new Uint8Array(0)): Uint8Array {
-  const chunk = new Uint8Array(12 + data.length);
-  const view = new DataView(chunk.buffer);
-  view.setUint32(0, data.length);
-  chunk.set(new TextEncoder().encode(type), 4);
-  chunk.set(data, 8);
-  view.setUint32(8 + data.length, crc32(chunk.subarray(4, 8 + data.length)));
-  return chunk;
-}
-
-/** Packs bytes as one zlib block of literals with fixed codes (RFC 1951, section 3.2.6), which zlib itself would divide. */
-function oneBlock(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const out = [0x78, 0x01];
-  let [held, count, a, b] = [0, 0, 1, 0];
-  const put = (bit: number) => {
-    held |= bit << count++;
-    if (count < 8) return;
-    out.push(held);
-    [held, count] = [0, 0];
-  };
-  const code = (value: number, length: number) => {
-    for (let bit = length - 1; bit >= 0; bit--) put((value >> bit) & 1);
-  };
-  code(0b110, 3); // the bits 1 (last block) and 01 (fixed codes), the lowest first
-  for (const byte of bytes) {
-    if (byte < 144) code(0x30 + byte, 8);
-    else code(0x190 + byte - 144, 9);
-    a = (a + byte) % 65521;
-    b = (b + a) % 65521;
-  }
-  code(0, 7);
-  while (count > 0) put(0);
-  return Uint8Array.from([...out, b >> 8, b & 255, a >> 8, a & 255]);
-}
+import { datasetOf, episodeOf, gradientImage } from './synthetic.ts';
 
 function pixel({ width, pixels }: Image, x: number, y: number): number[] {
   return [...pixels.subarray((y * width + x) * 3, (y * width + x) * 3 + 3)];
@@ -150,120 +104,17 @@ test('normaliseImage maps 0 and 255 to -1 and 1, into a place of a batch', () =>
   expect(batch[5]).toBe(1);
 });
 
-describe('decodeImage', () => {
-  const image = gradientImage(20, 12);
-
-  test('PNG: colour, alpha, grey, grey with alpha and 16 bits', async () => {
-    const n = image.width * image.height;
-    const grey = Uint8Array.from({ length: n }, (_, i) => i % 256);
-    const interleave = (parts: ArrayLike<number>[], sizes: number[]) =>
-      Array.from({ length: n }, (_, i) =>
-        parts.flatMap((part, p) => Array.from({ length: sizes[p] }, (_, c) => part[i * sizes[p] + c])),
-      ).flat();
-    const greyRgb = Uint8Array.from(interleave([grey, grey, grey], [1, 1, 1]));
-    const alpha = new Uint8Array(n).fill(7);
-    const cases = [
-      { data: image.pixels, channels: 3, expected: image.pixels },
-      { data: Uint8Array.from(interleave([image.pixels, alpha], [3, 1])), channels: 4, expected: image.pixels },
-      { data: grey, channels: 1, expected: greyRgb },
-      { data: Uint8Array.from(interleave([grey, alpha], [1, 1])), channels: 2, expected: greyRgb },
-      {
-        data: Uint16Array.from(image.pixels, (value) => value * 256 + 99),
-        channels: 3,
-        depth: 16 as const,
-        expected: image.pixels,
-      },
-    ];
-    for (const { expected, ...data } of cases) {
-      const file = encodePng({ width: image.width, height: image.height, ...data });
-      const decoded = await decodeImage(new Uint8Array(file), 'image/png', 'x');
-      expect(decoded).toEqual({ width: 20, height: 12, pixels: expected });
-    }
-  });
-
-  test('PNG: every filter, pixels in several chunks, one block of literal bytes alone; unpacked here and by node', async () => {
-    const [width, height, channels] = [250, 190, 3];
-    const stride = width * channels;
-    const pixels = Uint8Array.from({ length: height * stride }, (_, i) => Math.imul(i, 0x9e3779b1) >>> 24);
-    const at = (y: number, i: number) => (y < 0 || i < 0 ? 0 : pixels[y * stride + i]);
-    const rows = new Uint8Array(height * (stride + 1));
-    for (let y = 0; y < height; y++) {
-      rows[y * (stride + 1)] = y % 5;
-      for (let i = 0; i < stride; i++) {
-        const [left, above, corner] = [at(y, i - channels), at(y - 1, i), at(y - 1, i - channels)];
-        const distances = [left, above, corner].map((own) => Math.abs(left + above - corner - own));
-        const nearest = [left, above, corner][distances.indexOf(Math.min(...distances))];
-        const predicted = [0, left, above, (left + above) >> 1, nearest][y % 5];
-        rows[y * (stride + 1) + 1 + i] = at(y, i) - predicted;
-      }
-    }
-    const head = Uint8Array.of(0, 0, 0, width, 0, 0, 0, height, 8, 2, 0, 0, 0);
-    const packed = oneBlock(rows);
-    const pieces = Array.from({ length: Math.ceil(packed.length / 8192) }, (_, i) =>
-      packed.subarray(8192 * i, 8192 * (i + 1)),
-    );
-    const signature = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
-    const file = (parts: readonly Uint8Array[]) => {
-      const chunks = parts.map((part) => pngChunk('IDAT', part));
-      return Uint8Array.from(Buffer.concat([signature, pngChunk('IHDR', head), ...chunks, pngChunk('IEND')]));
-    };
-    const expected = { width, height, pixels };
-    for (const parts of [pieces, [packed]]) expect(await decodeImage(file(parts), 'image/png', 'x')).toEqual(expected);
-    const inBrowser = decodePlainPng(file(pieces), (own, size) => unzlibSync(own, { out: new Uint8Array(size) }));
-    expect(inBrowser).toEqual({ width, height, channels, data: pixels });
-    for (const [parts, complaint] of [
-      [[deflateSync(rows.subarray(1))], 'bytes of pixels'],
-      [[deflateSync(withBytes(rows, 0, 9))], 'filter 9 in row 0'],
-      [[packed.subarray(0, -9)], 'damaged or cut-off'],
-    ] as const)
-      await expect(decodeImage(file(parts), 'image/png', 'x')).rejects.toThrow(complaint);
-  });
-
-  test('JPEG: close to what was encoded', async () => {
-    const decoded = await decodeImage(await encodeJpeg(image), 'image/jpeg', 'x');
-    expect([decoded.width, decoded.height]).toEqual([20, 12]);
-    const errors = [...decoded.pixels].map((value, i) => Math.abs(value - image.pixels[i]));
-    expect(Math.max(...errors)).toBeLessThan(24);
-    expect(errors.reduce((sum, error) => sum + error, 0) / errors.length).toBeLessThan(4);
-  });
-
-  test('damaged files: one line, and the next image is decoded as before', async () => {
-    const jpeg = await encodeJpeg(gradientImage(64, 64));
-    const png = new Uint8Array(encodePng({ ...image, data: image.pixels, channels: 3 }));
-    const whole = await decodeImage(jpeg, 'image/jpeg', 'x');
-    const frame = jpeg.findIndex((byte, i) => byte === 0xff && (jpeg[i + 1] & 0xfe) === 0xc0); // the size follows this marker
-    for (const [bytes, type] of [
-      [jpeg.slice(0, jpeg.length >> 1), 'image/jpeg'],
-      [jpeg.slice(0, 30), 'image/jpeg'],
-      [new Uint8Array(0), 'image/jpeg'],
-      [png, 'image/jpeg'],
-      [png.slice(0, png.length >> 1), 'image/png'],
-      [png.slice(0, 20), 'image/png'],
-      [jpeg, 'image/png'],
-      [withBytes(jpeg, frame + 5, 255, 255, 255, 255), 'image/jpeg'],
-      [withBytes(png, 16, 0, 1, 0, 0, 0, 1, 0, 0), 'image/png'],
-    ] as const) {
-      const failed = decodeImage(bytes, type, 'the image of step 3');
-      const next = decodeImage(jpeg, 'image/jpeg', 'x');
-      await expect(failed).rejects.toThrow(InputError);
-      await expect(failed).rejects.toThrow(/^the image of step 3: damaged or cut-off image\/(png|jpeg) \(.+\)$/);
-      expect(await next).toEqual(whole);
-    }
-    // The first damage is detected, the second makes the decoder itself fail.
-    const damage = fc.tuple(fc.constantFrom(jpeg, png), fc.nat(), fc.nat(255), fc.nat());
-    await fc.assert(
-      fc.asyncProperty(damage, async ([file, place, byte, end]) => {
-        const changed = withBytes(file, place % file.length, byte).slice(0, file.length - (end % 40));
-        const type = file === jpeg ? 'image/jpeg' : 'image/png';
-        await decodeImage(changed, type, 'x').catch((error) => expectClear(error, `x: damaged or cut-off ${type} (`));
-        expect(await decodeImage(jpeg, 'image/jpeg', 'x')).toEqual(whole);
-      }),
-      { seed: 17, numRuns: 150 },
-    );
-    await expect(decodeImage(png, 'image/webp', 'x')).rejects.toThrow(
-      'x: image type "image/webp" is not one of image/jpeg, image/png',
-    );
-  });
+test('the colours of a data set may be in the order blue, green, red', async () => {
+  const blue: Image = { width: 1, height: 2, pixels: Uint8Array.of(1, 2, 3, 4, 5, 6) };
+  const episode = { ...episodeOf('a', [[1], [2]]), image: async () => blue, imageFile: async () => new Uint8Array(1) };
+  const dataset = { ...datasetOf([]), episodes: [episode] };
+  expect(withChannels(dataset, 'rgb')).toBe(dataset);
+  const [swapped] = withChannels(dataset, 'bgr').episodes;
+  const image = (await swapped.image('top', 0))!;
+  expect([...image.pixels]).toEqual([3, 2, 1, 6, 5, 4]);
+  expect(await swapped.image('top', 1)).toBe(image);
+  expect(swapped.imageFile).toBeUndefined();
+  expect([...blue.pixels]).toEqual([1, 2, 3, 4, 5, 6]);
 });
 
 describe('ImageCache', () => {
@@ -296,27 +147,4 @@ describe('ImageCache', () => {
     await expect(cache.get('a', () => Promise.reject(new Error('damaged')))).rejects.toThrow('damaged');
     expect((await cache.get('a', make(3))).width).toBe(3);
   });
-});
-
-test('isPlainRgb accepts colour files of 8 bits without alpha and without an orientation', async () => {
-  const jpeg = await encodeJpeg(gradientImage(9, 7));
-  const png = (channels: 1 | 3 | 4, depth: 8 | 16 = 8) => {
-    const data = depth === 8 ? new Uint8Array(12 * channels) : new Uint16Array(12 * channels);
-    return encodePng({ width: 4, height: 3, data, channels, depth });
-  };
-  expect([jpeg, png(3)].map(isPlainRgb)).toEqual([true, true]);
-  expect([png(1), png(4), png(3, 16)].map(isPlainRgb)).toEqual([false, false, false]);
-  const exif = Uint8Array.from([
-    ...jpeg.subarray(0, 2),
-    0xff,
-    0xe1,
-    0,
-    8,
-    ...new TextEncoder().encode('Exif\0\0'),
-    ...jpeg.subarray(2),
-  ]);
-  expect(await decodeImage(exif, 'image/jpeg', 'turned')).toEqual(await decodeImage(jpeg, 'image/jpeg', 'plain'));
-  expect(isPlainRgb(exif)).toBe(false);
-  const frame = jpeg.findIndex((byte, i) => byte === 0xff && [0xc0, 0xc2].includes(jpeg[i + 1]));
-  expect(isPlainRgb(withBytes(jpeg, frame + 9, 1))).toBe(false); // one component: grey
 });

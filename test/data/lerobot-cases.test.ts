@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { decodeImage, imageTypeOf } from '../../model/data/image-files.ts';
+import { decodeImage } from '../../model/data/image-files.ts';
+import { imageTypeOf } from '../../model/data/image-header.ts';
 import { leRobot } from '../../model/data/import/lerobot.ts';
 import { ffmpegHere, fieldsOf, listedFolder, picturesOf, readSource } from './sources.ts';
 

@@ -66,5 +66,7 @@ test('a damaged image is refused by the line that named it', async () => {
   const cut = await open(lines, new Map([['pictures/1.png', encodePng(picture).subarray(0, 60)]]));
   expect(await message(cut[1].image())).toContain('q.jsonl: line 2: the image "pictures/1.png": damaged or cut-off');
   const other = await open(lines, new Map([['2.jpg', Uint8Array.of(1, 2, 3)]]));
-  expect(await message(other[0].image())).toContain('line 1: the image "2.jpg": neither a JPEG nor a PNG file');
+  expect(await message(other[0].image())).toContain(
+    'line 1: the image "2.jpg": no image file; JPEG, PNG and WebP are read',
+  );
 });

@@ -1,6 +1,7 @@
 import { InputError } from '../../../engine/files/errors.ts';
 import type { Episode, Image } from '../dataset.ts';
-import { encodePng, imageTypeOf, isPlainRgb } from '../image-files.ts';
+import { encodePng } from '../image-files.ts';
+import { imageTypeOf, isPlainRgb } from '../image-header.ts';
 import { resizeWithPadding } from '../images.ts';
 import type { ImageCell } from '../parquet/writer.ts';
 import type { PixelCounter } from './statistics.ts';

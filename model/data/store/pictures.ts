@@ -2,7 +2,8 @@ import { type Folder, joinBytes, readRange } from '../../../engine/files/bytes.t
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import type { Episode, Image } from '../dataset.ts';
 import { firstWhere } from '../first-where.ts';
-import { decodeImage, ImageCache, imageTypeOf } from '../image-files.ts';
+import { decodeImage, ImageCache } from '../image-files.ts';
+import { imageTypeOf } from '../image-header.ts';
 import type { PicturePlace, Source, SourcePicture, SourcePictures } from '../import/source.ts';
 import { MemoryCache } from '../memory-cache.ts';
 

@@ -1,0 +1,97 @@
+// What the first bytes of an image file say, with nothing decoded.
+
+/** Marks in the first bytes of files as Latin-1, each with its place. Those with a type of image are read. */
+const marks: readonly (readonly [at: number, mark: string, name: string])[] = [
+  [0, '\xff\xd8', 'image/jpeg'],
+  [0, '\x89P', 'image/png'],
+  [8, 'WEBP', 'image/webp'],
+  [0, '\x1f\x8b', 'a file compressed by gzip'],
+  [0, 'BM', 'a BMP file'],
+  [0, 'GIF8', 'a GIF file'],
+  [0, 'II*\0', 'a TIFF file'],
+  [0, 'MM\0*', 'a TIFF file'],
+  [4, 'ftypavi', 'an AVIF file'],
+  [4, 'ftyphe', 'a HEIC file'],
+  [4, 'ftyp', 'a video'],
+  [0, '\x1a\x45\xdf\xa3', 'a video'],
+  [0, '\0\0\0\x0cjP', 'a JPEG 2000 file'],
+  [0, '\0\0\0\x0cJXL', 'a JPEG XL file'],
+  [0, '\xff\x0a', 'a JPEG XL file'],
+  [0, 'PK', 'a zip archive'],
+  [0, '\x93NUMPY', 'an array of NumPy'],
+  [0, 'version https://git-lfs', 'a pointer of Git LFS, whose file "git lfs pull" fetches'],
+];
+
+/** Names the kind of a file by its first bytes, `image/...` if it is an image that is read. */
+export function fileKindOf(bytes: Uint8Array): string {
+  const head = String.fromCharCode(...bytes.subarray(0, 24));
+  const empty = bytes.length === 0 ? 'an empty file' : 'no image file';
+  return marks.find(([at, mark]) => head.startsWith(mark, at))?.[2] ?? empty;
+}
+
+/** Recognises the type of an image file by its first bytes; "unknown" if it is neither JPEG, PNG nor WebP. */
+export function imageTypeOf(bytes: Uint8Array): string {
+  const kind = fileKindOf(bytes);
+  return kind.startsWith('image/') ? kind : 'unknown';
+}
+
+/** The sizes that the header of an image file says. */
+export interface ImageHeader {
+  readonly width: number;
+  readonly height: number;
+  /** The bits of a sample, and the samples of a pixel with alpha; a palette has one sample. */
+  readonly bits: number;
+  readonly channels: number;
+}
+
+/** Reads a header. @throws RangeError if it is cut off */
+export function headerOf(bytes: Uint8Array, type: string): ImageHeader {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (type === 'image/png') {
+    const channels = [1, 0, 3, 1, 2, 0, 4][view.getUint8(25)];
+    return { width: view.getUint32(16), height: view.getUint32(20), bits: view.getUint8(24), channels };
+  }
+  if (type === 'image/jpeg') {
+    const at = frameHeader(view);
+    const [height, width] = [view.getUint16(at), view.getUint16(at + 2)];
+    return { width, height, bits: view.getUint8(at - 1), channels: view.getUint8(at + 4) };
+  }
+  // The first chunk is a lossy picture, a lossless one, or the size of what follows (RFC 9649, section 2).
+  const kind = String.fromCharCode(...bytes.subarray(12, 16));
+  const size = (low: number, bits: number) => low & (2 ** bits - 1);
+  const [width, height] =
+    kind === 'VP8 '
+      ? [size(view.getUint16(26, true), 14), size(view.getUint16(28, true), 14)]
+      : kind === 'VP8L'
+        ? [size(view.getUint32(21, true), 14) + 1, size(view.getUint32(21, true) >>> 14, 14) + 1]
+        : [size(view.getUint32(24, true), 24) + 1, (view.getUint32(26, true) >>> 8) + 1];
+  return { width, height, bits: 8, channels: 3 };
+}
+
+/** Whether an image file is a picture of distances by its header: one number of 16 bits a pixel, which is no colour. */
+export function isDepthImage(bytes: Uint8Array): boolean {
+  if (imageTypeOf(bytes) !== 'image/png' || bytes.length < 29) return false;
+  const { bits, channels } = headerOf(bytes, 'image/png');
+  return bits === 16 && channels === 1;
+}
+
+/** Finds the height in a JPEG file, which its width follows, in the first SOF segment. @throws RangeError */
+function frameHeader(view: DataView): number {
+  for (let at = 2; ; ) {
+    const marker = view.getUint8(at + 1);
+    if (view.getUint8(at) !== 0xff || marker === 0xff || marker === 0) at += 1;
+    else if ((marker & 0xf0) === 0xc0 && ![0xc4, 0xc8, 0xcc].includes(marker)) return at + 5;
+    else at += 2 + view.getUint16(at + 2);
+  }
+}
+
+/** Whether every decoder reads the same 8-bit RGB of an image file: in colour, without alpha and rotation. */
+export function isPlainRgb(bytes: Uint8Array): boolean {
+  const head = new TextDecoder('latin1').decode(bytes.subarray(0, 2 ** 16));
+  const type = imageTypeOf(bytes);
+  if (/Exif|eXIf/.test(head)) return false; // some decoders rotate the image by its Exif orientation
+  if (type === 'image/png') return bytes[24] === 8 && bytes[25] === 2;
+  if (type !== 'image/jpeg') return false;
+  const height = frameHeader(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
+  return bytes[height - 4] <= 0xc2 && bytes[height - 1] === 8 && bytes[height + 4] === 3;
+}
