@@ -284,8 +284,8 @@ describe('a data folder with index.json', () => {
     ],
     [
       'unknown image type',
-      withImages({ mime: 'image/webp' }),
-      'folder/images/made.json: image type "image/webp" is not one of',
+      withImages({ mime: 'image/tiff' }),
+      'folder/images/made.json: image type "image/tiff" is not one of',
     ],
     [
       'columns missing',
@@ -329,7 +329,7 @@ describe('a data folder with index.json', () => {
     const [first] = (await openDataset(folderOf(all), 'made')).episodes;
     expect((await first.image('front', 1))?.width).toBe(8);
     await expect(first.image('front', 2)).rejects.toThrow(
-      /^folder\/images\/made\.pack: the image of episode "ep0", step 2, camera "front": neither a JPEG nor a PNG file/,
+      /^folder\/images\/made\.pack: the image of episode "ep0", step 2, camera "front": no image file; JPEG, PNG and WebP are read/,
     );
   });
 });
