@@ -19,7 +19,7 @@ export interface BufferRange {
 }
 
 export const ALIGNMENT = 256;
-/** Most bytes of one arena: WebGPU's default limit for a storage binding. */
+/** Most bytes of one arena of a step: WebGPU's default limit for a storage binding. */
 export const ARENA_BYTES = 128 * 1024 * 1024;
 
 /** The smallest multiple of `unit` that is at least `value`. */

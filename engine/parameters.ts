@@ -1,7 +1,7 @@
 /** Parameters in flat arenas: norms, clipping, AdamW and zeroing are a few dispatches, not one for each tensor. */
 import type { Device } from './device.ts';
 import { InputError } from './files/errors.ts';
-import { ALIGNMENT, ARENA_BYTES, type BufferRange, roundUp } from './memory.ts';
+import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
 import { joinParameter } from './split-tensor.ts';
 import {
   bytesPerElement,
@@ -67,6 +67,7 @@ export class ParameterSet implements Disposable {
   ) {
     const double = specifications.find(({ name }, i) => specifications.findIndex((own) => own.name === name) < i);
     if (double) throw new Error(`two parameters are named '${double.name}'`);
+    const most = device.limits.maxStorageBufferBindingSize;
     const runs = unique(specifications.map(({ group }) => group)).flatMap((group) => {
       const own = specifications.filter((candidate) => candidate.group === group);
       const kind = (candidate: ParameterSpecification) => `${rateOf(candidate)} ${storageOf(candidate)}`;
@@ -74,7 +75,8 @@ export class ParameterSet implements Disposable {
         runsOf(
           own
             .filter((candidate) => kind(candidate) === kindOfRun)
-            .map((candidate) => piecesOf(candidate, device.limits.maxStorageBufferBindingSize, pieceBytes)),
+            .map((candidate) => piecesOf(candidate, most, pieceBytes)),
+          most,
         ),
       );
     });
@@ -184,7 +186,7 @@ function piecesOf(specification: ParameterSpecification, limit: number, pieceByt
   if (bytes <= most) return [{ specification, shape }];
   const [rows, ...row] = shape;
   const unit = bytesOf({ specification, shape: [ROWS_UNIT, ...row] });
-  const rowsOfPiece = ROWS_UNIT * Math.floor(Math.min(most, ARENA_BYTES) / unit);
+  const rowsOfPiece = ROWS_UNIT * Math.floor(most / unit);
   const complaint = `parameter '${name}' ${formatShape(shape)} has ${bytes} bytes; on this device one `;
   if (!splits || rowsOfPiece === 0) throw new InputError(`${complaint}parameter holds at most ${most}`);
   if (elementCount(row) % 4 !== 0)
@@ -197,14 +199,14 @@ function piecesOf(specification: ParameterSpecification, limit: number, pieceByt
   }));
 }
 
-/** Joins parameters in runs that an arena holds; a larger one, and every piece of one that is split, is a run of its own. */
-function runsOf(parameters: readonly (readonly Piece[])[]): Piece[][] {
+/** Joins parameters in runs of at most `most` bytes, which an arena holds; every piece of one that is split is a run of its own. */
+function runsOf(parameters: readonly (readonly Piece[])[], most: number): Piece[][] {
   const runs: Piece[][] = [];
-  let used = ARENA_BYTES;
+  let used = most;
   for (const pieces of parameters)
     for (const piece of pieces) {
-      const bytes = pieces.length > 1 ? ARENA_BYTES : bytesOf(piece);
-      if (used + bytes > ARENA_BYTES) {
+      const bytes = pieces.length > 1 ? most : bytesOf(piece);
+      if (used + bytes > most) {
         runs.push([]);
         used = 0;
       }
