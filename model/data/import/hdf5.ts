@@ -10,10 +10,10 @@ import {
   numbersOf,
   parsed,
   pictureOf,
-  productOf,
   textsOf,
   wordsIn,
 } from './hdf5-tables.ts';
+import { productOf } from './pixels.ts';
 import type { FieldUse, Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
 
 // This file runs under node only; the library is loaded when a set is opened.
@@ -47,7 +47,7 @@ const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 /** Reads HDF5 files by their paths: one for each episode (ACT), or many episodes in one (/data/demo_0 of robomimic). */
 export const hdf5: Importer = {
   format: 'HDF5',
-  version: 1,
+  version: 2,
   recognises: async (folder) => (await folder.list()).some(isHdf5),
   open,
 };
