@@ -3,13 +3,13 @@
  * values of all steps. `dataset_info.json` lists splits and shards, `features.json` types and shapes.
  */
 import * as v from 'valibot';
-import { type ByteSource, readJson, readRange } from '../../../engine/files/bytes.ts';
+import { readJson } from '../../../engine/files/bytes.ts';
 import { counted, InputError, quote } from '../../../engine/files/errors.ts';
 import { checked, count } from '../../../engine/files/json-schema.ts';
 import { imageTypeOf, isDepthImage } from '../image-header.ts';
 import { productOf } from './pixels.ts';
 import type { FieldUse, Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
-import { type Feature, type Place, readExample, readRecords } from './tfrecord.ts';
+import { type Feature, readExample, readRecords } from './tfrecord.ts';
 
 /** The control rates of well-known sets in Hz, which their files do not state. */
 const rates: Readonly<Record<string, number>> = {
@@ -48,8 +48,6 @@ const reasons: readonly (readonly [RegExp, string])[] = [
 /** The features that hold one value for each step, by which steps are counted. */
 const counters = ['steps/is_first', 'steps/is_last', 'steps/is_terminal'];
 const ragged = /\/ragged_(flat_values|row_lengths_\d+)$/;
-/** The bytes at the beginning of a value that say what it is. */
-const HEAD = 256;
 
 const infoSchema = v.object({
   name: v.pipe(v.string(), v.nonEmpty('a name')),
@@ -64,30 +62,22 @@ const infoSchema = v.object({
 });
 type Info = v.InferOutput<typeof infoSchema>;
 
-/** A record: its file and its number in it. */
+/** A file, and the places of its records. */
 interface Shard {
   readonly path: string;
-  readonly records: readonly Place[];
+  readonly records: Awaited<ReturnType<typeof readRecords>>;
 }
 
 /** What features.json says of a feature: `image`, `text`, `tensor` and so on. */
 interface Description {
   readonly type?: string;
   readonly dtype?: string;
-  readonly encoding?: string;
   readonly shape?: readonly number[];
 }
 
-/** An episode as it was read. */
-interface Read {
-  readonly path: string;
-  /** The place of the record in its file, where those of bytes begin. */
-  readonly start: number;
+/** An episode as it was read; its record begins at byte `start` of its file. */
+interface Read extends Record<'path' | 'where' | 'id', string>, Record<'start' | 'length', number> {
   readonly features: ReadonlyMap<string, Feature>;
-  readonly file: ByteSource;
-  readonly where: string;
-  readonly id: string;
-  readonly length: number;
 }
 
 export const rldsImporter: Importer = {
@@ -178,15 +168,10 @@ async function* episodesOf(folder: ListedFolder, split: string, shards: readonly
     try {
       for (const [i, place] of [...records.entries()].slice(skipped)) {
         const features = await readExample(file, place);
-        const own = {
-          path,
-          features,
-          file,
-          start: place.start,
-          where: `${file.name}, record ${i}`,
-          id: `${split}_${number}`,
-        };
-        yield { ...own, length: stepsOf(own) } satisfies Read;
+        const names = { path, where: `${file.name}, record ${i}`, id: `${split}_${number}` };
+        const length = stepsOf(features);
+        if (length === 0) throw fault(names, `no feature of it says its steps, such as ${counters.join(', ')}`);
+        yield { ...names, start: place.start, features, length } satisfies Read;
         number += 1;
       }
     } finally {
@@ -195,22 +180,12 @@ async function* episodesOf(folder: ListedFolder, split: string, shards: readonly
   }
 }
 
-const valuesOf = (feature: Feature): ArrayLike<unknown> => ('bytes' in feature ? feature.bytes : feature.numbers);
-
-/** Counts the steps by the values of a mark, or else of any bytes. @throws InputError if there are none */
-function stepsOf(read: Omit<Read, 'length'>): number {
-  const names = [...read.features.keys()];
-  const key =
-    counters.find((own) => read.features.has(own)) ??
-    names.find((own) => own.startsWith('steps/') && 'bytes' in read.features.get(own)! && !ragged.test(own));
-  if (key === undefined)
-    throw fault(
-      read,
-      `no feature says its steps, such as ${counters.join(', ')}; there are ${names.slice(0, 12).join(', ') || 'none'}`,
-    );
-  const { length } = valuesOf(read.features.get(key)!);
-  if (length === 0) throw fault(read, 'it has no steps');
-  return length;
+/** Counts the steps by the values of a mark, or else of any bytes. */
+function stepsOf(features: ReadonlyMap<string, Feature>): number {
+  const found =
+    counters.map((own) => features.get(own)).find((own) => own !== undefined) ??
+    [...features].find(([name, own]) => name.startsWith('steps/') && 'bytes' in own && !ragged.test(name))?.[1];
+  return found ? ('bytes' in found ? found.bytes : found.numbers).length : 0;
 }
 
 /** Finds the fields: records are read until every feature is known, which is in the first one unless values of it are empty. */
@@ -221,7 +196,7 @@ async function findFields(
   const found = new Map<string, Found | null>([...described.keys()].map((name) => [name, null]));
   for await (const read of episodes) {
     for (const [name, feature] of read.features)
-      if (!found.get(name)) found.set(name, await kindOf(read, name, feature, described.get(name)));
+      if (!found.get(name)) found.set(name, kindOf(name, feature, read.length, described.get(name)));
     if (![...found.values()].includes(null)) break;
   }
   // DROID's state is joints, then gripper.
@@ -248,12 +223,12 @@ async function findFields(
 type Found = Pick<SourceField, 'kind' | 'shape' | 'reason'>;
 
 /** Decides what a feature holds by its first value, and by features.json; null if that is empty, and others may say more. */
-async function kindOf(
-  { file, start, length }: Read,
+function kindOf(
   name: string,
   feature: Feature,
-  { type, dtype = '', encoding, shape }: Description = {},
-): Promise<Found | null> {
+  length: number,
+  { type, dtype = '', shape }: Description = {},
+): Found | null {
   const inSteps = name.startsWith('steps/');
   if (ragged.test(name)) return { kind: 'other', reason: 'a list of another length in each step' };
   if ('numbers' in feature) {
@@ -262,14 +237,11 @@ async function kindOf(
       return { kind: 'other', reason: 'pictures as lists of numbers, not as image files' };
     return { kind: 'numbers', shape: [feature.numbers.length / (inSteps ? length : 1)] };
   }
-  if (type === 'tensor' && dtype !== 'string')
-    return { kind: 'other', reason: `numbers (${dtype}) packed as bytes (${encoding ?? 'unknown encoding'})` };
+  if (type === 'tensor' && dtype !== 'string') return { kind: 'other', reason: `numbers (${dtype}) packed as bytes` };
   if (type === 'text') return { kind: 'texts' };
-  const first = feature.bytes.find((place) => place.end > place.start);
+  const first = feature.bytes.find((value) => value.length > 0);
   if (!first && type !== 'image') return null;
-  const head = first
-    ? await readRange(file, start + first.start, start + Math.min(first.end, first.start + HEAD), name)
-    : new Uint8Array(0);
+  const head = first?.subarray(0, 256) ?? new Uint8Array(0);
   if (type === 'image' || imageTypeOf(head) !== 'unknown') {
     if (isDepthImage(head) || /depth/i.test(name) || (type === 'image' && dtype !== 'uint8'))
       return { kind: 'depth', shape, reason: 'depth is no colour' };
@@ -290,19 +262,19 @@ function isText(head: Uint8Array): boolean {
 }
 
 function episodeOf(read: Read, described: ReadonlyMap<string, Description>): SourceEpisode {
-  const { features, file, start, length } = read;
+  const { features, start, length } = read;
   const uneven = (field: string, count: number, shape?: readonly number[]) =>
     fault(
       read,
       `feature ${quote(field)} has ${counted(count, 'value')}, which do not fit its ${length} steps${shape ? ` of shape ${quote(shape)}` : ''}`,
     );
-  /** The places of bytes: as many as steps, one for the episode, or none if the episode lacks them. */
-  const placesOf = (field: string): readonly Place[] => {
+  /** The values of bytes: as many as steps, one for the episode, or none if the episode lacks them. */
+  const bytesOf = (field: string): readonly Uint8Array[] => {
     const feature = features.get(field) ?? { bytes: [] };
     if ('numbers' in feature) throw fault(read, `feature ${quote(field)} holds numbers, bytes were expected`);
     const { bytes } = feature;
     if (field.startsWith('steps/') && ![0, length].includes(bytes.length)) throw uneven(field, bytes.length);
-    return bytes.map((place) => ({ start: start + place.start, end: start + place.end }));
+    return bytes;
   };
   return {
     ...{ id: read.id, where: read.where, length },
@@ -322,24 +294,22 @@ function episodeOf(read: Read, described: ReadonlyMap<string, Description>): Sou
       return numbers;
     },
     async texts(field) {
-      const texts: string[] = [];
-      for (const [i, place] of placesOf(field).entries()) {
-        const bytes = await readRange(file, place.start, place.end, field);
+      const texts = bytesOf(field).map((bytes, i) => {
         try {
-          texts.push(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+          return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
         } catch {
           throw fault(read, `feature ${quote(field)}, value ${i} is not text in UTF-8`);
         }
-      }
+      });
       return field.startsWith('steps/') && texts.length > 0 ? texts.map((text) => [text]) : [texts];
     },
     /** The image files where they lie. An empty value is none: the step shows the newest. */
     async pictures(field) {
-      const places = placesOf(field);
-      const steps = Uint32Array.from(places.keys()).filter((step) => places[step].end > places[step].start);
+      const values = bytesOf(field);
+      const steps = Uint32Array.from(values.keys()).filter((step) => values[step].length > 0);
       if (steps.length === 0) return null;
-      const starts = Float64Array.from(steps, (step) => places[step].start);
-      const ends = Float64Array.from(steps, (step) => places[step].end);
+      const starts = Float64Array.from(steps, (step) => start + values[step].byteOffset);
+      const ends = starts.map((from, i) => from + values[steps[i]].length);
       return { kind: 'ranges', file: read.path, starts, ends, ...(steps.length < length && { steps }) };
     },
   };
@@ -351,7 +321,6 @@ async function readDescription(folder: ListedFolder): Promise<Map<string, Descri
   if (!(await folder.list()).includes('features.json')) return described;
   type Json = Record<string, unknown>;
   const inner = (value: unknown): Json => (typeof value === 'object' && value !== null ? (value as Json) : {});
-  const text = (own: unknown) => (typeof own === 'string' ? own : undefined);
   const describe = (value: unknown, path: string, depth: number) => {
     const node = inner(value);
     const entries = Object.entries(inner(inner(node.featuresDict).features));
@@ -361,13 +330,13 @@ async function readDescription(folder: ListedFolder): Promise<Map<string, Descri
     if (sequence !== undefined && path === 'steps') describe(sequence, path, depth + 1);
     if (entries.length > 0 || sequence !== undefined) return;
     const type = Object.keys(node).find((key) => typeof node[key] === 'object' && key !== 'description');
-    const { dtype, encoding, shape } = inner(type && node[type]);
+    const { dtype, shape } = inner(type && node[type]);
     const sizes: unknown = shape === undefined ? null : (inner(shape).dimensions ?? []);
     const known = Array.isArray(sizes) && sizes.every((size) => /^"?[1-9]\d*"?$/.test(quote(size)));
     described.set(path, {
       type,
+      dtype: typeof dtype === 'string' ? dtype : undefined,
       shape: known ? sizes.map(Number) : undefined,
-      ...{ dtype: text(dtype), encoding: text(encoding) },
     });
   };
   describe((await readObject(folder, 'features.json')).json, '', 0);

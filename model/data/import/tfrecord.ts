@@ -13,8 +13,8 @@ export interface Place {
   readonly end: number;
 }
 
-/** The values of a feature: the places of bytes in the record, or numbers, of which integers are float64. */
-export type Feature = { readonly bytes: readonly Place[] } | { readonly numbers: Float32Array | Float64Array };
+/** The values of a feature: bytes as views of the record, whose first byte has offset 0, or numbers, of which integers are float64. */
+export type Feature = { readonly bytes: readonly Uint8Array[] } | { readonly numbers: Float32Array | Float64Array };
 
 /** The bytes of the largest record that is read. */
 const LIMIT = 2 ** 30;
@@ -82,9 +82,9 @@ interface Field extends Place {
 }
 
 function featureOf(record: Uint8Array, list: Field): Feature {
-  const parts = [...fieldsOf(record, list, 1)];
+  const parts = Array.from(fieldsOf(record, list, 1), ({ start, end }) => record.subarray(start, end));
   if (list.field === 1) return { bytes: parts };
-  const bytes = joinBytes(parts.map(({ start, end }) => record.subarray(start, end)));
+  const bytes = joinBytes(parts);
   if (list.field === 2) return { numbers: new Float32Array(bytes.buffer) };
   const values = new Float64Array(bytes.reduce((count, byte) => count + (byte < 128 ? 1 : 0), 0));
   const reader = { at: 0, bytes, end: bytes.length };
