@@ -82,7 +82,6 @@ test('every table and attribute is a field, with a use or a reason', async () =>
     timestamp: 'numbers time',
   });
   for (const { name, use, reason } of source.fields) if (use === null) expect(reason, name).toMatch(/\w+/);
-  expect(source.fields.find(({ use }) => use === 'camera')!.camera).toBe('head/rgb');
   const episode = await first(source);
   expect([episode.id, episode.length, episode.where]).toEqual(['tree', 3, 'tree.hdf5']);
   expect(await episode.numbers('base_action')).toEqual(Float64Array.of(7, 8, 9));

@@ -3,7 +3,8 @@ import { InputError } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
 import { imageTypeOf, isDepthImage } from '../image-header.ts';
 import { describeArray, imageOf, productOf } from './pixels.ts';
-import type { SourceField, SourcePicture } from './source.ts';
+import type { SourcePicture } from './source.ts';
+import type { FoundField } from './uses.ts';
 
 // What the tables and attributes of HDF5 files are, and their values. This file runs under node only.
 
@@ -19,11 +20,7 @@ const languageKeys = ['lang', 'language_instruction', 'language', 'instruction',
 /** A string says why an entry is not read. */
 export type Entry = Table | Group['attrs'][string] | string;
 /** A field by its type and shape; `scale` makes the numbers of a picture 0 to 255, and is 0 for image files. */
-export interface Found extends Omit<SourceField, 'use'> {
-  readonly scale?: number;
-  /** Whether its numbers are whole by their type. */
-  readonly whole?: boolean;
-}
+export type Found = FoundField & { readonly scale?: number };
 
 export const isTable = (entry: unknown): entry is Table =>
   entry !== null && typeof entry === 'object' && 'filters' in entry;
@@ -43,7 +40,8 @@ export function describe(name: string, entry: Entry): Found {
   if (readable && holdsFiles(entry)) {
     const file = fileAt(entry, 0);
     const depth = /depth/i.test(name) || isDepthImage(file);
-    if (imageTypeOf(file) !== 'unknown') return { name, kind: depth ? 'depth' : 'pictures', scale: 0 };
+    if (imageTypeOf(file) !== 'unknown')
+      return depth ? { name, kind: 'depth', reason: 'depth is no colour' } : { name, kind: 'pictures', scale: 0 };
   }
   if (type === types.string) return { name, kind: 'texts' };
   const float = type === types.float;

@@ -14,7 +14,8 @@ import {
   wordsIn,
 } from './hdf5-tables.ts';
 import { productOf } from './pixels.ts';
-import type { FieldUse, Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import type { Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import { type UsePatterns, withUses } from './uses.ts';
 
 // This file runs under node only; the library is loaded when a set is opened.
 
@@ -22,26 +23,31 @@ import type { FieldUse, Importer, ListedFolder, Source, SourceEpisode, SourceFie
 const DEPTH_LIMIT = 12;
 
 /**
- * What programs call their tables and attributes, relative to an episode; a name that begins with `/` is of the file. A use takes every
- * field that matches the first pattern that matches any. ACT (ALOHA) has action and observations/qpos; LIBERO actions and
- * obs/ee_states; robomimic and robocasa actions and obs/robot0_eef_pos, with robot1 for a second arm.
+ * What programs call their tables and attributes, relative to an episode; a name that begins with `/` is of the file. ACT (ALOHA) has
+ * action and observations/qpos; LIBERO actions and obs/ee_states; robomimic and robocasa actions and obs/robot0_eef_pos, with robot1
+ * for a second arm.
  */
-const known: Partial<Record<FieldUse, readonly RegExp[]>> = {
-  action: [/^(base_)?action$/, /^actions$/, /^actions?\//],
-  state: [
+const uses: UsePatterns = [
+  ['action', 'numbers', /^(base_)?action$/, /^actions$/, /^actions?\//],
+  [
+    'state',
+    'numbers',
     /^obs\/(ee|gripper)_states$/,
     /^obs\/robot\d+_(eef_pos|eef_quat|gripper_qpos)$/,
     /^observations?\/(.*\/)?qpos$/,
     /^((obs|observations?)\/(.*\/)?)?state$/,
   ],
-  language: [
+  [
+    'language',
+    'texts',
     /^([^/].*[/@]|@)?(language_instructions?|instructions?|language(_raw)?|lang|prompt|ep_meta)$/,
     /[/@](language_instructions?|instructions?|language(_raw)?|lang|prompt|problem_info|env_args)$/,
     /[/@]?task(_description)?$/,
   ],
-  subtask: [/^subtasks?$/],
-  time: [/^((obs|observations?)\/)?(timestamps?|time)$/],
-};
+  ['subtask', 'texts', /^subtasks?$/],
+  ['time', 'numbers', /^((obs|observations?)\/)?(timestamps?|time)$/],
+  ['camera', 'pictures', /^(?!\/|next_obs)/],
+];
 const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 
 /** Reads HDF5 files by their paths: one for each episode (ACT), or many episodes in one (/data/demo_0 of robomimic). */
@@ -126,7 +132,10 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
     });
   for (const name of names) if (!isHdf5(name)) note([`/${name}`, 'no HDF5 file']);
   if (rates.size > 1) throw new InputError(`${folder}: its files state several rates: ${[...rates].join(', ')}`);
-  const fields = withUses([...found.values()].sort((a, b) => byNumber(a.name, b.name)));
+  const fields = withUses(
+    [...found.values()].sort((a, b) => byNumber(a.name, b.name)),
+    uses,
+  );
   const acts = fields.some(({ use }) => use === 'action');
   const [kind, usual] = !acts
     ? ['HDF5 files']
@@ -169,25 +178,6 @@ function* entriesOf(group: Group, name: string, apart?: Set<string>, depth = 0):
       yield [path, 'a link to a group, or nested too deeply'];
     else yield* entriesOf(own, path, apart, depth + 1);
   }
-}
-
-/** Gives every field its use by the names that are known, or the reason why it has none. */
-function withUses(found: readonly Found[]): SourceField[] {
-  const uses = new Map<string, FieldUse>();
-  for (const [use, patterns] of Object.entries(known) as [FieldUse, RegExp[]][]) {
-    const wanted = /language|subtask/.test(use) ? 'texts' : 'numbers';
-    const fitting = found.filter(({ kind, whole }) => kind === wanted && !(use === 'time' && whole));
-    const first = patterns.find((pattern) => fitting.some(({ name }) => pattern.test(name)));
-    for (const { name } of fitting) if (first?.test(name)) uses.set(name, use);
-  }
-  return found.map(({ scale: _, whole: __, ...field }) => {
-    const { name, kind } = field;
-    if (kind === 'pictures' && !/^(\/|next_obs)/.test(name))
-      return { ...field, use: 'camera', camera: name.replace(/^(obs|observations?)\/(images\/)?/, '') };
-    const use = uses.get(name) ?? null;
-    if (use) return { ...field, use };
-    return { reason: kind === 'depth' ? 'depth is no colour' : 'no use is known for it', ...field, use };
-  });
 }
 
 interface Place {

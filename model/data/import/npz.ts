@@ -8,7 +8,8 @@ import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
 import { crc32 } from '../checksum.ts';
 import { describeArray, type FoundArray, imageOf, productOf } from './pixels.ts';
-import type { FieldUse, Importer, Source, SourceEpisode, SourceField } from './source.ts';
+import type { Importer, Source, SourceEpisode } from './source.ts';
+import { type FoundField, type UsePatterns, withUses } from './uses.ts';
 
 /** The bytes of the largest array that is held in memory: numbers, texts, and whatever is packed. */
 const LIMIT = 2 ** 30;
@@ -32,14 +33,16 @@ const types = {
   ...{ u8: BigUint64Array, i8: BigInt64Array, f2: Uint16Array, f4: Float32Array, f8: Float64Array },
 };
 
-/** Names of arrays that have a use, the best first; the first one that is there counts. */
-const uses: readonly (readonly [FieldUse, SourceField['kind'], ...string[]])[] = [
-  ['action', 'numbers', 'action', 'actions'],
-  ['state', 'numbers', 'state', 'states', 'qpos'],
-  ['language', 'texts', 'language_instruction', 'language', 'instruction', 'task', 'prompt'],
-  ['subtask', 'texts', 'subtask'],
-  ['time', 'numbers', 'timestamp', 'timestamps'],
+const uses: UsePatterns = [
+  ['action', 'numbers', /(^|\/)actions?$/],
+  ['state', 'numbers', /(^|\/)states?$/, /(^|\/)qpos$/],
+  ['language', 'texts', /(^|\/)language(_instruction)?$/, /(^|\/)instruction$/, /(^|\/)task$/, /(^|\/)prompt$/],
+  ['subtask', 'texts', /(^|\/)subtask$/],
+  ['time', 'numbers', /(^|\/)timestamps?$/],
+  ['camera', 'pictures', /./],
 ];
+/** Arrays that must be as they are wanted. */
+const needed = /(^|\/)(actions?|states?|qpos)$/;
 
 /** A file in the archive: its bytes there and unpacked, and where its data begin. */
 type Entry = Awaited<ReturnType<typeof readDirectory>>[number];
@@ -145,40 +148,34 @@ function episodeOf(
 /** Reads the headers of all arrays, and decides what they are. */
 async function readFields(file: ByteSource) {
   const arrays = new Map<string, NpyArray>();
-  const others: SourceField[] = [];
+  const others: FoundField[] = [];
   for (const entry of await readDirectory(file)) {
     const array = entry.name.endsWith('.npy') ? await readHeader(file, entry) : null;
     if (array) arrays.set(array.name, array);
-    else others.push({ name: entry.name, kind: 'other', use: null, reason: 'a file that is no array' });
+    else others.push({ name: entry.name, kind: 'other', reason: 'a file that is no array' });
   }
-  const named = (names: readonly string[], kind?: SourceField['kind']) =>
-    names
-      .flatMap((own) => [...arrays.values()].filter(({ name }) => name === own || name.endsWith(`/${own}`)))
-      .find((own) => kind === undefined || own.found.kind === kind);
-  const [endsArray, actions] = [named(['episode_ends'], 'numbers'), named(['action', 'actions'])];
-  if (actions && actions.found.kind !== 'numbers')
-    throw new InputError(`${file.name}: array ${quote(actions.name)}: ${actions.found.reason}`);
+  const all = [...arrays.values()];
+  const endsArray = all.find(({ name, found }) => /(^|\/)episode_ends$/.test(name) && found.kind === 'numbers');
+  const actions = all.find(({ name }) => /(^|\/)actions?$/.test(name));
   const stated = endsArray && [...valuesOf(endsArray, await readRows(file, endsArray, 0, endsArray.rows))];
-  const rows = actions?.rows ?? stated?.at(-1) ?? Math.max(0, ...[...arrays.values()].map((own) => own.rows));
+  const rows = actions?.rows ?? stated?.at(-1) ?? Math.max(0, ...all.map((own) => own.rows));
   const ends = stated ?? [rows];
   const wrong = ends.findIndex((end, i) => !Number.isInteger(end) || end <= (ends[i - 1] ?? 0));
   if (wrong >= 0 || ends.at(-1) !== rows)
     throw new InputError(
       `${file.name}: array "episode_ends" has ${wrong >= 0 ? `${ends[wrong]} in place ${wrong}` : `${ends.at(-1)} at its end`}; it grows, up to the ${rows} steps`,
     );
-  const chosen = new Map(uses.map(([use, kind, ...names]) => [named(names, kind)?.name, use]));
-  const fields = [...arrays.values()].map((array): SourceField => {
+  const found = all.map((array): FoundField => {
     const { name, shape, found } = array;
-    const { scale: _, ...own } = found;
-    const use = chosen.get(name) ?? (found.kind === 'pictures' ? 'camera' : null);
-    const fits = shape[0] === rows || (own.kind === 'texts' && (shape.length === 0 || shape[0] === ends.length));
-    if (own.kind === 'other' || fits)
-      return { name, use, ...(use === null && { reason: 'its name says no use: --map gives it one' }), ...own };
+    if (array === endsArray) return { name, kind: 'other', reason: 'it says where episodes end' };
+    const fits = shape[0] === rows || (found.kind === 'texts' && (shape.length === 0 || shape[0] === ends.length));
     const reason = `it has shape [${shape}], and the set has ${rows} steps of ${ends.length} episodes`;
-    if (use === 'action' || use === 'state') throw new InputError(`${file.name}: array ${quote(name)}: ${reason}`);
-    return { name, kind: 'other', use: null, reason: array === endsArray ? 'it says where episodes end' : reason };
+    const own: FoundArray = found.kind === 'other' || fits ? found : { kind: 'other', reason };
+    if (own.kind === 'other' && needed.test(name))
+      throw new InputError(`${file.name}: array ${quote(name)}: ${own.reason}`);
+    return { name, ...own, whole: !array.type.startsWith('f') };
   });
-  return { file: file.name, arrays, ends, fields: [...fields, ...others] };
+  return { file: file.name, arrays, ends, fields: withUses([...found, ...others], uses) };
 }
 
 /** Reads the header of numpy's npy format, versions 1 to 3. @throws InputError if it is damaged, or of another size than its file */

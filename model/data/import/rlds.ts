@@ -8,8 +8,9 @@ import { counted, InputError, quote } from '../../../engine/files/errors.ts';
 import { checked, count } from '../../../engine/files/json-schema.ts';
 import { imageTypeOf, isDepthImage } from '../image-header.ts';
 import { productOf } from './pixels.ts';
-import type { FieldUse, Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import type { Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
 import { type Feature, readExample, readRecords } from './tfrecord.ts';
+import { type FoundField, type UsePatterns, withUses } from './uses.ts';
 
 /** The control rates of well-known sets in Hz, which their files do not state. */
 const rates: Readonly<Record<string, number>> = {
@@ -20,8 +21,7 @@ const rates: Readonly<Record<string, number>> = {
   fractal20220817_data: 3,
 };
 
-/** A use, the kind of its features, and patterns of names: the first pattern that any name fits counts, and all names that fit it. */
-const uses: readonly (readonly [FieldUse, SourceField['kind'], ...RegExp[]])[] = [
+const uses: UsePatterns = [
   ['action', 'numbers', /^steps\/action$/],
   [
     'state',
@@ -202,25 +202,15 @@ async function findFields(
   // DROID's state is joints, then gripper.
   const late = 'steps/observation/gripper_position';
   const names = [...found.keys()].sort((a, b) => +(a === late) - +(b === late));
-  const foundOf = (name: string) =>
-    found.get(name) ?? ({ kind: 'other', reason: 'it is empty, or missing, in every episode' } as const);
-  const chosen = uses.map(([use, kind, ...patterns]) => {
-    const every = patterns.map((pattern) => names.filter((name) => foundOf(name).kind === kind && pattern.test(name)));
-    return { use, taken: every.find((own) => own.length > 0) ?? [], others: every.flat() };
-  });
-  return names.map((name) => {
-    const use = chosen.find(({ taken }) => taken.includes(name))?.use ?? null;
-    if (use !== null) return { name, use, ...foundOf(name) };
-    const rival = chosen.find(({ others }) => others.includes(name));
-    const reason =
-      (rival && `${rival.taken.join(' and ')} ${rival.taken.length > 1 ? 'are' : 'is'} taken as the ${rival.use}`) ??
-      reasons.find(([pattern]) => pattern.test(name))?.[1] ??
-      'its name says no use: --map gives it one';
-    return { name, use, reason, ...foundOf(name) };
-  });
+  const empty = { kind: 'other', reason: 'it is empty, or missing, in every episode' } as const;
+  return withUses(
+    names.map((name) => ({ name, ...(found.get(name) ?? empty) })),
+    uses,
+    reasons,
+  );
 }
 
-type Found = Pick<SourceField, 'kind' | 'shape' | 'reason'>;
+type Found = Omit<FoundField, 'name'>;
 
 /** Decides what a feature holds by its first value, and by features.json; null if that is empty, and others may say more. */
 function kindOf(
@@ -235,7 +225,8 @@ function kindOf(
     if (feature.numbers.length === 0) return null;
     if (dtype === 'uint8' && shape?.length === 3)
       return { kind: 'other', reason: 'pictures as lists of numbers, not as image files' };
-    return { kind: 'numbers', shape: [feature.numbers.length / (inSteps ? length : 1)] };
+    const whole = feature.numbers instanceof Float64Array;
+    return { kind: 'numbers', shape: [feature.numbers.length / (inSteps ? length : 1)], whole };
   }
   if (type === 'tensor' && dtype !== 'string') return { kind: 'other', reason: `numbers (${dtype}) packed as bytes` };
   if (type === 'text') return { kind: 'texts' };
