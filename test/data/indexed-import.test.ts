@@ -60,7 +60,7 @@ describe('the importer of data folders with index.json', () => {
     expect(source.fields.filter(({ use }) => use === 'camera').map(({ camera }) => camera)).toEqual(['front', 'wrist']);
     const left = source.fields.flatMap(({ name, use, reason }) => (use === null ? [[name, reason]] : []));
     expect(left).toEqual([
-      ['joint_velocity', '1 of 2 episodes have it'],
+      ['joint_velocity', 'its name says no use: --map gives it one'],
       ['ep9/action', 'a tensor of no episode of the index'],
       ['episodes/lab', 'not read from the index'],
     ]);
@@ -109,7 +109,7 @@ describe('the importer of data folders with index.json', () => {
     ['no rate', () => changed({ control_hz: undefined }), '"control_hz": missing'],
     ['no episodes', () => changed({ episodes: [] }), '"episodes": expected a list of at least one episode, got []'],
     ['no file', () => changed({ actions: undefined }), '"actions": missing'],
-    ['wrong names', () => changed({ action_names: ['x'] }), '"action_names": expected a list of 2 texts, got ["x"]'],
+    ['wrong names', () => changed({ action_names: ['x'] }), '"action_names": expected 2 texts, got ["x"]'],
     ['twice', () => episode(1, { id: 'ep0' }), 'data set "made" lists an episode twice'],
     ['no id', () => episode(1, { id: null }), '"episodes[1].id": expected string, got null'],
     ['a number', () => episode(1, { language: 3 }), '"episodes[1].language": expected string, got 3'],

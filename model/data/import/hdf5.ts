@@ -13,7 +13,6 @@ import {
   textsOf,
   wordsIn,
 } from './hdf5-tables.ts';
-import { productOf } from './pixels.ts';
 import type { Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
 import { type UsePatterns, withUses } from './uses.ts';
 
@@ -120,15 +119,13 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
   const files = names.filter(isHdf5);
   for (const file of files)
     reading(file, (root) => {
-      const { inside, without } = placesIn(root);
+      const inside = placesIn(root);
       for (const place of inside) {
         const stem = place === '' || files.length > 1 ? file.replace(/\.\w+$/, '') : '';
         places.push({ id: [stem, place.replace(/^data\//, '')].filter(Boolean).join('/'), file, place });
         for (const named of entriesOf(root.get(`/${place}`) as Group, '')) note(named);
       }
-      if (inside[0] === '') return;
-      for (const place of without) note([`/${place}`, 'a group without actions']);
-      for (const named of entriesOf(root, '/', new Set([...inside, ...without]))) note(named);
+      if (inside[0] !== '') for (const named of entriesOf(root, '/', new Set(inside))) note(named);
     });
   for (const name of names) if (!isHdf5(name)) note([`/${name}`, 'no HDF5 file']);
   if (rates.size > 1) throw new InputError(`${folder}: its files state several rates: ${[...rates].join(', ')}`);
@@ -145,22 +142,18 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
   return { kind, rate: { stated: [...rates][0], usual }, fields, places };
 }
 
-/** The groups that are episodes: those with actions or, where none has them, those named so; and those only named so. */
-function placesIn(root: Group): { inside: string[]; without: string[] } {
+/** The groups that are episodes: those with actions or, where none has them, those named so; or the whole file. */
+function placesIn(root: Group): string[] {
   const acts = (group: Group) => group.keys().some((key) => /^(base_)?actions?$/.test(key));
-  const named = ({ path }: Group) => /(demo|episode|ep|traj)\D?\d+$/.test(path);
   for (const holder of acts(root) ? [] : [root.get('/data'), root].filter(isGroup)) {
-    const groups = holder
-      .keys()
-      .sort(byNumber)
-      .map((key) => holder.get(key))
-      .filter(isGroup);
-    const places = groups.some(acts) ? groups.filter(acts) : groups.filter(named);
-    const paths = (chosen: Group[]) => chosen.map(({ path }) => path.slice(1));
-    if (places.length > 0)
-      return { inside: paths(places), without: paths(groups.filter((own) => named(own) && !places.includes(own))) };
+    const keys = holder.keys().sort(byNumber);
+    const groups = keys.map((key) => holder.get(key)).filter(isGroup);
+    const places = groups.some(acts)
+      ? groups.filter(acts)
+      : groups.filter(({ path }) => /(demo|episode|ep|traj)\D?\d+$/.test(path));
+    if (places.length > 0) return places.map(({ path }) => path.slice(1));
   }
-  return { inside: [''], without: [] };
+  return [''];
 }
 
 const isGroup = (entry: unknown): entry is Group => entry !== null && typeof entry === 'object' && 'keys' in entry;
@@ -173,9 +166,9 @@ function* entriesOf(group: Group, name: string, apart?: Set<string>, depth = 0):
     if (apart?.has(path.slice(1))) continue;
     const own = group.get(key);
     if (isTable(own)) yield [path, own];
-    else if (!isGroup(own)) yield [path, 'a link to another file, or to nothing'];
-    else if (depth === DEPTH_LIMIT || group.get_link(own.path) !== null)
-      yield [path, 'a link to a group, or nested too deeply'];
+    else if (!isGroup(own) || depth === DEPTH_LIMIT || group.get_link(own.path) !== null)
+      yield [path, 'a link, or nested too deeply'];
+    else if (own.keys().length === 0) yield [path, 'a group with nothing in it'];
     else yield* entriesOf(own, path, apart, depth + 1);
   }
 }
@@ -220,14 +213,7 @@ function episodeOf({ id, file, place, fields, inFile }: Place): SourceEpisode {
     id,
     length,
     where,
-    numbers: async (field) =>
-      reading(field, (table, what) => {
-        const width = productOf(table.shape!.slice(1));
-        const wanted = fields.find(({ name }) => name === field)!.shape![0];
-        if (width !== wanted)
-          throw new InputError(`${what} has ${width} numbers a step, ${wanted} in the first episode with it`);
-        return numbersOf(table, null);
-      }),
+    numbers: async (field) => reading(field, (table) => numbersOf(table, null)),
     texts: async (field) =>
       inFile((root) => {
         const entry = entryOf(root, field);

@@ -9,13 +9,14 @@
  */
 import * as v from 'valibot';
 import { type Folder, readJson } from '../../../engine/files/bytes.ts';
-import { counted, InputError, quote } from '../../../engine/files/errors.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { checked, count } from '../../../engine/files/json-schema.ts';
 import { nearest } from '../../../engine/files/nearest.ts';
 import { readSafetensors, type SafetensorsFile } from '../../../engine/files/safetensors.ts';
 import { openImagePack } from '../image-pack.ts';
 import { productOf } from './pixels.ts';
-import type { Importer, Source, SourceEpisode, SourceField } from './source.ts';
+import type { Importer, Source, SourceEpisode } from './source.ts';
+import { type FoundField, type UsePatterns, withUses } from './uses.ts';
 
 const indexSchema = v.object({ format: v.literal(1), datasets: v.record(v.string(), v.unknown()) });
 const text = v.pipe(v.string(), v.nonEmpty('a text'));
@@ -34,6 +35,13 @@ const entrySchema = v.object({
 });
 type Listing = v.InferOutput<typeof listingSchema>;
 
+const uses: UsePatterns = [
+  ['action', 'numbers', /^action$/],
+  ['state', 'numbers', /^state$/],
+  ['language', 'texts', /^language/],
+  ['camera', 'pictures', /^images/],
+];
+
 /** The pictures of an episode and a camera, in the order of their steps. */
 type Packed = Record<'step' | 'offset' | 'length', number>[];
 const keyOf = (episode: string, camera: string) => JSON.stringify([episode, camera]);
@@ -50,23 +58,33 @@ export const indexedImporter: Importer = {
     const pack = images && options.pictures !== false ? await readPack(folder, images, ids) : new Map<string, Packed>();
     const tensors = await readSafetensors(await folder.open(path));
     await tensors.close();
-    const cameras = new Set([...pack.keys()].map((key): string => JSON.parse(key)[1]));
-    const unread = new Set(episodes.flatMap(Object.keys).filter((own) => !Object.hasOwn(listingSchema.entries, own)));
+    const found = new Map<string, FoundField>();
+    const note = (field: FoundField) => found.set(field.name, field);
+    for (const { name, shape } of tensors.tensors.values()) {
+      const slash = name.lastIndexOf('/');
+      if (ids.has(name.slice(0, slash)))
+        note({ name: name.slice(slash + 1), kind: 'numbers', shape: [productOf(shape.slice(1))] });
+      else note({ name, kind: 'other', reason: 'a tensor of no episode of the index' });
+    }
+    const width = found.get('action')?.shape?.[0];
+    if (action_names && action_names.length !== width)
+      throw new InputError(`${where}: "action_names": expected ${width} texts, got ${quote(action_names)}`);
+    const names = action_names && { names: action_names };
+    note({ ...found.get('action'), name: 'action', kind: 'numbers', ...names });
+    for (const name of ['language', 'language_alternatives']) note({ name, kind: 'texts' });
+    for (const key of pack.keys()) {
+      const [, camera] = JSON.parse(key);
+      note({ name: `images/${camera}`, kind: 'pictures', camera });
+    }
+    for (const own of episodes.flatMap(Object.keys))
+      if (!Object.hasOwn(listingSchema.entries, own))
+        note({ name: `episodes/${own}`, kind: 'other', reason: 'not read from the index' });
     return {
       kind: 'data folder with index.json',
       name,
       rate: { stated: control_hz },
       count: episodes.length,
-      fields: [
-        ...tensorFields(tensors, ids, action_names, where),
-        ...['language', 'language_alternatives'].map((own) => ({ name: own, kind: 'texts', use: 'language' }) as const),
-        ...[...cameras].map(
-          (camera) => ({ name: `images/${camera}`, kind: 'pictures', use: 'camera', camera }) as const,
-        ),
-        ...[...unread].map(
-          (own) => ({ name: `episodes/${own}`, kind: 'other', use: null, reason: 'not read from the index' }) as const,
-        ),
-      ],
+      fields: withUses([...found.values()], uses),
       async *episodes(first) {
         const file = await readSafetensors(await folder.open(path));
         try {
@@ -92,34 +110,6 @@ async function findEntry(folder: Folder, chosen: string | undefined) {
     throw new InputError(`${source.name}: no data set ${quote(name)}; ${nearest(name, names)}`);
   const where = `${source.name}: data set ${quote(name)}`;
   return { name, where, entry: checked(entrySchema, datasets[name], where) };
-}
-
-/** The fields of the tensors `EPISODE/FIELD`, and the tensors of no episode. */
-function tensorFields(
-  { tensors }: SafetensorsFile,
-  ids: ReadonlySet<string>,
-  names: string[] | undefined,
-  where: string,
-) {
-  const fields = new Map<string, { field: SourceField; count: number }>();
-  for (const { name, shape } of tensors.values()) {
-    const slash = name.lastIndexOf('/');
-    const [id, own] = [name.slice(0, slash), name.slice(slash + 1)];
-    const use = own === 'action' || own === 'state' ? own : null;
-    const field: SourceField = ids.has(id)
-      ? { name: own, kind: 'numbers', shape: [productOf(shape.slice(1))], use }
-      : { name, kind: 'other', use: null, reason: 'a tensor of no episode of the index' };
-    fields.set(field.name, { field, ...fields.get(field.name), count: (fields.get(field.name)?.count ?? 0) + 1 });
-  }
-  return [...fields.values()].map(({ field, count }): SourceField => {
-    const missing = count < ids.size ? `${count} of ${counted(ids.size, 'episode')} have it` : undefined;
-    const reason = field.reason ?? missing ?? (field.use ? undefined : 'its name says no use: --map gives it one');
-    if (field.use !== 'action' || names === undefined) return { ...field, reason };
-    const width = field.shape?.[0];
-    if (names.length !== width)
-      throw new InputError(`${where}: "action_names": expected a list of ${width} texts, got ${quote(names)}`);
-    return { ...field, names, reason };
-  });
 }
 
 function episodeOf(

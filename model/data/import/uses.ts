@@ -19,14 +19,15 @@ export function withUses(
     const every = names.map((pattern) => fitting.flatMap(({ name }) => (pattern.test(name) ? [name] : [])));
     return { use, taken: every.find((own) => own.length > 0) ?? [], others: every.flat() };
   });
-  return found.map(({ name, kind, shape, reason }) => {
+  return found.map(({ whole: _, ...field }) => {
+    const { name } = field;
     const use = chosen.find(({ taken }) => taken.includes(name))?.use ?? null;
-    if (use !== null) return { name, kind, shape, use, ...(reason && { reason }) };
+    if (use !== null) return { ...field, use };
     const rival = chosen.find(({ others }) => others.includes(name));
     const why =
       (rival && `${rival.taken.join(' and ')} ${rival.taken.length > 1 ? 'are' : 'is'} taken as the ${rival.use}`) ??
       reasons.find(([pattern]) => pattern.test(name))?.[1] ??
       'its name says no use: --map gives it one';
-    return { name, kind, shape, use, reason: reason ?? why };
+    return { reason: why, ...field, use };
   });
 }
