@@ -166,6 +166,7 @@ describe('the importer of npz', () => {
         archive({ 'action.npy': npy("'<f4'", [5, 2], new Float32Array(10), true) }),
         'array "action": it is in Fortran order: save it',
       ],
+      [archive({ 'episode_ends.npy': npy("'|O'", [2], utf8('pickle')) }), 'array "episode_ends": Python objects'],
       [archive().slice(0, 200), 'folder/made.npz: cut off, or no zip archive'],
     ];
     for (const [bytes, expected] of cases) expect(await message(read(bytes))).toContain(expected);

@@ -21,16 +21,9 @@ const CHECKED = 2 ** 20;
 const HEADER = 4096;
 
 const types = {
-  ...{
-    b1: Uint8Array,
-    u1: Uint8Array,
-    i1: Int8Array,
-    u2: Uint16Array,
-    i2: Int16Array,
-    u4: Uint32Array,
-    i4: Int32Array,
-  },
-  ...{ u8: BigUint64Array, i8: BigInt64Array, f2: Uint16Array, f4: Float32Array, f8: Float64Array },
+  ...{ b1: Uint8Array, u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, u8: BigUint64Array },
+  ...{ i1: Int8Array, i2: Int16Array, i4: Int32Array, i8: BigInt64Array },
+  ...{ f2: Uint16Array, f4: Float32Array, f8: Float64Array },
 };
 
 const uses: UsePatterns = [
@@ -42,7 +35,7 @@ const uses: UsePatterns = [
   ['camera', 'pictures', /./],
 ];
 /** Arrays that must be as they are wanted. */
-const needed = /(^|\/)(actions?|states?|qpos)$/;
+const needed = /(^|\/)(actions?|states?|qpos|episode_ends)$/;
 
 /** A file in the archive: its bytes there and unpacked, and where its data begin. */
 type Entry = Awaited<ReturnType<typeof readDirectory>>[number];
@@ -71,7 +64,7 @@ export const npzImporter: Importer = {
       const file = await folder.open(path);
       return use(file).finally(() => file.close());
     };
-    const { file, arrays, ends, fields } = await using(readFields);
+    const { file, arrays, ends, found } = await using(readArrays);
     const images = async function* (name: string, from: number, to: number) {
       const array = arrays.get(name)!;
       const bytes = await using((archive) => readRows(archive, array, from, to));
@@ -81,24 +74,21 @@ export const npzImporter: Importer = {
       }
     };
     const files = listed.filter((own) => own !== path);
+    const unread = files.map((own) => ({ name: own, kind: 'other', reason: 'a file that is not read' }) as const);
     return {
       kind: 'npz file',
       name,
       rate: {},
       count: ends.length,
-      fields: [
-        ...fields,
-        ...files.map((own) => ({ name: own, kind: 'other', use: null, reason: 'a file that is not read' }) as const),
-      ],
+      fields: withUses([...found, ...unread], uses),
       async *episodes(first) {
         // Damage of a header may hide that an array is of use.
         await using((file) => checkStored(file, [...arrays.values()]));
         const known = new Map<NpyArray, Values>();
         const read = async (array: NpyArray) => {
-          const values =
-            known.get(array) ?? valuesOf(array, await using((file) => readRows(file, array, 0, array.rows)));
-          known.set(array, values);
-          return values;
+          if (!known.has(array))
+            known.set(array, valuesOf(array, await using((file) => readRows(file, array, 0, array.rows))));
+          return known.get(array)!;
         };
         for (let i = first; i < ends.length; i++) yield episodeOf(file, arrays, ends, i, read);
       },
@@ -146,13 +136,13 @@ function episodeOf(
 }
 
 /** Reads the headers of all arrays, and decides what they are. */
-async function readFields(file: ByteSource) {
+async function readArrays(file: ByteSource) {
   const arrays = new Map<string, NpyArray>();
-  const others: FoundField[] = [];
-  for (const entry of await readDirectory(file)) {
-    const array = entry.name.endsWith('.npy') ? await readHeader(file, entry) : null;
-    if (array) arrays.set(array.name, array);
-    else others.push({ name: entry.name, kind: 'other', reason: 'a file that is no array' });
+  const entries = await readDirectory(file);
+  const others = entries.filter(({ name }) => !name.endsWith('.npy'));
+  for (const entry of entries.filter((own) => !others.includes(own))) {
+    const array = await readHeader(file, entry);
+    arrays.set(array.name, array);
   }
   const all = [...arrays.values()];
   const endsArray = all.find(({ name, found }) => /(^|\/)episode_ends$/.test(name) && found.kind === 'numbers');
@@ -175,7 +165,8 @@ async function readFields(file: ByteSource) {
       throw new InputError(`${file.name}: array ${quote(name)}: ${own.reason}`);
     return { name, ...own, whole: !array.type.startsWith('f') };
   });
-  return { file: file.name, arrays, ends, fields: withUses([...found, ...others], uses) };
+  for (const { name } of others) found.push({ name, kind: 'other', reason: 'a file that is no array' });
+  return { file: file.name, arrays, ends, found };
 }
 
 /** Reads the header of numpy's npy format, versions 1 to 3. @throws InputError if it is damaged, or of another size than its file */
