@@ -240,16 +240,21 @@ const readRows = (
 const damaged = (file: ByteSource, { name }: Entry, why: string) =>
   new InputError(`${file.name}: file ${quote(name)} of the archive is damaged (${why}): fetch the archive again`);
 
+/** What was unpacked, while memory lasts: the pictures of one episode after another are of the same file. */
+const unpacked = new WeakMap<Entry, WeakRef<Uint8Array<ArrayBuffer>>>();
+
 /** Reads bytes of a file: in place, or by unpacking all of it, to as many bytes as the directory says. */
 async function readFile(file: ByteSource, entry: Entry, from: number, to: number): Promise<Uint8Array<ArrayBuffer>> {
   const { name, method, crc, packed, size, start } = entry;
   const what = `file ${quote(name)} of the archive`;
-  const held = method === 0 ? to - from : size;
-  if (held > LIMIT)
+  const wanted = method === 0 ? to - from : size;
+  if (wanted > LIMIT)
     throw new InputError(
-      `${file.name}: ${what} has ${held} bytes; above ${LIMIT} only pictures that np.savez saved are read`,
+      `${file.name}: ${what} has ${wanted} bytes; above ${LIMIT} only pictures that np.savez saved are read`,
     );
   if (method === 0) return readRange(file, start + from, start + to, what);
+  const held = unpacked.get(entry)?.deref();
+  if (held) return held.slice(from, to);
   let bytes = await readRange(file, start, start + packed, what);
   try {
     bytes = inflateSync(bytes, { out: new Uint8Array(size) });
@@ -257,6 +262,7 @@ async function readFile(file: ByteSource, entry: Entry, from: number, to: number
     throw damaged(file, entry, reasonOf(error));
   }
   if (bytes.length < size || crc32(bytes) !== crc) throw damaged(file, entry, 'checksum');
+  unpacked.set(entry, new WeakRef(bytes));
   return bytes.slice(from, to);
 }
 
