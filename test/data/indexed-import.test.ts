@@ -60,7 +60,7 @@ describe('the importer of data folders with index.json', () => {
     expect(source.fields.filter(({ use }) => use === 'camera').map(({ camera }) => camera)).toEqual(['front', 'wrist']);
     const left = source.fields.flatMap(({ name, use, reason }) => (use === null ? [[name, reason]] : []));
     expect(left).toEqual([
-      ['joint_velocity', '1 of 2 episodes have it'],
+      ['joint_velocity', 'its name says no use: --map gives it one'],
       ['ep9/action', 'a tensor of no episode of the index'],
       ['episodes/lab', 'not read from the index'],
     ]);
@@ -103,17 +103,17 @@ describe('the importer of data folders with index.json', () => {
     changed({ episodes: episodes().map((own, i) => (i === number ? { ...own, ...change } : own)) });
   test.each<[string, () => Files | Promise<Files>, string]>([
     ['no JSON', () => files({ 'index.json': text('{"format": 1') }), 'folder/index.json: not a JSON file, or cut off'],
-    ['a list', () => files({ 'index.json': text([]) }), 'folder/index.json: the file: expected a JSON object, got'],
-    ['another format', () => changed({}, { format: 7 }), 'folder/index.json: format 7, format 1 was'],
-    ['no data sets', () => files({ 'index.json': text({ format: 1 }) }), '"datasets": expected a JSON object'],
-    ['no rate', () => changed({ control_hz: undefined }), '"control_hz": expected a number above 0, it is missing'],
+    ['a list', () => files({ 'index.json': text([]) }), 'folder/index.json: "format": missing'],
+    ['another format', () => changed({}, { format: 7 }), 'folder/index.json: "format": expected 1, got 7'],
+    ['no data sets', () => files({ 'index.json': text({ format: 1 }) }), '"datasets": missing'],
+    ['no rate', () => changed({ control_hz: undefined }), '"control_hz": missing'],
     ['no episodes', () => changed({ episodes: [] }), '"episodes": expected a list of at least one episode, got []'],
-    ['no file', () => changed({ actions: undefined }), '"actions": expected text, it is missing'],
-    ['wrong names', () => changed({ action_names: ['x'] }), '"action_names": expected a list of 2 texts, got ["x"]'],
+    ['no file', () => changed({ actions: undefined }), '"actions": missing'],
+    ['wrong names', () => changed({ action_names: ['x'] }), '"action_names": expected 2 texts, got ["x"]'],
     ['twice', () => episode(1, { id: 'ep0' }), 'data set "made" lists an episode twice'],
-    ['no id', () => episode(1, { id: null }), 'episode number 1: "id": expected text, got null'],
-    ['a number', () => episode(1, { language: 3 }), 'episode number 1: "language": expected text, got 3'],
-    ['no steps', () => episode(0, { steps: 0 }), 'episode number 0: "steps": expected a whole number from 1, got 0'],
+    ['no id', () => episode(1, { id: null }), '"episodes[1].id": expected string, got null'],
+    ['a number', () => episode(1, { language: 3 }), '"episodes[1].language": expected string, got 3'],
+    ['no steps', () => episode(0, { steps: 0 }), '"episodes[0].steps": expected at least 1, got 0'],
     ['other steps', () => episode(1, { steps: 9 }), 'episode "ep1": it has 5 actions, the index says 9 steps'],
     [
       'no actions',
@@ -133,19 +133,19 @@ describe('the importer of data folders with index.json', () => {
     [
       'fewer states',
       async () => files({ 'actions/made.safetensors': await actionsFile({ ...tables, 'ep1/state': rows(4, 3) }) }),
-      'episode "ep1": it has 5 actions but only 4 rows of "state"',
+      'episode "ep1": it has 5 actions and 4 rows of "state"',
     ],
     ['no list', () => files({ 'images/made.json': null }), 'folder/images/made.json: cannot open it'],
     ['no pack', () => files({ 'images/made.pack': null }), 'folder/images/made.pack: cannot open it'],
     [
       'a pack that is cut off',
       () => files({ 'images/made.pack': new Uint8Array(11) }),
-      'folder/images/made.pack: cut off: the image of episode "ep1", step 1, camera "wrist" ends at byte 12, the file at 11',
+      'folder/images/made.pack: cut off: it has 11 bytes, and folder/images/made.json: item 2, ["ep1",1,"wrist",10,2] ends at 12',
     ],
     [
       'an unknown episode',
       () => files({ 'images/made.json': text({ mime: 'image/jpeg', columns, items: [['ep8', 0, 'front', 0, 1]] }) }),
-      'item 0 is not an image of an episode of the index: ["ep8",0,"front",0,1]',
+      'item 0, ["ep8",0,"front",0,1] is not an image of an episode of the index',
     ],
   ])('%s', async (_, make, expected) => {
     expect(await message(read(await make()))).toContain(expected);

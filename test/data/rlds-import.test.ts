@@ -3,9 +3,22 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { gzipSync, zlibSync } from 'fflate';
 import { describe, expect, test } from 'vitest';
+import { crc32c } from '../../model/data/checksum.ts';
 import { rldsImporter } from '../../model/data/import/rlds.ts';
+import { masked } from '../../model/data/import/tfrecord.ts';
+import { openDataset } from '../../model/data/index.ts';
 import { namesOf, openSource, readEpisodes } from './sources.ts';
-import { expectClear, type Files, message, replacingValues, rows, text } from './synthetic.ts';
+import {
+  encodeJpeg,
+  expectClear,
+  type Files,
+  folderOf,
+  gradientImage,
+  message,
+  replacingValues,
+  rows,
+  text,
+} from './synthetic.ts';
 import {
   byteList,
   datasetInfo,
@@ -72,16 +85,15 @@ describe('the importer of RLDS', () => {
     expect(namesOf(source, 'action')).toEqual(['steps/action']);
     expect(namesOf(source, 'state')).toEqual(['steps/observation/state']);
     expect(namesOf(source, 'camera')).toEqual(['steps/observation/images/top', 'steps/observation/wrist.left']);
-    expect(namesOf(source, 'language')).toEqual(['steps/language_instruction', 'steps/language_instruction_2']);
+    expect(namesOf(source, 'language')).toEqual(['steps/language_instruction']);
     expect(source.fields.filter(({ use, reason }) => use === null && !reason)).toEqual([]);
     const of = (name: string) => source.fields.find((field) => field.name.endsWith(name))!;
     expect(of('action').shape).toEqual([2]);
     expect([of('far').kind, of('depth_map').kind, of('mask').kind]).toEqual(['depth', 'depth', 'other']);
     expect(of('mask').reason).toBe('bytes that are neither a picture nor text');
     expect(of('embedding').reason).toBe('an embedding, not the words themselves');
-    expect(of('natural_language_instruction').reason).toBe(
-      'steps/language_instruction and steps/language_instruction_2 are taken as the language',
-    );
+    expect(of('natural_language_instruction').reason).toBe('steps/language_instruction is taken as the language');
+    expect(of('language_instruction_2').reason).toBe('it is empty, or missing, in every episode');
   });
 
   test('values, packed or not, texts by step, and pictures where they lie', async () => {
@@ -148,8 +160,8 @@ describe('the importer of RLDS', () => {
     const source = await open(all);
     const of = (name: string) => source.fields.find((field) => field.name.endsWith(name))!;
     expect(of('top')).toMatchObject({ kind: 'pictures', shape: [8, 16, 3] });
-    expect([of('wrist.left').kind, of('mask').reason]).toEqual(['depth', 'numbers (float32) packed as bytes (zlib)']);
-    expect(of('late').reason).toBe('features.json names it, and no episode has it; 0 of 3 episodes have it');
+    expect([of('wrist.left').kind, of('mask').reason]).toEqual(['depth', 'numbers (float32) packed as bytes']);
+    expect(of('late').reason).toBe('it is empty, or missing, in every episode');
     all.set('features.json', features({ ...own, action: tensor('float32', 'none', '7') }));
     expect(await message(read(all))).toBe(
       `folder/${first}, record 0: episode train_0: feature "steps/action" has 6 values, which do not fit its 3 steps of shape [7]`,
@@ -157,17 +169,21 @@ describe('the importer of RLDS', () => {
     await replacingValues(all.set('features.json', features(own)), 'features.json', read, 100);
   });
 
-  test('a feature that some episodes lack is noticed', async () => {
+  test('a feature that some episodes lack, or only some have', async () => {
     const all = changed({ 'steps/language_instruction': undefined, 'steps/observation/images/top': undefined });
     const source = await open(all);
     const names = ['steps/language_instruction', 'steps/observation/images/top'];
-    for (const name of names)
-      expect(source.fields.find((field) => field.name === name)!.reason).toBe('2 of 3 episodes have it');
     const [own, next] = await readEpisodes(source);
     expect([own.texts[names[0]], own.pictures[names[1]]]).toEqual([[[]], null]);
     expect(next.texts[names[0]].length).toBe(3);
     expect(await message(read(changed({ 'steps/observation/state': undefined })))).toBe(
       `folder/${first}, record 0: episode train_0: it has no feature "steps/observation/state", which other episodes have`,
+    );
+    const { 'steps/language_instruction_2': _, ...full } = steps(0);
+    const late = files().set('dataset_info.json', datasetInfo(['2']));
+    late.set('made-train.tfrecord-00000-of-00001', shard(full, { ...full, 'steps/late': floats([1, 2, 3]) }));
+    expect(await message(read(late))).toContain(
+      'train_1: it has a feature "steps/late", which the first episode has not',
     );
   });
 
@@ -180,7 +196,7 @@ describe('the importer of RLDS', () => {
     const { 'steps/is_first': _, ...rest } = steps(0);
     expect((await read(all(rest)))[0].length).toBe(3);
     expect(await message(open(all({ 'steps/action': floats([1, 2]) })))).toContain(
-      'no feature says its steps, such as steps/is_first, steps/is_last, steps/is_terminal; there are steps/action',
+      'no feature of it says its steps, such as steps/is_first, steps/is_last, steps/is_terminal',
     );
   });
 
@@ -201,18 +217,22 @@ describe('the importer of RLDS', () => {
     ],
     ['a shard missing', without(second), `${second}: cannot open it`],
     ['other counts', withInfo(['3', '1']), `folder/${first}: 2 records, dataset_info.json says 3`],
-    ['cut off', files().set(first, shard(steps(0)).slice(0, -5)), `folder/${first}: cut off: record 0 has`],
+    [
+      'cut off',
+      files().set(first, shard(steps(0)).slice(0, -5)),
+      `folder/${first}: record 0 has 10000 bytes: cut off, 9999 of it`,
+    ],
     ['gzip', files().set(first, gzipSync(shard(steps(0)))), `folder/${first}: it is compressed (gzip)`],
     ['zlib', files().set(first, zlibSync(shard(steps(0)))), `folder/${first}: it is compressed (zlib)`],
     ['no TFRecord', files().set(first, utf8('no such file at all')), 'record 0 at byte 0: damaged, or not a TFRecord'],
-    ['no steps', changed({ 'steps/is_first': integers([]) }), 'episode train_0: it has no steps'],
+    ['no steps', changed({ 'steps/is_first': integers([]) }), 'episode train_0: no feature of it says its steps'],
     [
       'uneven',
       changed({ 'steps/action': floats([1, 2]) }),
       '"steps/action" has 2 values, which do not fit its 3 steps',
     ],
     ['texts', changed({ 'steps/language_instruction': texts('a') }), 'has 1 value, which do not fit its 3 steps'],
-    ['another kind', changed({ 'steps/action': texts('a', 'b', 'c') }), 'holds float, bytes were expected'],
+    ['another kind', changed({ 'steps/action': texts('a', 'b', 'c') }), 'holds numbers, bytes were expected'],
     [
       'no UTF-8',
       changed({ 'steps/language_instruction': byteList([utf8('a'), utf8('a'), Uint8Array.of(255)]) }),
@@ -224,6 +244,24 @@ describe('the importer of RLDS', () => {
 
   test('with any value in dataset_info.json, a data set opens or is refused in one line', async () => {
     await replacingValues(files(), 'dataset_info.json', read, 200);
+  });
+
+  test('the checksum of the format', () => {
+    expect(crc32c(utf8('123456789'))).toBe(0xe3069283);
+    expect(masked(0xe3069283)).toBe((((0xe3069283 >>> 15) | (0xe3069283 << 17)) + 0xa282ead8) >>> 0);
+  });
+
+  test('the store decodes the pictures and trims the instructions', async () => {
+    const jpegs = await Promise.all([8, 16, 24].map((width) => encodeJpeg(gradientImage(width, 8))));
+    const one = { 'steps/observation/images/top': byteList(jpegs), 'steps/language_instruction': texts('a ', ' ', '') };
+    const dataset = await openDataset(folderOf(changed(one)), undefined, { rate: 5 });
+    expect(dataset.description).toBe(
+      'RLDS data set, split train: 3 episodes, 9 steps at 5 Hz, cameras top, wrist.left',
+    );
+    const [episode] = dataset.episodes;
+    expect([episode.instructions, episode.actions]).toEqual([['a'], Float32Array.from(rows(3, 2).flat())]);
+    const widths = await Promise.all([0, 1, 7].map(async (step) => (await episode.image('top', step))!.width));
+    expect(widths).toEqual([8, 16, 24]);
   });
 
   test('no damage changes a value', async () => {
@@ -264,7 +302,7 @@ describe.skipIf(!there)(`RLDS of other programs${there ? '' : ' (skipped: ../sha
     };
     const droid = await read('50-rlds-droid-three-languages');
     const words = namesOf(droid.source, 'language').map((name) => droid.episodes[0].texts[name][0][0]);
-    expect(words).toEqual(['', 'put the cup away', 'store the cup']);
+    expect(words).toEqual(['put the cup away', 'store the cup']);
     const changing = await read('55-rlds-lang-changes');
     const [language] = namesOf(changing.source, 'language');
     expect(changing.episodes[0].texts[language].map(([own]) => own)).toEqual([

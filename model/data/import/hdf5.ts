@@ -10,11 +10,11 @@ import {
   numbersOf,
   parsed,
   pictureOf,
-  productOf,
   textsOf,
   wordsIn,
 } from './hdf5-tables.ts';
-import type { FieldUse, Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import type { Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import { type UsePatterns, withUses } from './uses.ts';
 
 // This file runs under node only; the library is loaded when a set is opened.
 
@@ -22,32 +22,37 @@ import type { FieldUse, Importer, ListedFolder, Source, SourceEpisode, SourceFie
 const DEPTH_LIMIT = 12;
 
 /**
- * What programs call their tables and attributes, relative to an episode; a name that begins with `/` is of the file. A use takes every
- * field that matches the first pattern that matches any. ACT (ALOHA) has action and observations/qpos; LIBERO actions and
- * obs/ee_states; robomimic and robocasa actions and obs/robot0_eef_pos, with robot1 for a second arm.
+ * What programs call their tables and attributes, relative to an episode; a name that begins with `/` is of the file. ACT (ALOHA) has
+ * action and observations/qpos; LIBERO actions and obs/ee_states; robomimic and robocasa actions and obs/robot0_eef_pos, with robot1
+ * for a second arm.
  */
-const known: Partial<Record<FieldUse, readonly RegExp[]>> = {
-  action: [/^(base_)?action$/, /^actions$/, /^actions?\//],
-  state: [
+const uses: UsePatterns = [
+  ['action', 'numbers', /^(base_)?action$/, /^actions$/, /^actions?\//],
+  [
+    'state',
+    'numbers',
     /^obs\/(ee|gripper)_states$/,
     /^obs\/robot\d+_(eef_pos|eef_quat|gripper_qpos)$/,
     /^observations?\/(.*\/)?qpos$/,
     /^((obs|observations?)\/(.*\/)?)?state$/,
   ],
-  language: [
+  [
+    'language',
+    'texts',
     /^([^/].*[/@]|@)?(language_instructions?|instructions?|language(_raw)?|lang|prompt|ep_meta)$/,
     /[/@](language_instructions?|instructions?|language(_raw)?|lang|prompt|problem_info|env_args)$/,
     /[/@]?task(_description)?$/,
   ],
-  subtask: [/^subtasks?$/],
-  time: [/^((obs|observations?)\/)?(timestamps?|time)$/],
-};
+  ['subtask', 'texts', /^subtasks?$/],
+  ['time', 'numbers', /^((obs|observations?)\/)?(timestamps?|time)$/],
+  ['camera', 'pictures', /^(?!\/|next_obs)/],
+];
 const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 
 /** Reads HDF5 files by their paths: one for each episode (ACT), or many episodes in one (/data/demo_0 of robomimic). */
 export const hdf5: Importer = {
   format: 'HDF5',
-  version: 1,
+  version: 2,
   recognises: async (folder) => (await folder.list()).some(isHdf5),
   open,
 };
@@ -114,19 +119,20 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
   const files = names.filter(isHdf5);
   for (const file of files)
     reading(file, (root) => {
-      const { inside, without } = placesIn(root);
+      const inside = placesIn(root);
       for (const place of inside) {
         const stem = place === '' || files.length > 1 ? file.replace(/\.\w+$/, '') : '';
         places.push({ id: [stem, place.replace(/^data\//, '')].filter(Boolean).join('/'), file, place });
         for (const named of entriesOf(root.get(`/${place}`) as Group, '')) note(named);
       }
-      if (inside[0] === '') return;
-      for (const place of without) note([`/${place}`, 'a group without actions']);
-      for (const named of entriesOf(root, '/', new Set([...inside, ...without]))) note(named);
+      if (inside[0] !== '') for (const named of entriesOf(root, '/', new Set(inside))) note(named);
     });
   for (const name of names) if (!isHdf5(name)) note([`/${name}`, 'no HDF5 file']);
   if (rates.size > 1) throw new InputError(`${folder}: its files state several rates: ${[...rates].join(', ')}`);
-  const fields = withUses([...found.values()].sort((a, b) => byNumber(a.name, b.name)));
+  const fields = withUses(
+    [...found.values()].sort((a, b) => byNumber(a.name, b.name)),
+    uses,
+  );
   const acts = fields.some(({ use }) => use === 'action');
   const [kind, usual] = !acts
     ? ['HDF5 files']
@@ -136,22 +142,18 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
   return { kind, rate: { stated: [...rates][0], usual }, fields, places };
 }
 
-/** The groups that are episodes: those with actions or, where none has them, those named so; and those only named so. */
-function placesIn(root: Group): { inside: string[]; without: string[] } {
+/** The groups that are episodes: those with actions or, where none has them, those named so; or the whole file. */
+function placesIn(root: Group): string[] {
   const acts = (group: Group) => group.keys().some((key) => /^(base_)?actions?$/.test(key));
-  const named = ({ path }: Group) => /(demo|episode|ep|traj)\D?\d+$/.test(path);
   for (const holder of acts(root) ? [] : [root.get('/data'), root].filter(isGroup)) {
-    const groups = holder
-      .keys()
-      .sort(byNumber)
-      .map((key) => holder.get(key))
-      .filter(isGroup);
-    const places = groups.some(acts) ? groups.filter(acts) : groups.filter(named);
-    const paths = (chosen: Group[]) => chosen.map(({ path }) => path.slice(1));
-    if (places.length > 0)
-      return { inside: paths(places), without: paths(groups.filter((own) => named(own) && !places.includes(own))) };
+    const keys = holder.keys().sort(byNumber);
+    const groups = keys.map((key) => holder.get(key)).filter(isGroup);
+    const places = groups.some(acts)
+      ? groups.filter(acts)
+      : groups.filter(({ path }) => /(demo|episode|ep|traj)\D?\d+$/.test(path));
+    if (places.length > 0) return places.map(({ path }) => path.slice(1));
   }
-  return { inside: [''], without: [] };
+  return [''];
 }
 
 const isGroup = (entry: unknown): entry is Group => entry !== null && typeof entry === 'object' && 'keys' in entry;
@@ -164,30 +166,11 @@ function* entriesOf(group: Group, name: string, apart?: Set<string>, depth = 0):
     if (apart?.has(path.slice(1))) continue;
     const own = group.get(key);
     if (isTable(own)) yield [path, own];
-    else if (!isGroup(own)) yield [path, 'a link to another file, or to nothing'];
-    else if (depth === DEPTH_LIMIT || group.get_link(own.path) !== null)
-      yield [path, 'a link to a group, or nested too deeply'];
+    else if (!isGroup(own) || depth === DEPTH_LIMIT || group.get_link(own.path) !== null)
+      yield [path, 'a link, or nested too deeply'];
+    else if (own.keys().length === 0) yield [path, 'a group with nothing in it'];
     else yield* entriesOf(own, path, apart, depth + 1);
   }
-}
-
-/** Gives every field its use by the names that are known, or the reason why it has none. */
-function withUses(found: readonly Found[]): SourceField[] {
-  const uses = new Map<string, FieldUse>();
-  for (const [use, patterns] of Object.entries(known) as [FieldUse, RegExp[]][]) {
-    const wanted = /language|subtask/.test(use) ? 'texts' : 'numbers';
-    const fitting = found.filter(({ kind, whole }) => kind === wanted && !(use === 'time' && whole));
-    const first = patterns.find((pattern) => fitting.some(({ name }) => pattern.test(name)));
-    for (const { name } of fitting) if (first?.test(name)) uses.set(name, use);
-  }
-  return found.map(({ scale: _, whole: __, ...field }) => {
-    const { name, kind } = field;
-    if (kind === 'pictures' && !/^(\/|next_obs)/.test(name))
-      return { ...field, use: 'camera', camera: name.replace(/^(obs|observations?)\/(images\/)?/, '') };
-    const use = uses.get(name) ?? null;
-    if (use) return { ...field, use };
-    return { reason: kind === 'depth' ? 'depth is no colour' : 'no use is known for it', ...field, use };
-  });
 }
 
 interface Place {
@@ -230,14 +213,7 @@ function episodeOf({ id, file, place, fields, inFile }: Place): SourceEpisode {
     id,
     length,
     where,
-    numbers: async (field) =>
-      reading(field, (table, what) => {
-        const width = productOf(table.shape!.slice(1));
-        const wanted = fields.find(({ name }) => name === field)!.shape![0];
-        if (width !== wanted)
-          throw new InputError(`${what} has ${width} numbers a step, ${wanted} in the first episode with it`);
-        return numbersOf(table, null);
-      }),
+    numbers: async (field) => reading(field, (table) => numbersOf(table, null)),
     texts: async (field) =>
       inFile((root) => {
         const entry = entryOf(root, field);

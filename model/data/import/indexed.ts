@@ -7,66 +7,88 @@
  * - an image pack: `IMAGES.pack`, image files one after the other, and their list `IMAGES.json`: `{ columns, items }` with the columns
  *   episode, step, camera, offset and length.
  */
-import type { Folder } from '../../../engine/files/bytes.ts';
-import { counted, InputError, quote } from '../../../engine/files/errors.ts';
+import * as v from 'valibot';
+import { type Folder, readJson } from '../../../engine/files/bytes.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
+import { checked, count } from '../../../engine/files/json-schema.ts';
 import { nearest } from '../../../engine/files/nearest.ts';
 import { readSafetensors, type SafetensorsFile } from '../../../engine/files/safetensors.ts';
 import { openImagePack } from '../image-pack.ts';
-import { asCount, asObject, asOptionalText, asText, readJsonObject, unexpected } from '../json.ts';
-import type { Importer, Source, SourceEpisode, SourceField } from './source.ts';
+import { productOf } from './pixels.ts';
+import type { Importer, Source, SourceEpisode } from './source.ts';
+import { type FoundField, type UsePatterns, withUses } from './uses.ts';
 
-/** The position of one image in the pack, and its control step. */
-interface PackedImage {
-  readonly step: number;
-  readonly offset: number;
-  readonly length: number;
-}
+const indexSchema = v.object({ format: v.literal(1), datasets: v.record(v.string(), v.unknown()) });
+const text = v.pipe(v.string(), v.nonEmpty('a text'));
+const listingSchema = v.looseObject({
+  id: text,
+  steps: count(1),
+  language: v.nullish(v.string(), ''),
+  language_alternatives: v.nullish(v.string(), ''),
+});
+const entrySchema = v.object({
+  control_hz: v.pipe(v.number(), v.gtValue(0)),
+  actions: text,
+  action_names: v.optional(v.array(v.string())),
+  images: v.optional(text),
+  episodes: v.pipe(v.array(listingSchema), v.nonEmpty('a list of at least one episode')),
+});
+type Listing = v.InferOutput<typeof listingSchema>;
 
-/** The images by episode and camera, in the order of their steps. */
-type Pack = ReadonlyMap<string, ReadonlyMap<string, readonly PackedImage[]>>;
+const uses: UsePatterns = [
+  ['action', 'numbers', /^action$/],
+  ['state', 'numbers', /^state$/],
+  ['language', 'texts', /^language/],
+  ['camera', 'pictures', /^images/],
+];
+
+/** The pictures of an episode and a camera, in the order of their steps. */
+type Packed = Record<'step' | 'offset' | 'length', number>[];
+const keyOf = (episode: string, camera: string) => JSON.stringify([episode, camera]);
 
 export const indexedImporter: Importer = {
   format: 'data folder with index.json',
   version: 1,
   recognises: async (folder) => (await folder.list()).includes('index.json'),
   async open(folder, options) {
-    const { file, name, entry } = await findEntry(folder, options.name);
-    const where = `data set ${quote(name)}`;
-    const rate = entry.control_hz;
-    if (typeof rate !== 'number' || !(rate > 0))
-      throw unexpected(rate, file, `${where}: "control_hz"`, 'a number above 0');
-    if (!Array.isArray(entry.episodes) || entry.episodes.length === 0)
-      throw unexpected(entry.episodes, file, `${where}: "episodes"`, 'a list of at least one episode');
-    const listed = entry.episodes.map((item, i) => readListing(item, file, `${where}, episode number ${i}`));
-    const ids = new Set(listed.map(({ id }) => id));
-    if (ids.size !== listed.length) throw new InputError(`${file}: ${where} lists an episode twice`);
-    const images = entry.images === undefined ? '' : asText(entry.images, file, `${where}: "images"`);
-    const pack: Pack = images === '' || options.pictures === false ? new Map() : await readPack(folder, images, ids);
-    const path = asText(entry.actions, file, `${where}: "actions"`);
+    const { where, name, entry } = await findEntry(folder, options.name);
+    const { control_hz, actions: path, action_names, images, episodes } = entry;
+    const ids = new Set(episodes.map(({ id }) => id));
+    if (ids.size !== episodes.length) throw new InputError(`${where} lists an episode twice`);
+    const pack = images && options.pictures !== false ? await readPack(folder, images, ids) : new Map<string, Packed>();
     const tensors = await readSafetensors(await folder.open(path));
     await tensors.close();
-    const cameras = new Set([...pack.values()].flatMap((own) => [...own.keys()]));
-    const unread = new Set(listed.flatMap(({ unread }) => unread));
+    const found = new Map<string, FoundField>();
+    const note = (field: FoundField) => found.set(field.name, field);
+    for (const { name, shape } of tensors.tensors.values()) {
+      const slash = name.lastIndexOf('/');
+      if (ids.has(name.slice(0, slash)))
+        note({ name: name.slice(slash + 1), kind: 'numbers', shape: [productOf(shape.slice(1))] });
+      else note({ name, kind: 'other', reason: 'a tensor of no episode of the index' });
+    }
+    const width = found.get('action')?.shape?.[0];
+    if (action_names && action_names.length !== width)
+      throw new InputError(`${where}: "action_names": expected ${width} texts, got ${quote(action_names)}`);
+    const names = action_names && { names: action_names };
+    note({ ...found.get('action'), name: 'action', kind: 'numbers', ...names });
+    for (const name of ['language', 'language_alternatives']) note({ name, kind: 'texts' });
+    for (const key of pack.keys()) {
+      const [, camera] = JSON.parse(key);
+      note({ name: `images/${camera}`, kind: 'pictures', camera });
+    }
+    for (const own of episodes.flatMap(Object.keys))
+      if (!Object.hasOwn(listingSchema.entries, own))
+        note({ name: `episodes/${own}`, kind: 'other', reason: 'not read from the index' });
     return {
       kind: 'data folder with index.json',
       name,
-      rate: { stated: rate },
-      count: listed.length,
-      fields: [
-        ...tensorFields(tensors, ids, entry.action_names, `${file}: ${where}`),
-        ...['language', 'language_alternatives'].map((own) => ({ name: own, kind: 'texts', use: 'language' }) as const),
-        ...[...cameras].map(
-          (camera) => ({ name: `images/${camera}`, kind: 'pictures', use: 'camera', camera }) as const,
-        ),
-        ...[...unread].map(
-          (own) => ({ name: `episodes/${own}`, kind: 'other', use: null, reason: 'not read from the index' }) as const,
-        ),
-      ],
+      rate: { stated: control_hz },
+      count: episodes.length,
+      fields: withUses([...found.values()], uses),
       async *episodes(first) {
         const file = await readSafetensors(await folder.open(path));
         try {
-          for (const listing of listed.slice(first))
-            yield episodeOf(listing, file, pack.get(listing.id), `${images}.pack`);
+          for (const listing of episodes.slice(first)) yield episodeOf(listing, file, pack, `${images}.pack`);
         } finally {
           await file.close();
         }
@@ -78,60 +100,22 @@ export const indexedImporter: Importer = {
 /** Finds the entry of a data set in the index. @throws InputError that lists the sets, if it is not there */
 async function findEntry(folder: Folder, chosen: string | undefined) {
   const source = await folder.open('index.json');
-  const index = await readJsonObject(source);
-  const file = source.name;
-  const datasets = asObject(index.datasets, file, '"datasets"');
-  if (index.format !== 1) throw new InputError(`${file}: format ${quote(index.format)}, format 1 was expected`);
+  const json = await readJson(source).finally(() => source.close());
+  const { datasets } = checked(indexSchema, json, source.name);
   const names = Object.keys(datasets);
   if (chosen === undefined && names.length !== 1)
-    throw new InputError(`${file}: which data set? Name one with --dataset: ${names.join(', ')}`);
+    throw new InputError(`${source.name}: which data set? Name one with --dataset: ${names.join(', ')}`);
   const name = chosen ?? names[0];
   if (!Object.hasOwn(datasets, name))
-    throw new InputError(`${file}: no data set ${quote(name)}; ${nearest(name, names)}`);
-  return { file, name, entry: asObject(datasets[name], file, `data set ${quote(name)}`) };
-}
-
-function readListing(item: unknown, file: string, where: string) {
-  const { id, steps, language, language_alternatives: others, ...unread } = asObject(item, file, where);
-  return {
-    id: asText(id, file, `${where}: "id"`),
-    steps: asCount(steps, file, `${where}: "steps"`, 1),
-    language: [asOptionalText(language, file, `${where}: "language"`)],
-    // The alternatives are the sentences of one text.
-    language_alternatives: asOptionalText(others, file, `${where}: "language_alternatives"`).split(/\.(?:\s+|$)/),
-    unread: Object.keys(unread),
-  };
-}
-
-type Listing = ReturnType<typeof readListing>;
-
-/** The fields of the tensors `EPISODE/FIELD`, and the tensors of no episode. */
-function tensorFields({ tensors }: SafetensorsFile, ids: ReadonlySet<string>, names: unknown, where: string) {
-  const fields = new Map<string, { field: SourceField; count: number }>();
-  for (const { name, shape } of tensors.values()) {
-    const slash = name.lastIndexOf('/');
-    const [id, own] = [name.slice(0, slash), name.slice(slash + 1)];
-    const use = own === 'action' || own === 'state' ? own : null;
-    const field: SourceField = ids.has(id)
-      ? { name: own, kind: 'numbers', shape: [shape.slice(1).reduce((product, size) => product * size, 1)], use }
-      : { name, kind: 'other', use: null, reason: 'a tensor of no episode of the index' };
-    fields.set(field.name, { field, ...fields.get(field.name), count: (fields.get(field.name)?.count ?? 0) + 1 });
-  }
-  return [...fields.values()].map(({ field, count }): SourceField => {
-    const missing = count < ids.size ? `${count} of ${counted(ids.size, 'episode')} have it` : undefined;
-    const reason = field.reason ?? missing ?? (field.use ? undefined : 'its name says no use: --map gives it one');
-    if (field.use !== 'action' || names === undefined) return { ...field, reason };
-    const width = field.shape?.[0];
-    if (!Array.isArray(names) || names.length !== width || !names.every((name) => typeof name === 'string'))
-      throw new InputError(`${where}: "action_names": expected a list of ${width} texts, got ${quote(names)}`);
-    return { ...field, names, reason };
-  });
+    throw new InputError(`${source.name}: no data set ${quote(name)}; ${nearest(name, names)}`);
+  const where = `${source.name}: data set ${quote(name)}`;
+  return { name, where, entry: checked(entrySchema, datasets[name], where) };
 }
 
 function episodeOf(
-  { id, steps, ...texts }: Listing,
+  { id, steps, language, language_alternatives: others }: Listing,
   file: SafetensorsFile,
-  images: ReadonlyMap<string, readonly PackedImage[]> | undefined,
+  images: ReadonlyMap<string, Packed>,
   pack: string,
 ): SourceEpisode {
   const fail = (complaint: string) => new InputError(`${file.name}: episode ${quote(id)}: ${complaint}`);
@@ -152,17 +136,18 @@ function episodeOf(
     async numbers(field) {
       if (!file.has(`${id}/${field}`)) return new Float32Array(0);
       const rows = rowsOf(field);
-      if (rows < length) throw fail(`it has ${length} actions but only ${rows} rows of ${quote(field)}`);
-      if (rows > length + 1) throw fail(`it has ${length} actions and ${rows} rows of ${quote(field)}`);
+      if (rows < length || rows > length + 1)
+        throw fail(`it has ${length} actions and ${rows} rows of ${quote(field)}`);
       const name = `${id}/${field}`;
       const { dtype } = file.entry(name);
       const part = { rows: [0, length] as const };
       if (['F32', 'F16', 'BF16'].includes(dtype)) return file.readFloat32(name, part);
       return Float64Array.from((await file.read(name, dtype, part)) as Float64Array, Number);
     },
-    texts: async (field) => [texts[field as 'language']],
+    // The alternatives are the sentences of one text.
+    texts: async (field) => [field === 'language' ? [language.trim()] : others.split(/\.(?:\s+|$)/)],
     async pictures(field) {
-      const own = images?.get(field.slice('images/'.length));
+      const own = images.get(keyOf(id, field.slice('images/'.length)));
       if (!own) return null;
       const [starts, ends] = [own.map(({ offset }) => offset), own.map(({ offset, length }) => offset + length)];
       const steps = Uint32Array.from(own, ({ step }) => step);
@@ -172,24 +157,22 @@ function episodeOf(
 }
 
 /** Reads the list of an image pack. @throws InputError if an item is not of an episode of the index, or the pack is cut off */
-async function readPack(folder: Folder, path: string, ids: ReadonlySet<string>): Promise<Pack> {
+async function readPack(folder: Folder, path: string, ids: ReadonlySet<string>) {
   const columns = ['episode', 'step', 'camera', 'offset', 'length'];
   const { list, pack, items } = await openImagePack(folder, path, columns);
-  const episodes = new Map<string, Map<string, PackedImage[]>>();
+  const found = new Map<string, Packed>();
   for (const [number, { item, values }] of items.entries()) {
     const [episode, step, camera, offset, length] = values;
     const sizes = [step, offset, length].every((size) => Number.isSafeInteger(size) && size >= 0);
+    const what = `${list}: item ${number}, ${quote(item)}`;
     if (typeof camera !== 'string' || !ids.has(episode) || !sizes)
-      throw new InputError(`${list}: item ${number} is not an image of an episode of the index: ${quote(item)}`);
+      throw new InputError(`${what} is not an image of an episode of the index`);
     if (offset + length > pack.size)
-      throw new InputError(
-        `${pack.name}: cut off: the image of episode ${quote(episode)}, step ${step}, camera ${quote(camera)} ends at byte ${offset + length}, the file at ${pack.size}`,
-      );
-    const own = episodes.get(episode) ?? new Map<string, PackedImage[]>();
-    const images = own.get(camera) ?? [];
-    images.push({ step, offset, length });
-    episodes.set(episode, own.set(camera, images));
+      throw new InputError(`${pack.name}: cut off: it has ${pack.size} bytes, and ${what} ends at ${offset + length}`);
+    const key = keyOf(episode, camera);
+    if (!found.has(key)) found.set(key, []);
+    found.get(key)!.push({ step, offset, length });
   }
-  for (const own of episodes.values()) for (const images of own.values()) images.sort((a, b) => a.step - b.step);
-  return episodes;
+  for (const images of found.values()) images.sort((a, b) => a.step - b.step);
+  return found;
 }

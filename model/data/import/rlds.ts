@@ -2,11 +2,15 @@
  * RLDS in TFRecord files, as tensorflow-datasets writes them and Open X-Embodiment has them: a record is an episode, a feature holds the
  * values of all steps. `dataset_info.json` lists splits and shards, `features.json` types and shapes.
  */
-import type { ByteSource } from '../../../engine/files/bytes.ts';
+import * as v from 'valibot';
+import { readJson } from '../../../engine/files/bytes.ts';
 import { counted, InputError, quote } from '../../../engine/files/errors.ts';
-import { asCount, asObject, asText, type Json, readJsonObject, unexpected } from '../json.ts';
-import type { FieldUse, Importer, ListedFolder, Source, SourceEpisode, SourceField, SourcePictures } from './source.ts';
-import { checkRecord, ExampleReader, type FeaturePlace, type Place, readRecords } from './tfrecord.ts';
+import { checked, count } from '../../../engine/files/json-schema.ts';
+import { imageTypeOf, isDepthImage } from '../image-header.ts';
+import { productOf } from './pixels.ts';
+import type { Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import { type Feature, readExample, readRecords } from './tfrecord.ts';
+import { type FoundField, type UsePatterns, withUses } from './uses.ts';
 
 /** The control rates of well-known sets in Hz, which their files do not state. */
 const rates: Readonly<Record<string, number>> = {
@@ -17,8 +21,7 @@ const rates: Readonly<Record<string, number>> = {
   fractal20220817_data: 3,
 };
 
-/** A use, the kind of its features, and patterns of names: the first pattern that any name fits counts, and all names that fit it. */
-const uses: readonly (readonly [FieldUse, SourceField['kind'], ...RegExp[]])[] = [
+const uses: UsePatterns = [
   ['action', 'numbers', /^steps\/action$/],
   [
     'state',
@@ -46,51 +49,59 @@ const reasons: readonly (readonly [RegExp, string])[] = [
 const counters = ['steps/is_first', 'steps/is_last', 'steps/is_terminal'];
 const ragged = /\/ragged_(flat_values|row_lengths_\d+)$/;
 
-/** A split: its records, each with its number in a file, and what features.json says. */
-interface Split {
-  readonly split: string;
-  readonly records: readonly { readonly path: string; readonly place: Place; readonly number: number }[];
-  readonly described: ReadonlyMap<string, Description>;
+const infoSchema = v.object({
+  name: v.pipe(v.string(), v.nonEmpty('a name')),
+  fileFormat: v.nullish(v.string(), 'tfrecord'),
+  splits: v.array(
+    v.object({
+      name: v.string(),
+      shardLengths: v.array(v.pipe(v.union([v.string(), v.number()]), v.transform(Number), count())),
+      filepathTemplate: v.nullish(v.string(), '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'),
+    }),
+  ),
+});
+type Info = v.InferOutput<typeof infoSchema>;
+
+/** A file, and the places of its records. */
+interface Shard {
+  readonly path: string;
+  readonly records: Awaited<ReturnType<typeof readRecords>>;
 }
 
 /** What features.json says of a feature: `image`, `text`, `tensor` and so on. */
 interface Description {
   readonly type?: string;
   readonly dtype?: string;
-  readonly encoding?: string;
   readonly shape?: readonly number[];
 }
 
-/** A feature in all records: the kind and width of its values, the beginning of the first one, and the records that hold it. */
-interface Found {
-  readonly kind: FeaturePlace['kind'];
-  readonly width?: number;
-  readonly head: Uint8Array;
-  count: number;
+/** An episode as it was read; its record begins at byte `start` of its file. */
+interface Read extends Record<'path' | 'where' | 'id', string>, Record<'start' | 'length', number> {
+  readonly features: ReadonlyMap<string, Feature>;
 }
 
 export const rldsImporter: Importer = {
   format: 'RLDS',
-  version: 1,
+  version: 2,
   recognises: async (folder) => (await folder.list()).includes('dataset_info.json'),
   async open(folder, options) {
-    const file = await folder.open('dataset_info.json');
-    const info = await readJsonObject(file);
-    const name = asText(info.name, file.name, '"name"');
-    const { split, shards, others } = findShards(info, name, file.name, options.name);
-    const records: Split['records'][number][] = [];
-    for (const { path, count } of shards) {
+    const { file, json } = await readObject(folder, 'dataset_info.json');
+    const info = checked(infoSchema, json, file);
+    const { split, paths, others } = findShards(info, file, options.name);
+    const shards: Shard[] = [];
+    for (const { path, count } of paths) {
       const shard = await folder.open(path);
-      const places = await readRecords(shard).finally(() => shard.close());
-      if (places.length !== count)
-        throw new InputError(`${shard.name}: ${counted(places.length, 'record')}, dataset_info.json says ${count}`);
-      records.push(...places.map((place, i) => ({ path, place, number: i })));
+      const records = await readRecords(shard).finally(() => shard.close());
+      if (records.length !== count)
+        throw new InputError(`${shard.name}: ${counted(records.length, 'record')}, dataset_info.json says ${count}`);
+      shards.push({ path, records });
     }
-    const own: Split = { split, records, described: await readDescription(folder) };
-    const fields = await findFields(folder, own);
-    const used = ['dataset_info.json', 'features.json', ...shards.map(({ path }) => path)];
+    const described = await readDescription(folder);
+    const fields = await findFields(episodesOf(folder, split, shards, 0), described);
+    const known = new Set(fields.map(({ name }) => name));
+    const used = ['dataset_info.json', 'features.json', ...paths.map(({ path }) => path)];
     const files = (await folder.list()).filter(
-      (path) => !used.includes(path) && !others.some((other) => path.startsWith(`${name}-${other}.`)),
+      (path) => !used.includes(path) && !others.some((other) => path.startsWith(`${info.name}-${other}.`)),
     );
     const unread = [
       ...others.map((other) => ({ name: `split ${other}`, reason: 'another split: open it with --dataset' })),
@@ -98,149 +109,136 @@ export const rldsImporter: Importer = {
     ].map((field) => ({ ...field, kind: 'other', use: null }) as const);
     return {
       kind: `RLDS data set, split ${split}`,
-      name: options.name ?? name,
-      rate: { usual: Object.hasOwn(rates, name) ? rates[name] : undefined },
+      name: options.name ?? info.name,
+      rate: { usual: Object.hasOwn(rates, info.name) ? rates[info.name] : undefined },
       fields: [...fields, ...unread],
-      count: records.length,
+      count: shards.reduce((sum, { records }) => sum + records.length, 0),
       async *episodes(first) {
-        for await (const { episode, check } of visit(folder, own, first)) {
-          await check();
-          yield await episode.begin();
+        for await (const read of episodesOf(folder, split, shards, first)) {
+          const fresh = [...read.features.keys()].find((name) => !known.has(name));
+          if (fresh !== undefined)
+            throw fault(read, `it has a feature ${quote(fresh)}, which the first episode has not`);
+          yield episodeOf(read, described);
         }
       },
     } satisfies Source;
   },
 };
 
-/** Lists the shards of a split by the pattern in dataset_info.json, and the other splits. */
-function findShards(info: Json, name: string, file: string, chosen = name) {
-  const format = info.fileFormat == null ? 'tfrecord' : asText(info.fileFormat, file, '"fileFormat"');
-  if (format !== 'tfrecord')
-    throw new InputError(
-      `${file}: its files are of the format ${quote(format)}, and only "tfrecord" is read: prepare the set again with file_format="tfrecord"`,
-    );
-  if (!Array.isArray(info.splits)) throw unexpected(info.splits, file, '"splits"', 'a list');
-  const splits = info.splits.map((value, i) => asObject(value, file, `split ${i}`));
-  const names = splits.map((split, i) => asText(split.name, file, `split ${i}: "name"`));
-  const split = chosen !== name ? chosen : names.length === 1 ? names[0] : 'train';
-  const own = splits[names.indexOf(split)];
-  if (!own) throw new InputError(`${file}: no split ${quote(split)}; there are ${names.map(quote).join(', ')}`);
-  const what = `split ${quote(split)}`;
-  const lengths = own.shardLengths;
-  if (!Array.isArray(lengths) || lengths.length === 0)
-    throw unexpected(lengths, file, `${what}: "shardLengths"`, 'a list of at least one number');
-  const usual = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}';
-  const pattern = own.filepathTemplate == null ? usual : asText(own.filepathTemplate, file, `${what}: template`);
-  const shards = lengths.map((length, i) => {
-    const [shard, all] = [i, lengths.length].map((count) => String(count).padStart(5, '0'));
-    const values = { DATASET: name, SPLIT: split, FILEFORMAT: format, SHARD_X_OF_Y: `${shard}-of-${all}` };
-    const path = pattern.replace(/\{(\w+)\}/g, (whole, key) => values[key as keyof typeof values] ?? whole);
-    if (/[\\/{]/.test(path)) throw new InputError(`${file}: ${what}: path ${quote(path)} is not read here`);
-    const count = asCount(typeof length === 'string' ? Number(length) : length, file, `${what}: "shardLengths"`);
-    return { path, count };
-  });
-  return { split, shards, others: names.filter((other) => other !== split) };
+async function readObject(folder: ListedFolder, path: string) {
+  const file = await folder.open(path);
+  return { file: file.name, json: await readJson(file).finally(() => file.close()) };
 }
 
-/** Yields the episodes from number `first` on, before anything of them is read, each with a comparison of its checksum. */
-async function* visit(folder: ListedFolder, { split, records, described }: Split, first: number) {
-  let file: ByteSource | undefined;
-  let opened = '';
-  try {
-    for (let i = first; i < records.length; i++) {
-      const { path, place, number } = records[i];
-      if (path !== opened) {
-        await file?.close();
-        file = await folder.open(path);
-        opened = path;
+/** Lists the shards of a split by the pattern in dataset_info.json, and the other splits. */
+function findShards({ name, fileFormat, splits }: Info, file: string, chosen = name) {
+  if (fileFormat !== 'tfrecord')
+    throw new InputError(
+      `${file}: its files are of the format ${quote(fileFormat)}, and only "tfrecord" is read: prepare the set again with file_format="tfrecord"`,
+    );
+  const split = chosen !== name ? chosen : splits.length === 1 ? splits[0].name : 'train';
+  const own = splits.find((other) => other.name === split);
+  const names = splits.map((other) => other.name);
+  if (!own) throw new InputError(`${file}: no split ${quote(split)}; there are ${names.map(quote).join(', ')}`);
+  if (own.shardLengths.length === 0) throw new InputError(`${file}: split ${quote(split)} has no shards`);
+  const paths = own.shardLengths.map((count, i) => {
+    const [shard, all] = [i, own.shardLengths.length].map((number) => String(number).padStart(5, '0'));
+    const values = { DATASET: name, SPLIT: split, FILEFORMAT: fileFormat, SHARD_X_OF_Y: `${shard}-of-${all}` };
+    const path = own.filepathTemplate.replace(
+      /\{(\w+)\}/g,
+      (whole, key) => values[key as keyof typeof values] ?? whole,
+    );
+    if (/[\\/{]/.test(path)) throw new InputError(`${file}: the path ${quote(path)} of a shard is not read here`);
+    return { path, count };
+  });
+  return { split, paths, others: names.filter((other) => other !== split) };
+}
+
+const fault = ({ where, id }: Pick<Read, 'where' | 'id'>, complaint: string) =>
+  new InputError(`${where}: episode ${id}: ${complaint}`);
+
+/** Reads the episodes from number `first` on. */
+async function* episodesOf(folder: ListedFolder, split: string, shards: readonly Shard[], first: number) {
+  let number = 0;
+  for (const { path, records } of shards) {
+    const skipped = Math.min(records.length, Math.max(0, first - number));
+    number += skipped;
+    if (skipped === records.length) continue;
+    const file = await folder.open(path);
+    try {
+      for (const [i, place] of [...records.entries()].slice(skipped)) {
+        const features = await readExample(file, place);
+        const names = { path, where: `${file.name}, record ${i}`, id: `${split}_${number}` };
+        const length = stepsOf(features);
+        if (length === 0) throw fault(names, `no feature of it says its steps, such as ${counters.join(', ')}`);
+        yield { ...names, start: place.start, features, length } satisfies Read;
+        number += 1;
       }
-      const [own, reader] = [file!, new ExampleReader(file!, place)];
-      const where = `${own.name}, record ${number}`;
-      yield {
-        episode: new RldsEpisode(reader, path, described, `${split}_${i}`, where),
-        check: () => checkRecord(own, place),
-      };
+    } finally {
+      await file.close();
     }
-  } finally {
-    await file?.close();
   }
 }
 
-/** Finds the fields in all records, of which only what is needed is read. */
-async function findFields(folder: ListedFolder, split: Split): Promise<SourceField[]> {
-  const found = new Map<string, Found>();
-  let episodes = 0;
-  for await (const { episode, check } of visit(folder, split, 0)) {
-    episodes += 1;
-    try {
-      for (const name of (await episode.list()).keys()) {
-        const before = found.get(name);
-        const known = before?.kind && (before.kind !== 'bytes' || before.head.length > 0);
-        const own = known ? before : { ...(await episode.find(name)), count: before?.count ?? 0 };
-        found.set(name, own);
-        own.count += 1;
-      }
-    } catch (error) {
-      await check(); // the checksum tells damage of the file from faults of its writer
-      throw error;
-    }
+/** Counts the steps by the values of a mark, or else of any bytes. */
+function stepsOf(features: ReadonlyMap<string, Feature>): number {
+  const found =
+    counters.map((own) => features.get(own)).find((own) => own !== undefined) ??
+    [...features].find(([name, own]) => name.startsWith('steps/') && 'bytes' in own && !ragged.test(name))?.[1];
+  return found ? ('bytes' in found ? found.bytes : found.numbers).length : 0;
+}
+
+/** Finds the fields: records are read until every feature is known, which is in the first one unless values of it are empty. */
+async function findFields(
+  episodes: AsyncIterable<Read>,
+  described: ReadonlyMap<string, Description>,
+): Promise<SourceField[]> {
+  const found = new Map<string, Found | null>([...described.keys()].map((name) => [name, null]));
+  for await (const read of episodes) {
+    for (const [name, feature] of read.features)
+      if (!found.get(name)) found.set(name, kindOf(name, feature, read.length, described.get(name)));
+    if (![...found.values()].includes(null)) break;
   }
   // DROID's state is joints, then gripper.
   const late = 'steps/observation/gripper_position';
-  const names = [...new Set([...split.described.keys(), ...found.keys()])].sort(
-    (a, b) => +(a === late) - +(b === late),
+  const names = [...found.keys()].sort((a, b) => +(a === late) - +(b === late));
+  const empty = { kind: 'other', reason: 'it is empty, or missing, in every episode' } as const;
+  return withUses(
+    names.map((name) => ({ name, ...(found.get(name) ?? empty) })),
+    uses,
+    reasons,
   );
-  const kinds = new Map(names.map((name) => [name, kindOf(name, split.described.get(name), found.get(name))]));
-  const chosen = uses.map(([use, kind, ...patterns]) => {
-    const every = patterns.map((pattern) =>
-      names.filter((name) => kinds.get(name)!.kind === kind && pattern.test(name)),
-    );
-    return { use, taken: every.find((own) => own.length > 0) ?? [], others: every.flat() };
-  });
-  return names.map((name) => {
-    const { kind, shape, reason } = kinds.get(name)!;
-    const count = found.get(name)?.count ?? 0;
-    const missing = count < episodes ? { reason: `${count} of ${counted(episodes, 'episode')} have it` } : {};
-    const use = chosen.find(({ taken }) => taken.includes(name))?.use ?? null;
-    if (use !== null) return { name, kind, shape, use, ...missing };
-    const rival = chosen.find(({ others }) => others.includes(name));
-    const why =
-      reason ??
-      (rival && `${rival.taken.join(' and ')} ${rival.taken.length > 1 ? 'are' : 'is'} taken as the ${rival.use}`) ??
-      reasons.find(([pattern]) => pattern.test(name))?.[1] ??
-      'its name says no use: --map gives it one';
-    return { name, kind, shape, use, reason: [why, ...Object.values(missing)].join('; ') };
-  });
 }
 
-/** Decides what a feature holds, by its values first, by features.json where there are none, or more is to be known of them. */
+type Found = Omit<FoundField, 'name'>;
+
+/** Decides what a feature holds by its first value, and by features.json; null if that is empty, and others may say more. */
 function kindOf(
   name: string,
-  described: Description = {},
-  found?: Found,
-): Pick<SourceField, 'kind' | 'shape' | 'reason'> {
-  const { type, dtype = '', encoding, shape } = described;
-  const { kind = null, head = new Uint8Array(0), width } = found ?? {};
+  feature: Feature,
+  length: number,
+  { type, dtype = '', shape }: Description = {},
+): Found | null {
   const inSteps = name.startsWith('steps/');
-  const start = String.fromCharCode(...head);
   if (ragged.test(name)) return { kind: 'other', reason: 'a list of another length in each step' };
-  if (/^(\xff\xd8\xff|\x89PNG|RIFF....WEBP)/s.test(start) || (type === 'image' && kind === 'bytes' && start === '')) {
-    const grey16 = start.startsWith('\x89PNG') && head[24] === 16 && head[25] === 0;
-    if (grey16 || /depth/i.test(name) || (type === 'image' && dtype !== 'uint8'))
-      return { kind: 'depth', shape, reason: 'depth is no colour picture' };
-    return inSteps
-      ? { kind: 'pictures', shape }
-      : { kind: 'other', reason: 'a picture of the episode, not of its steps' };
-  }
-  if (kind === null)
-    return { kind: 'other', reason: found ? 'it is empty' : 'features.json names it, and no episode has it' };
-  if (kind !== 'bytes') {
+  if ('numbers' in feature) {
+    if (feature.numbers.length === 0) return null;
     if (dtype === 'uint8' && shape?.length === 3)
       return { kind: 'other', reason: 'pictures as lists of numbers, not as image files' };
-    return { kind: 'numbers', shape: width === undefined ? undefined : [width] };
+    const whole = feature.numbers instanceof Float64Array;
+    return { kind: 'numbers', shape: [feature.numbers.length / (inSteps ? length : 1)], whole };
   }
-  if (type === 'tensor' && dtype !== 'string')
-    return { kind: 'other', reason: `numbers (${dtype}) packed as bytes (${encoding ?? 'unknown encoding'})` };
+  if (type === 'tensor' && dtype !== 'string') return { kind: 'other', reason: `numbers (${dtype}) packed as bytes` };
+  if (type === 'text') return { kind: 'texts' };
+  const first = feature.bytes.find((value) => value.length > 0);
+  if (!first && type !== 'image') return null;
+  const head = first?.subarray(0, 256) ?? new Uint8Array(0);
+  if (type === 'image' || imageTypeOf(head) !== 'unknown') {
+    if (isDepthImage(head) || /depth/i.test(name) || (type === 'image' && dtype !== 'uint8'))
+      return { kind: 'depth', shape, reason: 'depth is no colour' };
+    if (!inSteps) return { kind: 'other', reason: 'a picture of the episode, not of its steps' };
+    return { kind: 'pictures', shape };
+  }
   return isText(head) ? { kind: 'texts' } : { kind: 'other', reason: 'bytes that are neither a picture nor text' };
 }
 
@@ -254,146 +252,84 @@ function isText(head: Uint8Array): boolean {
   }
 }
 
-class RldsEpisode implements SourceEpisode {
-  length = 0;
-  features: ReadonlyMap<string, FeaturePlace> = new Map();
-
-  constructor(
-    private readonly reader: ExampleReader,
-    private readonly path: string,
-    private readonly described: ReadonlyMap<string, Description>,
-    readonly id: string,
-    readonly where: string,
-  ) {}
-
-  async list(): Promise<ReadonlyMap<string, FeaturePlace>> {
-    this.features = await this.reader.features();
-    return this.features;
-  }
-
-  /** Finds the features, and counts the steps by the values of a mark, or else of any bytes. */
-  async begin(): Promise<this> {
-    await this.list();
-    const names = [...this.features.keys()];
-    const bytes = (name: string) => this.features.get(name)!.kind === 'bytes';
-    const key =
-      counters.find((own) => this.features.has(own)) ??
-      names.find((own) => own.startsWith('steps/') && bytes(own) && !ragged.test(own));
-    if (key === undefined)
-      throw this.#error(
-        `no feature says its steps, such as ${counters.join(', ')}; there are ${names.slice(0, 12).join(', ') || 'none'}`,
-      );
-    const place = this.features.get(key)!;
-    this.length = (bytes(key) ? await this.reader.places(place) : await this.reader.numbers(place)).length;
-    if (this.length === 0) throw this.#error('it has no steps');
-    return this;
-  }
-
-  async numbers(field: string): Promise<Float32Array | Float64Array> {
-    const place = this.features.get(field);
-    if (!place) throw this.#error(`it has no feature ${quote(field)}, which other episodes have`);
-    if (place.kind === 'bytes') throw this.#error(`feature ${quote(field)} holds bytes, numbers were expected`);
-    const values = await this.reader.numbers(place);
-    if (!field.startsWith('steps/')) {
-      const every = new Float64Array(values.length * this.length);
-      for (let step = 0; step < this.length; step++) every.set(values, step * values.length);
-      return every;
-    }
-    const { shape } = this.described.get(field) ?? {};
-    const even = shape ? values.length === this.length * productOf(shape) : values.length % this.length === 0;
-    if (!even || values.length === 0) throw this.#uneven(field, values.length, shape);
-    return values;
-  }
-
-  async texts(field: string): Promise<string[][]> {
-    const decoder = new TextDecoder('utf-8', { fatal: true });
-    const texts: string[] = [];
-    for (const [i, place] of (await this.#values(field)).entries()) {
-      const bytes = await this.reader.bytes(place);
-      try {
-        texts.push(decoder.decode(bytes));
-      } catch {
-        throw this.#error(`feature ${quote(field)}, value ${i} is not text in UTF-8`);
-      }
-    }
-    return field.startsWith('steps/') && texts.length > 0 ? texts.map((text) => [text]) : [texts];
-  }
-
-  /** The image files where they lie. An empty value is none: the step shows the newest. */
-  async pictures(field: string): Promise<SourcePictures | null> {
-    const values = await this.#values(field);
-    const there = values.map((_, step) => step).filter((step) => values[step].end > values[step].start);
-    if (there.length === 0) return null;
-    const starts = Float64Array.from(there, (step) => values[step].start);
-    const ends = Float64Array.from(there, (step) => values[step].end);
-    const steps = there.length < this.length ? { steps: Uint32Array.from(there) } : {};
-    return { kind: 'ranges', file: this.path, starts, ends, ...steps };
-  }
-
-  /** The places of the values of a feature of bytes: as many as steps, one for the episode, or none if the episode lacks it. */
-  async #values(field: string): Promise<Place[]> {
-    const place = this.features.get(field);
-    if (!place || place.kind === null) return [];
-    if (place.kind !== 'bytes') throw this.#error(`feature ${quote(field)} holds ${place.kind}, bytes were expected`);
-    const values = await this.reader.places(place);
-    if (field.startsWith('steps/') && values.length !== this.length) throw this.#uneven(field, values.length);
-    return values;
-  }
-
-  /** Finds the kind of a feature's values. */
-  async find(field: string): Promise<Omit<Found, 'count'>> {
-    if (this.length === 0) await this.begin();
-    const place = this.features.get(field)!;
-    if (place.kind === 'bytes') {
-      const first = (await this.reader.places(place)).find(({ start, end }) => end > start);
-      const head =
-        first && (await this.reader.bytes({ start: first.start, end: Math.min(first.end, first.start + 256) }));
-      return { kind: 'bytes', head: head?.slice() ?? new Uint8Array(0) };
-    }
-    const { length } = place.kind ? await this.reader.numbers(place) : [];
-    const width = field.startsWith('steps/') ? length / this.length : length;
-    return { kind: length > 0 ? place.kind : null, width, head: new Uint8Array(0) };
-  }
-
-  #uneven(field: string, count: number, shape?: readonly number[]): InputError {
-    const each = shape ? ` of shape ${quote(shape)}` : '';
-    return this.#error(
-      `feature ${quote(field)} has ${counted(count, 'value')}, which do not fit its ${this.length} steps${each}`,
+function episodeOf(read: Read, described: ReadonlyMap<string, Description>): SourceEpisode {
+  const { features, start, length } = read;
+  const uneven = (field: string, count: number, shape?: readonly number[]) =>
+    fault(
+      read,
+      `feature ${quote(field)} has ${counted(count, 'value')}, which do not fit its ${length} steps${shape ? ` of shape ${quote(shape)}` : ''}`,
     );
-  }
-
-  #error(complaint: string): InputError {
-    return new InputError(`${this.where}: episode ${this.id}: ${complaint}`);
-  }
+  /** The values of bytes: as many as steps, one for the episode, or none if the episode lacks them. */
+  const bytesOf = (field: string): readonly Uint8Array[] => {
+    const feature = features.get(field) ?? { bytes: [] };
+    if ('numbers' in feature) throw fault(read, `feature ${quote(field)} holds numbers, bytes were expected`);
+    const { bytes } = feature;
+    if (field.startsWith('steps/') && ![0, length].includes(bytes.length)) throw uneven(field, bytes.length);
+    return bytes;
+  };
+  return {
+    ...{ id: read.id, where: read.where, length },
+    async numbers(field) {
+      const feature = features.get(field);
+      if (!feature) throw fault(read, `it has no feature ${quote(field)}, which other episodes have`);
+      if ('bytes' in feature) throw fault(read, `feature ${quote(field)} holds bytes, numbers were expected`);
+      const { numbers } = feature;
+      if (!field.startsWith('steps/')) {
+        const every = new Float64Array(numbers.length * length);
+        for (let step = 0; step < length; step++) every.set(numbers, step * numbers.length);
+        return every;
+      }
+      const shape = described.get(field)?.shape;
+      const even = shape ? numbers.length === length * productOf(shape) : numbers.length % length === 0;
+      if (!even || numbers.length === 0) throw uneven(field, numbers.length, shape);
+      return numbers;
+    },
+    async texts(field) {
+      const texts = bytesOf(field).map((bytes, i) => {
+        try {
+          return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+        } catch {
+          throw fault(read, `feature ${quote(field)}, value ${i} is not text in UTF-8`);
+        }
+      });
+      return field.startsWith('steps/') && texts.length > 0 ? texts.map((text) => [text]) : [texts];
+    },
+    /** The image files where they lie. An empty value is none: the step shows the newest. */
+    async pictures(field) {
+      const values = bytesOf(field);
+      const steps = Uint32Array.from(values.keys()).filter((step) => values[step].length > 0);
+      if (steps.length === 0) return null;
+      const starts = Float64Array.from(steps, (step) => start + values[step].byteOffset);
+      const ends = starts.map((from, i) => from + values[steps[i]].length);
+      return { kind: 'ranges', file: read.path, starts, ends, ...(steps.length < length && { steps }) };
+    },
+  };
 }
-
-const productOf = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
 
 /** Reads features.json, if it is there: the descriptions by the names that features have in records. */
 async function readDescription(folder: ListedFolder): Promise<Map<string, Description>> {
   const described = new Map<string, Description>();
   if (!(await folder.list()).includes('features.json')) return described;
+  type Json = Record<string, unknown>;
   const inner = (value: unknown): Json => (typeof value === 'object' && value !== null ? (value as Json) : {});
   const describe = (value: unknown, path: string, depth: number) => {
     const node = inner(value);
-    const features = inner(node.featuresDict).features ?? inner(node.sequence).feature;
-    if (features === undefined || depth > 64) {
-      const type = Object.keys(node).find((key) => typeof node[key] === 'object' && key !== 'description');
-      const { dtype, encoding, shape } = inner(type && node[type]);
-      const sizes: unknown = shape === undefined ? null : (inner(shape).dimensions ?? []);
-      const known = Array.isArray(sizes) && sizes.every((size) => /^[1-9]\d*$/.test(quote(size).replaceAll('"', '')));
-      const text = (own: unknown) => (typeof own === 'string' ? own : undefined);
-      described.set(path, {
-        type,
-        shape: known ? sizes.map(Number) : undefined,
-        dtype: text(dtype),
-        encoding: text(encoding),
-      });
-    } else if (node.featuresDict !== undefined) {
-      for (const [key, own] of Object.entries(inner(features)))
-        describe(own, path === '' ? key : `${path}/${key}`, depth + 1);
-    } else if (path === 'steps') describe(features, path, depth + 1);
+    const entries = Object.entries(inner(inner(node.featuresDict).features));
+    const sequence = inner(node.sequence).feature;
+    if (depth > 64) return;
+    for (const [key, own] of entries) describe(own, path === '' ? key : `${path}/${key}`, depth + 1);
+    if (sequence !== undefined && path === 'steps') describe(sequence, path, depth + 1);
+    if (entries.length > 0 || sequence !== undefined) return;
+    const type = Object.keys(node).find((key) => typeof node[key] === 'object' && key !== 'description');
+    const { dtype, shape } = inner(type && node[type]);
+    const sizes: unknown = shape === undefined ? null : (inner(shape).dimensions ?? []);
+    const known = Array.isArray(sizes) && sizes.every((size) => /^"?[1-9]\d*"?$/.test(quote(size)));
+    described.set(path, {
+      type,
+      dtype: typeof dtype === 'string' ? dtype : undefined,
+      shape: known ? sizes.map(Number) : undefined,
+    });
   };
-  describe(await readJsonObject(await folder.open('features.json')), '', 0);
+  describe((await readObject(folder, 'features.json')).json, '', 0);
   return described;
 }

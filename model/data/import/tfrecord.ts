@@ -7,24 +7,17 @@ import { type ByteSource, joinBytes, readRange } from '../../../engine/files/byt
 import { InputError } from '../../../engine/files/errors.ts';
 import { crc32c } from '../checksum.ts';
 
-/** Bytes `start` to `end` - 1 of a file. */
+/** Bytes `start` to `end` - 1. */
 export interface Place {
   readonly start: number;
   readonly end: number;
 }
 
-/** Where the list of values of a feature lies; `kind` is null for a feature without a list. */
-export interface FeaturePlace extends Place {
-  readonly kind: 'bytes' | 'float' | 'int64' | null;
-}
+/** The values of a feature: bytes as views of the record, whose first byte has offset 0, or numbers, of which integers are float64. */
+export type Feature = { readonly bytes: readonly Uint8Array[] } | { readonly numbers: Float32Array | Float64Array };
 
-/** The bytes of a record that are checked at once. */
-const CHECKED = 2 ** 20;
-/** The bytes that are read at once; longer values, such as images, are skipped. */
-const WINDOW = 4096;
-/** The bytes of the longest list of numbers, or text, that is read. */
-const LIMIT = 2 ** 28;
-const kinds = [null, 'bytes', 'float', 'int64'] as const;
+/** The bytes of the largest record that is read. */
+const LIMIT = 2 ** 30;
 
 /** Masks a CRC-32C as TensorFlow does: rotated by 15 bits, plus a constant. */
 export const masked = (crc: number): number => (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
@@ -46,143 +39,85 @@ export async function readRecords(source: ByteSource): Promise<Place[]> {
     }
     const [start, length] = [at + 12, Number(view.getBigUint64(0, true))];
     at = start + length + 4;
-    if (at > source.size)
+    if (at > source.size || length > LIMIT)
       throw new InputError(
-        `${source.name}: cut off: ${what} has ${length} bytes, ${source.size - start} of it and of its checksum are left`,
+        `${source.name}: ${what} has ${length} bytes: ${length > LIMIT ? `at most ${LIMIT} are read` : `cut off, ${source.size - start} of it and of its checksum are left`}`,
       );
     records.push({ start, end: start + length });
   }
   return records;
 }
 
-/** Reads a record and compares its checksum, as TensorFlow does. @throws InputError if it is damaged */
-export async function checkRecord(source: ByteSource, { start, end }: Place): Promise<void> {
+/** Reads a record that holds a tf.train.Example: its features by name. @throws InputError if it is damaged */
+export async function readExample(source: ByteSource, { start, end }: Place): Promise<Map<string, Feature>> {
   const what = `the record at byte ${start - 12}`;
-  let crc = 0;
-  for (let at = start; at < end; at += CHECKED)
-    crc = crc32c(await readRange(source, at, Math.min(end, at + CHECKED), what), crc);
-  const tail = await readRange(source, end, end + 4, `the checksum of ${what}`);
-  if (masked(crc) !== new DataView(tail.buffer).getUint32(0, true))
+  const bytes = await readRange(source, start, end + 4, what);
+  const record = bytes.subarray(0, end - start);
+  if (masked(crc32c(record)) !== new DataView(bytes.buffer).getUint32(end - start, true))
     throw new InputError(`${source.name}: ${what} is damaged (checksum): fetch the file again`);
-}
-
-/** Reads a record that holds a tf.train.Example, by ranges. All throw an InputError if it is damaged. */
-export class ExampleReader {
-  #window = new Uint8Array(0);
-  #at = 0;
-
-  constructor(
-    private readonly source: ByteSource,
-    private readonly record: Place,
-  ) {}
-
-  /** Finds the features without reading their values. */
-  async features(): Promise<Map<string, FeaturePlace>> {
-    const features = new Map<string, FeaturePlace>();
-    for await (const all of this.#fields(this.record, 1)) {
-      for await (const entry of this.#fields(all, 1)) {
+  const features = new Map<string, Feature>();
+  try {
+    for (const all of fieldsOf(record, { start: 0, end: record.length }, 1))
+      for (const entry of fieldsOf(record, all, 1)) {
         let key: string | undefined;
-        let place: FeaturePlace = { kind: null, start: entry.end, end: entry.end };
-        for await (const part of this.#fields(entry)) {
-          if (part.field === 1) key = new TextDecoder().decode(await this.bytes(part));
+        let feature: Feature = { bytes: [] };
+        for (const part of fieldsOf(record, entry)) {
+          if (part.field === 1) key = new TextDecoder().decode(record.subarray(part.start, part.end));
           if (part.field !== 2) continue;
-          for await (const { field, start, end } of this.#fields(part))
-            if (field <= 3) place = { kind: kinds[field], start, end };
+          for (const list of fieldsOf(record, part)) if (list.field <= 3) feature = featureOf(record, list);
         }
-        if (key === undefined) throw this.#damaged(entry.start);
-        features.set(key, place);
+        if (key === undefined) throw new RangeError('no key');
+        features.set(key, feature);
       }
-    }
-    return features;
+  } catch (error) {
+    if (error instanceof RangeError) throw new InputError(`${source.name}: ${what} is no tf.train.Example`);
+    throw error;
   }
+  return features;
+}
 
-  /** Finds the values of a list of bytes. */
-  async places(list: Place): Promise<Place[]> {
-    const places: Place[] = [];
-    for await (const { field, wire, start, end } of this.#fields(list)) {
-      if (field !== 1 || wire !== 2) throw this.#damaged(start);
-      places.push({ start, end });
-    }
-    return places;
-  }
+interface Field extends Place {
+  readonly field: number;
+  readonly wire: number;
+}
 
-  /** Reads a list of numbers: integers as float64. */
-  async numbers(list: FeaturePlace): Promise<Float32Array | Float64Array> {
-    const single = list.kind === 'float' ? 5 : 0;
-    const parts: Uint8Array[] = [];
-    for await (const { field, wire, ...part } of this.#fields(list)) {
-      if (field !== 1 || (wire !== 2 && wire !== single)) throw this.#damaged(part.start);
-      parts.push(await this.bytes(part));
-    }
-    const bytes = joinBytes(parts);
-    if (list.kind === 'float') {
-      if (bytes.length % 4 !== 0) throw this.#damaged(list.start);
-      return new Float32Array(bytes.buffer);
-    }
-    const values = new Float64Array(bytes.reduce((count, byte) => count + (byte < 128 ? 1 : 0), 0));
-    let at = 0;
-    for (let i = 0; i < values.length; i++) {
-      const { value, next } = varint(bytes, at);
-      if (next === at) throw this.#damaged(list.start);
-      // Ten bytes are a negative number, or one above 2^63, which no feature of tensorflow-datasets holds.
-      values[i] = next - at < 10 ? value : Number(BigInt.asIntN(64, longVarint(bytes.subarray(at, next))));
-      at = next;
-    }
-    if (at !== bytes.length) throw this.#damaged(list.start);
-    return values;
-  }
+function featureOf(record: Uint8Array, list: Field): Feature {
+  const parts = Array.from(fieldsOf(record, list, 1), ({ start, end }) => record.subarray(start, end));
+  if (list.field === 1) return { bytes: parts };
+  const bytes = joinBytes(parts);
+  if (list.field === 2) return { numbers: new Float32Array(bytes.buffer) };
+  const values = new Float64Array(bytes.reduce((count, byte) => count + (byte < 128 ? 1 : 0), 0));
+  const reader = { at: 0, bytes, end: bytes.length };
+  for (let i = 0; i < values.length; i++) values[i] = varint(reader);
+  if (reader.at < bytes.length) throw new RangeError('no integer');
+  return { numbers: values };
+}
 
-  async bytes({ start, end }: Place): Promise<Uint8Array<ArrayBuffer>> {
-    if (end - start > LIMIT)
-      throw new InputError(`${this.source.name}: ${end - start} bytes in one value, at byte ${start}: too long`);
-    await this.#load(start, end);
-    return this.#window.subarray(start - this.#at, end - this.#at);
-  }
-
-  async #load(start: number, end: number): Promise<void> {
-    if (start >= this.#at && end <= this.#at + this.#window.length) return;
-    const until = Math.min(this.record.end, Math.max(end, start + WINDOW));
-    this.#window = await readRange(this.source, start, until, `the record at byte ${this.record.start - 12}`);
-    this.#at = start;
-  }
-
-  /** Yields the fields of a message, or only those of number `only`. */
-  async *#fields({ start, end }: Place, only?: number) {
-    for (let at = start; at < end; ) {
-      // Two integers of at most ten bytes say number, type and length.
-      await this.#load(at, Math.min(end, at + 20));
-      const tag = this.#varint(at, end);
-      const [field, wire] = [Math.floor(tag.value / 8), tag.value % 8];
-      const long = wire === 2 ? this.#varint(tag.next, end) : null;
-      const first = long?.next ?? tag.next;
-      const size = long?.value ?? [0, 8, Infinity, Infinity, Infinity, 4, Infinity, Infinity][wire];
-      const last = wire === 0 ? this.#varint(first, end).next : first + size;
-      if (last > end || field === 0) throw this.#damaged(at);
-      if (only === undefined || only === field) yield { field, wire, start: first, end: last };
-      at = last;
-    }
-  }
-
-  #varint(at: number, end: number) {
-    const { value, next } = varint(this.#window.subarray(0, end - this.#at), at - this.#at);
-    if (next === at - this.#at) throw this.#damaged(at);
-    return { value, next: next + this.#at };
-  }
-
-  #damaged(at: number): InputError {
-    return new InputError(`${this.source.name}: damaged at byte ${at}: no tf.train.Example`);
+/** Yields the fields of a message, or only those of number `only`. @throws RangeError if it is no message */
+function* fieldsOf(bytes: Uint8Array, { start, end }: Place, only?: number): Generator<Field> {
+  const reader = { at: start, bytes, end };
+  while (reader.at < end) {
+    const tag = varint(reader);
+    const [field, wire] = [Math.floor(tag / 8), tag % 8];
+    const length = wire === 2 ? varint(reader) : [0, 8, 0, -1, -1, 4, -1, -1][wire];
+    const first = reader.at;
+    if (wire === 0) varint(reader);
+    else reader.at += length;
+    if (!(field > 0 && length >= 0 && reader.at <= end)) throw new RangeError('no message');
+    if (only === undefined || only === field) yield { field, wire, start: first, end: reader.at };
   }
 }
 
-/** Reads an integer of variable length; `next` is `start` if it does not end. Above 2^53 it loses low bits. */
-function varint(bytes: Uint8Array, start: number): { value: number; next: number } {
-  let value = 0;
-  for (let i = 0; i < 10 && start + i < bytes.length; i++) {
-    value += (bytes[start + i] & 127) * 2 ** (7 * i);
-    if (bytes[start + i] < 128) return { value, next: start + i + 1 };
+/** Reads an integer of variable length; above 2^53 it is rounded. @throws RangeError if it does not end */
+function varint(reader: { at: number; readonly bytes: Uint8Array; readonly end: number }): number {
+  let value = 0n;
+  let low = 0;
+  for (let i = 0; i < 10 && reader.at < reader.end; i++) {
+    const byte = reader.bytes[reader.at++];
+    if (i < 7) low += (byte & 127) * 2 ** (7 * i);
+    else value |= BigInt(byte & 127) << BigInt(7 * i);
+    // Ten bytes are a negative number, or one above 2^63, which no feature of tensorflow-datasets holds.
+    if (byte < 128) return i < 7 ? low : Number(BigInt.asIntN(64, value + BigInt(low)));
   }
-  return { value: 0, next: start };
+  throw new RangeError('no integer');
 }
-
-const longVarint = (bytes: Uint8Array): bigint =>
-  bytes.reduceRight((value, byte) => (value << 7n) | BigInt(byte & 127), 0n);
