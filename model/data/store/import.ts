@@ -5,7 +5,7 @@ import type { Source, SourceEpisode, SourceField } from '../import/source.ts';
 import { instructionsAmong } from '../parts.ts';
 import { checkTimes, type Irregular, irregularNote, joinedNumbers } from './checks.ts';
 import type { Dependencies } from './folders.ts';
-import type { DataIndex, IndexReader, RecordPlace } from './index-log.ts';
+import type { Log, Logs, PartPlace } from './log.ts';
 import { leftOut, type Mapping, mappedFields } from './mapping.ts';
 import { type KnownPictures, packPictures } from './pictures.ts';
 
@@ -37,14 +37,22 @@ export interface KnownDataset {
   readonly cameras: readonly (readonly [name: string, field: string])[];
 }
 
-/** The end of an index. */
+/** An episode with its record, whose parts are numbers (actions, then states) and tables of pictures. */
+export interface StoredEpisode {
+  readonly known: KnownEpisode;
+  readonly parts: readonly PartPlace[];
+}
+
+/** The directory of an index. */
 export interface Directory {
+  /** Tells this index from others of the data set. */
+  readonly key: string;
   readonly set: KnownDataset;
-  readonly episodes: readonly { readonly known: KnownEpisode; readonly place: RecordPlace }[];
+  readonly episodes: readonly StoredEpisode[];
   readonly dependencies: Dependencies;
 }
 
-/** The JSON of a record of one episode, with what holds for all episodes up to it. */
+/** The record of an episode, with what holds for all episodes up to it. */
 interface EpisodeRecord {
   readonly known: KnownEpisode;
   readonly widths: Readonly<Record<string, number>>;
@@ -54,19 +62,13 @@ interface EpisodeRecord {
   readonly notes: readonly string[];
 }
 
-/** The JSON of the first record: an interrupted import is resumed only by the same. */
-interface Beginning {
-  readonly fields: readonly SourceField[];
-  readonly mapping: string;
-}
-
 interface Importing {
   readonly source: Source;
   readonly mapping: Mapping;
   readonly rate: number;
   /** The set's place, for errors. */
   readonly place: string;
-  readonly index: DataIndex;
+  readonly logs: Logs;
   /** The dependencies, and what the importer has noticed, since the last call. */
   taken(): Promise<Pick<EpisodeRecord, 'dependencies' | 'notes'>>;
   /** Whether files are as they were. */
@@ -74,35 +76,36 @@ interface Importing {
   onProgress?(done: number, total: number | undefined): void;
 }
 
-const none = () => new Uint8Array(0);
-const bytesOf = (values: Float32Array | null) =>
-  values ? new Uint8Array(values.buffer as ArrayBuffer, values.byteOffset, values.byteLength) : none();
+const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
-/** Reads every episode of a source once, checks it, and writes it to the index. An interrupted import is resumed. */
-export async function importSource(own: Importing): Promise<{ directory: Directory; reader: IndexReader }> {
-  const { source, mapping, rate, place, index, taken, onProgress } = own;
-  const names = ({ action, state, language, subtask, time, cameras }: Mapping) => [
-    ...[action, state, language, [subtask], [time]].map((fields) => fields.map((field) => field?.name)),
-    [...cameras].map(([camera, { name }]) => [camera, name]),
-  ];
-  const beginning: Beginning = { fields: source.fields, mapping: JSON.stringify([names(mapping), rate]) };
-  const dependencies: Dependencies = {};
-  const { earlier, writer } = await index.begin(async ([first, ...records]) => {
-    if (JSON.stringify(first?.json) !== JSON.stringify(beginning)) return 0;
-    const whole = records.findIndex(({ json }) => !('known' in (json as object)));
-    const episodes = records.slice(0, whole < 0 ? undefined : whole).map(({ json }) => json as EpisodeRecord);
-    const before: Dependencies = Object.assign({}, ...episodes.map((record) => record.dependencies));
-    return (await own.unchanged(before)) ? 1 + episodes.length : 0;
+export const INDEX = 'index';
+
+/** Reads every episode of a source once, checks it, and writes it to the index. An interrupted import is resumed by the same. */
+export async function importSource(own: Importing): Promise<Log> {
+  const { source, mapping, rate, place, taken, onProgress } = own;
+  // A mapping as JSON has no cameras, which are a map.
+  const beginning = JSON.stringify([source.fields, mapping, [...mapping.cameras], rate]);
+  const { earlier, writer } = await own.logs.begin(INDEX, async ([first, ...records]) => {
+    if (first?.json !== beginning) return 0;
+    const before = Object.assign({}, ...records.map(({ json }) => (json as EpisodeRecord).dependencies));
+    return (await own.unchanged(before)) ? 1 + records.length : 0;
   });
   try {
-    const kept = earlier.slice(1).map(({ json, place }) => ({ ...(json as EpisodeRecord), place }));
-    const episodes = kept.map(({ known, place }) => ({ known, place }));
-    for (const record of kept) Object.assign(dependencies, record.dependencies);
-    const noticed = kept.flatMap(({ notes }) => notes);
+    if (earlier.length === 0) await writer.append(beginning, []);
+    const kept = earlier.slice(1).map(({ json, parts }) => ({ ...(json as EpisodeRecord), parts }));
+    const episodes: StoredEpisode[] = kept.map(({ known, parts }) => ({ known, parts }));
+    const dependencies: Dependencies = Object.assign({}, ...kept.map((record) => record.dependencies));
+    const notes = new Set(kept.flatMap((record) => record.notes));
+    const fresh = async () => {
+      const own = await taken();
+      Object.assign(dependencies, own.dependencies);
+      for (const note of own.notes) notes.add(note);
+      return own;
+    };
     const widths = new Map(Object.entries(kept.at(-1)?.widths ?? {}));
     const irregular: Irregular = kept.at(-1)?.irregular ?? { count: 0, named: [] };
     const ids = new Set(episodes.map(({ known }) => known.id));
-    if (earlier.length === 0) await writer.append(beginning, none(), none());
+    let pictures = episodes.reduce((sum, { known }) => sum + countOf(known), 0);
     onProgress?.(episodes.length, source.count);
     for await (const read of source.episodes(episodes.length)) {
       const { id, length } = read;
@@ -120,57 +123,41 @@ export async function importSource(own: Importing): Promise<{ directory: Directo
       const actions = (await joinedNumbers(episode, mapping.action, widths, false))!;
       const states = await joinedNumbers(episode, mapping.state, widths, true);
       if (mapping.time) await checkTimes(episode, mapping.time, rate, irregular);
-      const tables: Uint8Array[] = [];
-      const known = {
-        id,
-        length,
-        where,
-        ...(await textsOf(episode, mapping)),
-        pictures: await picturesOf(episode, mapping, tables),
-      };
-      const fresh = await taken();
-      Object.assign(dependencies, fresh.dependencies);
-      noticed.push(...fresh.notes);
-      const record: EpisodeRecord = { known, widths: Object.fromEntries(widths), irregular, ...fresh };
-      const numbers = states ? joinBytes([bytesOf(actions), bytesOf(states)]) : bytesOf(actions);
-      episodes.push({ known, place: await writer.append(record, numbers, joinBytes(tables)) });
+      const parts: Uint8Array[] = [states ? joinBytes([bytesOf(actions), bytesOf(states)]) : bytesOf(actions)];
+      const texts = await textsOf(episode, mapping);
+      const known = { id, length, where, ...texts, pictures: await picturesOf(episode, mapping, pictures, parts) };
+      pictures += countOf(known);
+      const record: EpisodeRecord = { known, widths: Object.fromEntries(widths), irregular, ...(await fresh()) };
+      episodes.push({ known, parts: await writer.append(record, parts) });
       onProgress?.(episodes.length, source.count);
     }
     if (episodes.length === 0) throw new InputError(`${place}: no episode in it`);
-    const last = await taken();
-    Object.assign(dependencies, last.dependencies);
-    // A resumed import notices again what was noticed when the set was opened.
-    const notes = new Set([...noticed, ...last.notes]);
+    await fresh();
     const sum = (fields: readonly SourceField[]) => fields.reduce((all, { name }) => all + (widths.get(name) ?? 0), 0);
-    const [actionDimension, stateDimension] = [sum(mapping.action), sum(mapping.state)];
     const actionNames = mapping.action.flatMap((field) => field.names ?? []);
     const cameras = [...mapping.cameras].map(([camera, { name }]) => [camera, name] as const);
-    const seen = cameras.filter(([, field]) => episodes.some(({ known }) => known.pictures[field]));
-    const empty = cameras.filter((camera) => !seen.includes(camera)).map(([camera]) => camera);
+    const isSeen = ([, field]: readonly [string, string]) => episodes.some(({ known }) => known.pictures[field]);
+    const unseen = cameras.filter((camera) => !isSeen(camera)).map(([camera]) => camera);
     const fields = mappedFields(source.fields, mapping, widths);
     const set: KnownDataset = {
-      kind: source.kind,
-      name: source.name,
-      rate,
-      fields,
+      ...{ kind: source.kind, name: source.name, rate, fields },
       notes: [
         ...leftOut(fields),
         ...notes,
         ...irregularNote(irregular, rate),
-        ...(empty.length > 0 ? [`cameras without a picture in any episode: ${empty.join(', ')}`] : []),
+        ...(unseen.length > 0 ? [`cameras without a picture in any episode: ${unseen.join(', ')}`] : []),
       ],
-      ...(actionNames.length === actionDimension && { actionNames }),
-      actionDimension,
-      stateDimension,
-      cameras: seen,
+      ...(actionNames.length === sum(mapping.action) && { actionNames }),
+      ...{ actionDimension: sum(mapping.action), stateDimension: sum(mapping.state), cameras: cameras.filter(isSeen) },
     };
-    const directory: Directory = { set, episodes, dependencies };
-    return { directory, reader: await writer.finish(directory) };
+    return await writer.finish({ key: crypto.randomUUID(), set, episodes, dependencies } satisfies Directory);
   } catch (error) {
     await writer.stop();
     throw error;
   }
 }
+
+const countOf = ({ pictures }: KnownEpisode) => Object.values(pictures).reduce((sum, { count }) => sum + count, 0);
 
 /** The texts of an episode, of which only changes are kept. */
 async function textsOf(episode: SourceEpisode, { language, subtask }: Mapping) {
@@ -206,12 +193,16 @@ function changesOf<T>(steps: number, at: (step: number) => T): Changes<T> {
   return changes;
 }
 
-async function picturesOf(episode: SourceEpisode, { cameras }: Mapping, tables: Uint8Array[]) {
+async function picturesOf(episode: SourceEpisode, { cameras }: Mapping, before: number, parts: Uint8Array[]) {
   const found: Record<string, KnownPictures> = {};
+  let first = before;
   for (const [camera, { name }] of cameras) {
     const pictures = await episode.pictures(name);
+    if (!pictures) continue;
     const what = `${episode.where}: episode ${quote(episode.id)}: camera ${quote(camera)}`;
-    if (pictures) found[name] = packPictures(pictures, episode.length, what, tables);
+    const own = packPictures(pictures, { first, length: episode.length, what }, parts);
+    if (own.count > 0) found[name] = own;
+    first += own.count;
   }
   return found;
 }
