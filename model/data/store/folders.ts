@@ -1,4 +1,4 @@
-import type { Folder } from '../../../engine/files/bytes.ts';
+import { type Folder, memorySource } from '../../../engine/files/bytes.ts';
 import { InputError } from '../../../engine/files/errors.ts';
 import type { ListedFolder } from '../import/source.ts';
 
@@ -7,6 +7,8 @@ export type Dependencies = Record<string, string>;
 
 /** The files that are looked at together. */
 const AT_ONCE = 64;
+/** The bytes of a file that is read at once. */
+const SMALL = 2 ** 20;
 
 /** Opens what lies at a path (node), or takes a folder that can be listed. @throws InputError if there is nothing */
 export async function listedFolder(place: string | Folder): Promise<ListedFolder> {
@@ -42,10 +44,14 @@ export async function statesOf(folder: ListedFolder, paths: readonly string[]): 
   return states;
 }
 
-/** A folder on disk of which every file that is opened or listed is noted; `taken` returns what is new since it was last asked. */
+/**
+ * A folder on disk of which every file that is opened or listed is noted; `taken` returns what is new since it was last asked. A small
+ * file is read once while it is the latest: an importer may open the file of an episode for each of its columns.
+ */
 export function watchedFolder(folder: ListedFolder): { folder: ListedFolder; taken(): Promise<Dependencies> } {
   const known = new Set<string>();
   let fresh: string[] = [];
+  let latest: { readonly path: string; readonly name: string; readonly bytes: Uint8Array } | undefined;
   const note = (path: string) => {
     if (!known.has(path)) fresh.push(path);
     known.add(path);
@@ -53,9 +59,15 @@ export function watchedFolder(folder: ListedFolder): { folder: ListedFolder; tak
   return {
     folder: {
       ...folder,
-      open(path) {
+      async open(path) {
         note(path);
-        return folder.open(path);
+        if (latest?.path === path) return memorySource(latest.bytes, latest.name);
+        const source = await folder.open(path);
+        if (source.size > SMALL) return source;
+        const { name } = source;
+        const bytes = await source.read(0, source.size).finally(() => source.close());
+        latest = { path, name, bytes };
+        return memorySource(bytes, name);
       },
       async list(path = '') {
         const names = await folder.list(path);
@@ -64,7 +76,7 @@ export function watchedFolder(folder: ListedFolder): { folder: ListedFolder; tak
         return names;
       },
     },
-    async taken() {
+    taken() {
       const paths = fresh;
       fresh = [];
       return statesOf(folder, paths);
