@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { type ByteSource, joinBytes, readRange } from '../../../engine/files/bytes.ts';
 import { fileError, openFile } from '../../../engine/files/files.ts';
 import { crc32 } from '../checksum.ts';
-import { DamagedLog, type Log, type LogRecord, type Logs, type LogWriter, type PartPlace } from './log.ts';
+import { DamagedLog, type Log, type LogRecord, type Logs, type PartPlace } from './log.ts';
 
 // This file runs under node only. A record is a head (float64 the length of a text, uint32 its CRC-32 and that of the head so far), the
 // text (JSON of the record, and of the length and CRC-32 of each part) and the parts, each padded to 8 bytes. The directory is the last
@@ -117,24 +117,23 @@ function isWritten(file: string): boolean {
   if (host !== hostname()) return true;
   if (Number(id) === process.pid) return writing.has(file);
   try {
-    process.kill(Number(id), 0);
-    return true;
+    return process.kill(Number(id), 0);
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
-const succeeds = (doing: Promise<unknown>): Promise<boolean> =>
+const fails = (doing: Promise<unknown>): Promise<boolean> =>
   doing.then(
-    () => true,
     () => false,
+    () => true,
   );
 
 /** Removes the folders of data sets that are gone. */
 async function sweep(cache: string): Promise<void> {
   for (const name of await readdir(cache)) {
     const place = await readFile(join(cache, name, 'place'), 'utf8').catch(() => null);
-    if (place !== null && !(await succeeds(stat(place)))) await rm(join(cache, name), { recursive: true, force: true });
+    if (place !== null && (await fails(stat(place)))) await rm(join(cache, name), { recursive: true, force: true });
   }
 }
 
@@ -150,58 +149,50 @@ export async function logsInFolder(folder: string, place: string): Promise<Logs>
   }
   return {
     open: (name) => openLog(join(folder, name)),
-    async begin(name, accepts) {
+    async write(name, fill, accepts) {
       const part = `${name},${hostname()},${process.pid},${begun++}.part`;
+      const [path, own] = [join(folder, name), join(folder, part)];
       writing.add(part);
-      const path = join(folder, part);
-      let earlier: Awaited<ReturnType<typeof recordsOf>> = [];
-      for (const own of await readdir(folder)) {
-        const unfinished = own.endsWith('.part');
-        if (unfinished ? !own.startsWith(`${name},`) || isWritten(own) : !accepts || [name, 'place'].includes(own))
-          continue;
-        // One of several programs takes the log over.
-        if (unfinished && accepts && earlier.length === 0 && (await succeeds(rename(join(folder, own), path)))) {
-          const whole = await recordsOf(path);
-          earlier = whole.slice(0, await accepts(whole));
-        } else await rm(join(folder, own), { force: true });
+      let handle: FileHandle | undefined;
+      try {
+        const kept = await takeOver(folder, name, own, accepts);
+        handle = await open(own, 'a');
+        let end = kept.at(-1)?.end ?? 0;
+        await handle.truncate(end);
+        const append = async (json: unknown, parts: readonly Uint8Array[]) => {
+          const { bytes, places } = recordOf(json, parts, end);
+          await handle!.appendFile(bytes);
+          end += bytes.length;
+          return places;
+        };
+        const directory = await fill(append, kept);
+        const begin = end;
+        await append(directory, []);
+        await handle.appendFile(new Uint8Array(Float64Array.of(begin).buffer));
+        await handle.sync();
+        await rename(own, path);
+        return fileLog(path, directory, end - begin);
+      } catch (error) {
+        throw fileError(error, own, 'write it');
+      } finally {
+        writing.delete(part);
+        await handle?.close();
       }
-      const handle = await open(path, 'a').catch((error) => {
-        throw fileError(error, path, 'write it');
-      });
-      const end = earlier.at(-1)?.end ?? 0;
-      await handle.truncate(end);
-      return { earlier, writer: fileWriter(handle, end, path, join(folder, name), () => writing.delete(part)) };
     },
   };
 }
 
-function fileWriter(handle: FileHandle, begin: number, part: string, path: string, done: () => void): LogWriter {
-  let end = begin;
-  const write = async (bytes: Uint8Array) => {
-    await handle.appendFile(bytes).catch((error) => {
-      throw fileError(error, part, 'write it');
-    });
-    end += bytes.length;
-  };
-  const stop = async () => {
-    done();
-    await handle.close();
-  };
-  return {
-    async append(json, parts) {
-      const { bytes, places } = recordOf(json, parts, end);
-      await write(bytes);
-      return places;
-    },
-    async finish(directory) {
-      const begin = end;
-      await write(recordOf(directory, [], begin).bytes);
-      await write(new Uint8Array(Float64Array.of(begin).buffer));
-      await handle.sync();
-      await stop();
-      await rename(part, path);
-      return fileLog(path, directory, end - begin);
-    },
-    stop,
-  };
+/** Goes on with a log that a program has left unfinished, and removes other such logs. */
+async function takeOver(folder: string, name: string, own: string, accepts: Parameters<Logs['write']>[2]) {
+  const left = (await readdir(folder)).filter((file) => file.startsWith(`${name},`) && !isWritten(file));
+  let kept: Awaited<ReturnType<typeof recordsOf>> = [];
+  for (const file of left.map((file) => join(folder, file))) {
+    // One of several programs takes the log over.
+    if (!accepts || kept.length > 0 || (await fails(rename(file, own)))) await rm(file, { force: true });
+    else {
+      const whole = await recordsOf(own);
+      kept = whole.slice(0, await accepts(whole));
+    }
+  }
+  return kept;
 }

@@ -23,48 +23,41 @@ export interface LogRecord {
   readonly parts: readonly PartPlace[];
 }
 
-export interface LogWriter {
-  append(json: unknown, parts: readonly Uint8Array[]): Promise<readonly PartPlace[]>;
-  /** Closes the log with its directory, in place of an earlier one of its name. */
-  finish(directory: unknown): Promise<Log>;
-  /** Leaves the log as it is, to be resumed. */
-  stop(): Promise<void>;
-}
+type Append = (json: unknown, parts: readonly Uint8Array[]) => Promise<readonly PartPlace[]>;
 
 export interface Logs {
   /** A finished log; null if there is none, or if its directory is damaged. */
   open(name: string): Promise<Log | null>;
-  /** Begins a log with the records of an interrupted one, of which `accepts` says how many are kept; none without it. */
-  begin(
+  /**
+   * Writes a log in place of an earlier one of its name. What was written until an error stays, to be resumed.
+   *
+   * @param fill appends records after those that are kept of an interrupted log, and makes the directory
+   * @param accepts says how many records of an interrupted log are kept; none without it
+   */
+  write(
     name: string,
+    fill: (append: Append, kept: readonly LogRecord[]) => Promise<unknown>,
     accepts?: (records: readonly LogRecord[]) => Promise<number>,
-  ): Promise<{ readonly earlier: readonly LogRecord[]; readonly writer: LogWriter }>;
+  ): Promise<Log>;
 }
 
 /** Logs that are gone with the data set that they are of. */
 export const memoryLogs = (): Logs => ({
   open: async () => null,
-  async begin() {
+  async write(_, fill) {
     const all: Uint8Array<ArrayBuffer>[] = [];
-    let held = 0;
-    const keep = (bytes: Uint8Array): PartPlace => {
-      held += bytes.length;
-      return [all.push(bytes as Uint8Array<ArrayBuffer>) - 1, bytes.length, 0];
-    };
+    const keep = (bytes: Uint8Array): PartPlace => [all.push(bytes as Uint8Array<ArrayBuffer>) - 1, bytes.length, 0];
+    const directory = await fill(async (_, parts) => parts.map(keep), []);
     const read = async function* (places: readonly PartPlace[]) {
       for (const [at] of places) yield all[at];
     };
-    const writer: LogWriter = {
-      append: async (_, parts) => parts.map(keep),
-      finish: async (directory) => ({ directory, held, read }),
-      stop: async () => {},
-    };
-    return { earlier: [], writer };
+    return { directory, held: all.reduce((sum, { length }) => sum + length, 0), read };
   },
 });
 
-/** The first of some parts. */
+/** Reads one part of a log. */
 export async function partAt(log: Log, place: PartPlace): Promise<Uint8Array<ArrayBuffer>> {
-  for await (const part of log.read([place])) return part;
-  throw new RangeError('a log gives a part for each place');
+  let part = new Uint8Array(0);
+  for await (const own of log.read([place])) part = own;
+  return part;
 }

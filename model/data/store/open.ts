@@ -4,14 +4,14 @@ import { firstWhere } from '../first-where.ts';
 import type { Importer, ListedFolder, Source } from '../import/source.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { instructionsAmong, onDisk } from '../parts.ts';
-import { type Dependencies, statesOf, watchedFolder } from './folders.ts';
-import { type Directory, INDEX, importSource, type KnownDataset, type KnownEpisode } from './import.ts';
+import { WatchedFolder } from './folders.ts';
+import { type Directory, INDEX, importSource, type KnownEpisode } from './import.ts';
 import { DamagedLog, type Log, type Logs, memoryLogs, partAt } from './log.ts';
 import { mappingOf } from './mapping.ts';
-import { type Camera, PictureStore } from './pictures.ts';
+import { PictureStore } from './pictures.ts';
 
 /** Grows when the index has other contents, so that earlier ones are made again. */
-const VERSION = 2;
+const VERSION = 3;
 /** The bytes of actions and states that are held in memory by default, and of those that were loaded lately. */
 const NUMBER_BYTES = 2 ** 28;
 const LOADED_BYTES = 2 ** 26;
@@ -26,57 +26,47 @@ const FRAME_SIZE = 224;
  */
 export async function openStored(
   importer: Importer,
-  folder: ListedFolder,
+  place: ListedFolder,
   name: string | undefined,
   options: DatasetOptions = {},
 ): Promise<Dataset> {
   const { cameras, frameSize = FRAME_SIZE, map = {}, rate, cacheFolder, onProgress } = options;
-  const place = folder.name;
   const pictures = cameras?.length !== 0;
-  const watched = folder.path === undefined ? null : watchedFolder(folder);
-  let notes: string[] = [];
-  const importOptions = { name, frameSize, pictures, note: (line: string) => notes.push(line) };
+  const folder = new WatchedFolder(place);
+  const notes = new Set<string>();
   let source: Promise<Source> | undefined;
   const sourceOf = () => {
-    source ??= importer.open(watched?.folder ?? folder, importOptions);
+    source ??= importer.open(folder, { name, frameSize, pictures, note: (line) => notes.add(line) });
     return source;
   };
-  const files = await folder.list();
+  const files = await place.list();
   // A set that is a file is called after it.
-  const own = files.length === 1 && /\.\w+$/.test(files[0]) ? files[0].replace(/\.\w+$/, '') : lastPart(place);
-  const unchanged = async (before: Dependencies) => {
-    const now = await statesOf(folder, Object.keys(before));
-    return Object.entries(before).every(([path, state]) => now[path] === state);
-  };
+  const own = files.length === 1 && /\.\w+$/.test(files[0]) ? files[0].replace(/\.\w+$/, '') : lastPart(place.name);
   const cacheOf = async (withPictures: boolean) => {
     const key = [VERSION, importer.format, importer.version, name, frameSize, map, rate, withPictures];
-    const cache = await logsOf(folder, files, key, cacheFolder);
+    const cache = await logsOf(place, files, key, cacheFolder);
     const index = await cache.logs.open(INDEX);
-    return { ...cache, index: index && (await unchanged((index.directory as Directory).dependencies)) ? index : null };
+    const current = index && (await folder.unchanged((index.directory as Directory).dependencies));
+    return { ...cache, index: current ? index : null };
   };
   let cache = await cacheOf(true);
   if (!cache.index && !pictures) cache = await cacheOf(false);
   const made = async () => {
-    const opened = await sourceOf();
-    if (name !== undefined && opened.name === undefined && name !== own)
+    const source = await sourceOf();
+    if (name !== undefined && source.name === undefined && name !== own)
       throw new InputError(
-        `${place}: it holds one data set, ${quote(own)}, and none named ${quote(name)}; --dataset is for folders of several: leave it out`,
+        `${place.name}: it holds one data set, ${quote(own)}, and none named ${quote(name)}; --dataset is for folders of several: leave it out`,
       );
-    const mapping = mappingOf(opened.fields, map, place);
+    const mapping = mappingOf(source.fields, map, place.name);
     return importSource({
-      ...{ source: opened, place, logs: cache.logs, unchanged, onProgress, rate: rateOf(opened, rate, place) },
+      ...{ source, folder, logs: cache.logs, notes, onProgress, rate: rateOf(source, rate, place.name) },
       mapping: pictures ? mapping : { ...mapping, cameras: new Map() },
-      taken: async () => {
-        const noticed = notes;
-        notes = [];
-        return { dependencies: (await watched?.taken()) ?? {}, notes: noticed };
-      },
     });
   };
   const datasetIn = (index: Log) => {
-    const { key, set } = index.directory as Directory;
-    const store = new PictureStore(folder, sourceOf, index, cache.logs, key);
-    return datasetOf(name ?? set.name ?? own, index, store, options, cache.notes);
+    const directory = index.directory as Directory;
+    const store = new PictureStore(place, sourceOf, index, cache.logs, directory.key);
+    return datasetOf(name ?? directory.name ?? own, index, store, options, cache.notes);
   };
   if (!cache.index) return datasetIn(await made());
   return datasetIn(cache.index).catch(async (error) => {
@@ -125,7 +115,7 @@ function rateOf({ kind, rate }: Source, given: number | undefined, place: string
 }
 
 /** Chooses cameras by name, or by the name of their field. @throws InputError if there is none of a name */
-function chosenCameras({ cameras }: KnownDataset, wanted: readonly string[] | undefined, place: string) {
+function chosenCameras({ cameras }: Directory, wanted: readonly string[] | undefined, place: string) {
   const chosen = wanted?.map((name) => {
     const found = cameras.find(([camera]) => camera === name) ?? cameras.find(([, field]) => field === name);
     if (found) return found;
@@ -144,11 +134,11 @@ async function datasetOf(
   { cameras: wanted, memory = NUMBER_BYTES }: DatasetOptions,
   notes: readonly string[],
 ): Promise<Dataset> {
-  const { set, episodes } = index.directory as Directory;
-  const { kind, rate, actionNames, actionDimension, stateDimension, fields } = set;
-  const cameras = chosenCameras(set, wanted, name);
+  const directory = index.directory as Directory;
+  const { kind, rate, actionNames, actionDimension, stateDimension, fields, episodes } = directory;
+  const cameras = chosenCameras(directory, wanted, name);
   const names = cameras.map(([camera]) => camera);
-  const steps = episodes.reduce((sum, { known }) => sum + known.length, 0);
+  const steps = episodes.reduce((sum, { length }) => sum + length, 0);
   const streamed = steps * (actionDimension + stateDimension) * 4 > memory;
   const numbersOf = (length: number, { buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>) => {
     const values = new Float32Array(buffer, byteOffset, byteLength / 4);
@@ -160,13 +150,12 @@ async function datasetOf(
     LOADED_BYTES,
     ({ actions, states }) => actions.byteLength + (states?.byteLength ?? 0),
   );
-  const commonOf = ({ known, parts }: Directory['episodes'][number]) => {
-    const { id, length, where, pictures } = known;
-    const own = cameras.flatMap(([camera, field]): [string, Camera][] =>
-      pictures[field] ? [[camera, { field, pictures: pictures[field] }]] : [],
+  const commonOf = (known: KnownEpisode) => {
+    const own = cameras.flatMap(([camera, field]) =>
+      known.pictures[field] ? [[camera, known.pictures[field]] as const] : [],
     );
-    const images = store.of({ id, where, parts }, new Map(own));
-    return { id, length, ...textsOf(known), cameras: own.map(([camera]) => camera), ...images };
+    const { id, length } = known;
+    return { id, length, ...textsOf(known), cameras: own.map(([camera]) => camera), ...store.of(known, new Map(own)) };
   };
   const made: Episode[] = [];
   if (streamed) {
@@ -182,11 +171,11 @@ async function datasetOf(
       made.push({ ...common, ...numbersOf(common.length, part) });
     }
   }
-  const unread = set.cameras.length > 0 || fields.some((field) => field.kind === 'pictures');
+  const unread = directory.cameras.length > 0 || fields.some((field) => field.kind === 'pictures');
   const seen = names.length > 0 ? `cameras ${names.join(', ')}` : unread ? 'cameras not read' : 'no cameras';
   return {
     ...{ name, rate, actionNames, actionDimension, stateDimension, cameras: names, fields, episodes: made },
-    notes: [...notes, ...set.notes],
+    notes: [...notes, ...directory.notes],
     description: `${kind}: ${episodes.length} episodes, ${steps} steps at ${rate} Hz, ${seen}${streamed ? ', numbers read as they are needed' : ''}`,
   };
 }

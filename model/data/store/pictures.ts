@@ -8,27 +8,27 @@ import type { PicturePlace, Source, SourcePicture, SourcePictures } from '../imp
 import { MemoryCache } from '../memory-cache.ts';
 import { DamagedLog, type Log, type Logs, type PartPlace, partAt } from './log.ts';
 
-/** What is known of the pictures of a field in an episode without its tables, which are parts of the episode's record. */
+/** What is known of the pictures of a field in an episode. */
 export interface KnownPictures {
   readonly kind: SourcePictures['kind'];
   /** The number of its first picture among those of the data set. */
   readonly first: number;
   readonly count: number;
+  /** The control step of each, where not every step has one. */
+  readonly steps?: readonly number[];
   readonly file?: string;
   readonly place?: PicturePlace;
-  /** The number of the part with the step of each picture, uint32. */
-  readonly steps?: number;
-  /** The number of the part with the starts and then the ends of ranges, float64, or with the paths of files, JSON. */
-  readonly places?: number;
+  /** The part of the episode's record with the starts and then the ends of ranges, float64, or the paths of files, JSON. */
+  readonly table?: number;
 }
 
 /**
- * Splits the pictures of a field of an episode into what is known and tables, which are added to `parts`.
+ * Says what is known of pictures of an episode of `length` steps, and adds their table to `parts`.
  *
  * @param first the number of pictures before them
  * @throws InputError if they do not fit the episode
  */
-export function packPictures(
+export function knownPictures(
   pictures: SourcePictures,
   { first, length, what }: { readonly first: number; readonly length: number; readonly what: string },
   parts: Uint8Array[],
@@ -37,29 +37,21 @@ export function packPictures(
   const count = kind === 'ranges' ? pictures.starts.length : kind === 'files' ? pictures.paths.length : pictures.count;
   if (steps ? steps.length !== count : count < length)
     throw new InputError(`${what} has ${count} pictures, ${steps?.length ?? length} steps`);
-  const add = (values: Float64Array | Uint32Array | Uint8Array) =>
-    parts.push(new Uint8Array(values.buffer, values.byteOffset, values.byteLength)) - 1;
-  const known = { kind, first, count, ...(steps && { steps: add(steps) }) };
-  if (kind === 'files') return { ...known, places: add(new TextEncoder().encode(JSON.stringify(pictures.paths))) };
+  const known = { kind, first, count, ...(steps && { steps: [...steps] }) };
+  if (kind === 'files')
+    return { ...known, table: parts.push(new TextEncoder().encode(JSON.stringify(pictures.paths))) - 1 };
   if (kind !== 'ranges') return { ...known, place: pictures.place };
-  const places = new Float64Array(2 * count);
-  places.set(pictures.starts);
-  places.set(pictures.ends, count);
-  return { ...known, file: pictures.file, places: add(places) };
+  const table = new Float64Array(2 * count);
+  table.set(pictures.starts);
+  table.set(pictures.ends, count);
+  return { ...known, file: pictures.file, table: parts.push(new Uint8Array(table.buffer)) - 1 };
 }
 
 /** The bytes of tables, and of unpacked pictures where no cache on disk keeps them, that are held in memory. */
 const TABLE_BYTES = 2 ** 26;
 const UNPACKED_BYTES = 2 ** 28;
 
-/** A camera in an episode. */
-export interface Camera {
-  readonly field: string;
-  readonly pictures: KnownPictures;
-  /** The step of each picture, once it is known. */
-  steps?: Uint32Array;
-}
-
+/** An episode, and the parts of its record. */
 interface EpisodeRecord {
   readonly id: string;
   readonly where: string;
@@ -83,96 +75,76 @@ export class PictureStore {
   ) {}
 
   /** Makes the image methods of an episode. */
-  of(episode: EpisodeRecord, cameras: ReadonlyMap<string, Camera>): Pick<Required<Episode>, 'image' | 'imageFile'> {
-    const none = Promise.resolve(null);
-    // A picture that is held must cost no more than its look-up: nothing is awaited for it, and the steps of pictures, four bytes each, stay.
-    const at = <T>(name: string, step: number, take: (own: Camera, i: number) => Promise<T>): Promise<T | null> => {
-      const own = step < 0 ? undefined : cameras.get(name);
-      if (!own) return none;
-      const { pictures, steps } = own;
-      if (pictures.steps !== undefined && !steps)
-        return this.#table(episode, pictures.steps).then(({ buffer, byteOffset, length }) => {
-          own.steps = new Uint32Array(buffer, byteOffset, length / 4).slice();
-          return at(name, step, take);
-        });
-      const last = pictures.count - 1;
-      const i = steps ? firstWhere(last + 1, (k) => steps[k] > step) - 1 : Math.min(Math.floor(step), last);
-      return i < 0 ? none : take(own, i);
+  of(
+    episode: EpisodeRecord,
+    cameras: ReadonlyMap<string, KnownPictures>,
+  ): Pick<Required<Episode>, 'image' | 'imageFile'> {
+    // A picture that is held must cost no more than its look-up: nothing is awaited for it.
+    const at = <T>(camera: string, step: number, take: (own: KnownPictures, i: number) => Promise<T>) => {
+      const own = cameras.get(camera);
+      if (!own || step < 0) return Promise.resolve(null);
+      const { steps, count } = own;
+      const i = steps ? firstWhere(count, (k) => steps[k] > step) - 1 : Math.min(Math.floor(step), count - 1);
+      return i < 0 ? Promise.resolve(null) : take(own, i);
     };
-    const read = (name: string, step: number, own: Camera, i: number) =>
-      this.#read(
-        episode,
-        own,
-        i,
-        `the image of episode ${quote(episode.id)}, step ${Math.floor(step)}, camera ${quote(name)}`,
-      );
+    const read = (camera: string, step: number, own: KnownPictures, i: number) => {
+      const what = `the image of episode ${quote(episode.id)}, step ${Math.floor(step)}, camera ${quote(camera)}`;
+      return this.#read(episode, own, i, what);
+    };
     return {
-      image: (name, step) =>
-        at(name, step, (own, i) =>
-          this.#images.get(own.pictures.first + i, async () => {
-            const { bytes, what } = await read(name, step, own, i);
-            return 'pixels' in bytes ? bytes : decodeImage(bytes, imageTypeOf(bytes), what);
+      image: (camera, step) =>
+        at(camera, step, (own, i) =>
+          this.#images.get(own.first + i, async () => {
+            const { picture, what } = await read(camera, step, own, i);
+            return 'pixels' in picture ? picture : decodeImage(picture, imageTypeOf(picture), what);
           }),
         ),
-      imageFile: (name, step) =>
-        at(name, step, async (own, i) => {
-          const { bytes } = await read(name, step, own, i);
-          return 'pixels' in bytes ? null : bytes;
+      imageFile: (camera, step) =>
+        at(camera, step, async (own, i) => {
+          const { picture } = await read(camera, step, own, i);
+          return 'pixels' in picture ? null : picture;
         }),
     };
   }
 
-  #table({ parts }: EpisodeRecord, number: number): Promise<Uint8Array<ArrayBuffer>> {
-    return this.#tables.get(parts[number][0], () => partAt(this.index, parts[number]));
-  }
-
   async #read(
-    episode: EpisodeRecord,
-    { field, pictures: { kind, first, count, file, place, places } }: Camera,
+    { where, parts }: EpisodeRecord,
+    { kind, first, count, file, place, table }: KnownPictures,
     i: number,
-    what: string,
-  ): Promise<{ bytes: SourcePicture; what: string }> {
-    const own = `${episode.where}: ${what}`;
-    if (kind === 'pick') return { bytes: await (await this.source()).picture!(place!, i), what: own };
-    if (kind === 'unpack') {
-      const name = `pictures-${this.key}-${first}`;
-      return { bytes: await this.#unpack(name, i, place!, count, `${episode.where}: ${quote(field)}`), what: own };
-    }
-    const table = await this.#table(episode, places!);
-    const [path, start, end] =
-      kind === 'ranges'
-        ? [file!, ...[i, count + i].map((k) => new Float64Array(table.buffer, table.byteOffset, 2 * count)[k])]
-        : [JSON.parse(new TextDecoder().decode(table))[i]];
-    const read = await readImage(this.folder.open(path), what, start, end);
-    return { bytes: read.bytes, what: `${read.file}: ${what}` };
+    image: string,
+  ): Promise<{ picture: SourcePicture; what: string }> {
+    const what = `${where}: ${image}`;
+    if (kind === 'pick') return { picture: await (await this.source()).picture!(place!, i), what };
+    if (kind === 'unpack') return { picture: await this.#unpack(first, i, place!, count, what), what };
+    const part = parts[table!];
+    const bytes = await this.#tables.get(part[0], () => partAt(this.index, part));
+    const places = kind === 'ranges' ? new Float64Array(bytes.buffer, bytes.byteOffset, 2 * count) : null;
+    const path = file ?? JSON.parse(new TextDecoder().decode(bytes))[i];
+    const read = await readImage(this.folder.open(path), image, places?.[i], places?.[count + i]);
+    return { picture: read.bytes, what: `${read.file}: ${image}` };
   }
 
   /** Reads one of the pictures that a log keeps, which is made if it is not there, and made again if it is damaged. */
-  async #unpack(name: string, i: number, place: PicturePlace, count: number, what: string): Promise<SourcePicture> {
-    const make = async () => {
-      const { writer } = await this.logs.begin(name);
-      try {
+  async #unpack(first: number, i: number, place: PicturePlace, count: number, what: string): Promise<SourcePicture> {
+    const name = `pictures-${this.key}-${first}`;
+    const make = () =>
+      this.logs.write(name, async (append) => {
         const made: PartPlace[] = [];
         for await (const picture of (await this.source()).unpack!(place))
-          made.push(...(await writer.append(null, [packedPicture(picture)])));
-        if (made.length < count)
-          throw new InputError(`${what}: ${made.length} pictures were unpacked, ${count} are needed`);
-        return await writer.finish(made);
-      } catch (error) {
-        await writer.stop();
-        throw error;
-      }
-    };
+          made.push(...(await append(null, [packedPicture(picture)])));
+        if (made.length >= count) return made;
+        throw new InputError(`${what}: ${made.length} pictures were unpacked, ${count} are needed`);
+      });
     // An importer unpacks one episode at a time.
     const inTurn = (get: () => Promise<Log>): Promise<Log> => {
       const log = this.#unpacking.then(get);
       this.#unpacking = log.catch(() => {});
       return log;
     };
-    const pictureOf = async (log: Log) => unpackedPicture(await partAt(log, (log.directory as PartPlace[])[i]));
-    const kept = await this.#unpacked.get(name, () => inTurn(async () => (await this.logs.open(name)) ?? make()));
-    return pictureOf(kept).catch(async (error) => {
-      if (error instanceof DamagedLog) return pictureOf(await inTurn(make));
+    const pictureIn = async (log: Log) => unpackedPicture(await partAt(log, (log.directory as PartPlace[])[i]));
+    const kept = await this.#unpacked.get(first, () => inTurn(async () => (await this.logs.open(name)) ?? make()));
+    return pictureIn(kept).catch(async (error) => {
+      if (error instanceof DamagedLog) return pictureIn(await inTurn(make));
       throw error;
     });
   }
