@@ -1,11 +1,11 @@
 import type { Folder } from '../../engine/files/bytes.ts';
 import { InputError } from '../../engine/files/errors.ts';
-import { type ImagePlace, imageTypes, readImage } from './image-files.ts';
+import { imageTypes } from './image-files.ts';
 import { asText, readJsonObject, unexpected } from './json.ts';
 
 /**
  * Opens `PATH.pack`, image files one after the other, and their list `PATH.json`: `{ mime, columns, items }`, where an item has a value
- * for each of the columns, among them `offset` and `length`. An image is read when it is requested.
+ * for each of the columns, among them `offset` and `length`.
  */
 export async function openImagePack(folder: Folder, path: string, wanted: readonly string[]) {
   const listFile = await folder.open(`${path}.json`);
@@ -21,15 +21,12 @@ export async function openImagePack(folder: Folder, path: string, wanted: readon
   await pack.close();
   return {
     list: name,
+    type,
     pack,
     /** The items as they are listed, and their values in the order of the wanted columns. */
     items: list.items.map((item) => ({
       item,
       values: columns.map((i) => (Array.isArray(item) ? item[i] : undefined)),
     })),
-    place: (offset: number, length: number, what: string): ImagePlace => {
-      const read = () => readImage(folder.open(`${path}.pack`), what, offset, offset + length);
-      return { key: String(offset), what, type, read };
-    },
   };
 }

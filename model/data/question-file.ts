@@ -2,7 +2,8 @@ import type { Folder } from '../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import { openFolder } from '../../engine/files/paths.ts';
 import { LOCATIONS, wrongLocation } from '../../tokenizers/index.ts';
-import { ImageCache, readImage } from './image-files.ts';
+import { decodeImage, ImageCache, readImage } from './image-files.ts';
+import { imageTypeOf } from './image-header.ts';
 import type { ImageQuestion, QuestionedImage } from './image-questions.ts';
 import { asOptionalText, asText, readJsonLines, unexpected } from './json.ts';
 
@@ -47,8 +48,11 @@ export async function openQuestionFile(folder: string | Folder, name: string): P
         throw new InputError(`${what}: ${reasonOf(error)}`);
       });
     await (await open()).close();
-    const read = async () => ({ ...(await readImage(open(), what)), file: `${source.name}: ${where}` });
-    const image = () => cache.at({ key: path, what: `the image "${path}"`, read });
+    const read = async () => {
+      const { bytes } = await readImage(open(), what);
+      return decodeImage(bytes, imageTypeOf(bytes), what);
+    };
+    const image = () => cache.get(path, read);
     asked.push({ image, count: questions.length, questions: () => questions });
   }
   return asked;

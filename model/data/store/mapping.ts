@@ -77,10 +77,11 @@ export function mappingOf(fields: readonly SourceField[], map: FieldMap, place: 
   const numbers = fields.filter(({ kind, shape }) => kind === 'numbers' && !shape?.includes(0));
   const there = numbers.slice(0, NAMES).map(({ name, shape }) => name + (shape ? ` [${shape.join(', ')}]` : ''));
   const more = numbers.length > NAMES ? ` and ${numbers.length - NAMES} more` : '';
+  const likely = numbers.find(({ name }) => /action/i.test(name)) ?? numbers[0];
   const which =
     numbers.length === 0
       ? 'no field has numbers'
-      : `fields with numbers are ${there.join(', ')}${more}: say which with --map FILE, { "action": [${quote(numbers[0].name)}], "state": [...] }`;
+      : `fields with numbers are ${there.join(', ')}${more}: say which with --map FILE, { "action": [${quote(likely.name)}], "state": [...] }`;
   const widths = fields.map(({ name, shape = [] }) => [name, shape.reduce((all, size) => all * size, 1)] as const);
   throw new NoAction(
     `${place}: no field is known to be the action; ${which}`,
