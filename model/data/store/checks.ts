@@ -23,14 +23,10 @@ export async function joinedNumbers(
 ): Promise<Float32Array | null> {
   const { length } = episode;
   const tables: { values: Float32Array | Float64Array; width: number }[] = [];
-  const lacking: string[] = [];
   for (const { name, names } of fields) {
     const complaint = (text: string) => new InputError(`${what}: ${quote(name)}${text}`);
     const values = await episode.numbers(name);
-    if (values.length === 0 && optional) {
-      lacking.push(name);
-      continue;
-    }
+    if (values.length === 0 && optional) continue;
     const width = values.length / length;
     if (!Number.isInteger(width) || width === 0)
       throw complaint(` has ${values.length} numbers, which its ${length} steps do not divide evenly`);
@@ -51,8 +47,10 @@ export async function joinedNumbers(
     tables.push({ values, width });
   }
   if (tables.length === 0) return null;
-  if (lacking.length > 0)
-    throw new InputError(`${what}: it has no ${lacking.map(quote).join(', ')}, but others of ${fields.length} fields`);
+  if (tables.length < fields.length)
+    throw new InputError(
+      `${what}: it has only ${tables.length} of ${fields.map(({ name }) => quote(name)).join(', ')}`,
+    );
   const width = tables.reduce((sum, own) => sum + own.width, 0);
   const joined = new Float32Array(length * width);
   let first = 0;

@@ -1,4 +1,4 @@
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type ByteSource, joinBytes, readRange } from '../../../engine/files/bytes.ts';
@@ -152,31 +152,35 @@ export async function logsInFolder(folder: string, place: string): Promise<Logs>
     async write(name, fill, accepts) {
       const part = `${name},${hostname()},${process.pid},${begun++}.part`;
       const [path, own] = [join(folder, name), join(folder, part)];
+      const failed = (error: unknown) => {
+        throw fileError(error, own, 'write it');
+      };
       writing.add(part);
-      let handle: FileHandle | undefined;
       try {
         const kept = await takeOver(folder, name, own, accepts);
-        handle = await open(own, 'a');
+        const handle = await open(own, 'a').catch(failed);
         let end = kept.at(-1)?.end ?? 0;
-        await handle.truncate(end);
         const append = async (json: unknown, parts: readonly Uint8Array[]) => {
           const { bytes, places } = recordOf(json, parts, end);
-          await handle!.appendFile(bytes);
+          await handle.appendFile(bytes).catch(failed);
           end += bytes.length;
           return places;
         };
-        const directory = await fill(append, kept);
-        const begin = end;
-        await append(directory, []);
-        await handle.appendFile(new Uint8Array(Float64Array.of(begin).buffer));
-        await handle.sync();
-        await rename(own, path);
-        return fileLog(path, directory, end - begin);
-      } catch (error) {
-        throw fileError(error, own, 'write it');
+        try {
+          await handle.truncate(end);
+          const directory = await fill(append, kept);
+          const begin = end;
+          await append(directory, []);
+          await handle.appendFile(new Uint8Array(Float64Array.of(begin).buffer)).catch(failed);
+          await handle.sync();
+          await handle.close();
+          await rename(own, path);
+          return fileLog(path, directory, end - begin);
+        } finally {
+          await handle.close();
+        }
       } finally {
         writing.delete(part);
-        await handle?.close();
       }
     },
   };
