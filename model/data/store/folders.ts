@@ -1,4 +1,4 @@
-import { type ByteSource, type Folder, memorySource } from '../../../engine/files/bytes.ts';
+import { type ByteSource, memorySource } from '../../../engine/files/bytes.ts';
 import { InputError } from '../../../engine/files/errors.ts';
 import type { ListedFolder } from '../import/source.ts';
 
@@ -9,13 +9,8 @@ export type Dependencies = Record<string, string>;
 const SMALL = 2 ** 20;
 
 /** Opens what lies at a path (node), or takes a folder that can be listed. @throws InputError if there is nothing */
-export async function listedFolder(place: string | Folder): Promise<ListedFolder> {
-  if (typeof place !== 'string') {
-    if ('list' in place) return place as ListedFolder;
-    throw new InputError(
-      `${place.name}: the files of a data set's folder must be listed, and this folder has no list()`,
-    );
-  }
+export async function listedFolder(place: string | ListedFolder): Promise<ListedFolder> {
+  if (typeof place !== 'string') return place;
   const { diskFile, diskFolder, kindOfPath } = await import('../../../engine/files/files.ts');
   const kind = await kindOfPath(place);
   if (kind !== null) return kind === 'file' ? diskFile(place) : diskFolder(place);

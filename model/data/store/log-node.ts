@@ -1,4 +1,5 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type ByteSource, joinBytes, readRange } from '../../../engine/files/bytes.ts';
@@ -7,23 +8,18 @@ import { crc32 } from '../checksum.ts';
 import { DamagedLog, type Log, type LogRecord, type Logs, type PartPlace } from './log.ts';
 
 // This file runs under node only. A record is a head (float64 the length of a text, uint32 its CRC-32 and that of the head so far), the
-// text (JSON of the record, and of the length and CRC-32 of each part) and the parts, each padded to 8 bytes. The directory is the last
-// record, and the file's last 8 bytes are a float64, the place of that.
+// text (JSON of the record, and of the length and CRC-32 of each part) and the parts. The directory is the last record, and the file's last 8 bytes are a float64, the place of that.
 
 const HEAD = 16;
 const TAIL = 8;
 /** The bytes read at a time. */
 const BLOCK = 2 ** 24;
 
-/** Where what follows `bytes` bytes at `at` begins. */
-const after = (at: number, bytes: number) => at + bytes + (-(at + bytes) & 7);
-
 function placesAt(begin: number, sizes: readonly (readonly [bytes: number, check: number])[]): PartPlace[] {
   let end = begin;
   return sizes.map(([bytes, check]) => {
-    const at = end;
-    end = after(at, bytes);
-    return [at, bytes, check];
+    end += bytes;
+    return [end - bytes, bytes, check];
   });
 }
 
@@ -35,9 +31,8 @@ function recordOf(json: unknown, parts: readonly Uint8Array[], at: number) {
   head.setFloat64(0, text.length, true);
   head.setUint32(8, crc32(text), true);
   head.setUint32(12, crc32(new Uint8Array(head.buffer, 0, 12)), true);
-  const padded = [text, ...parts].flatMap((own) => [own, new Uint8Array(after(0, own.length) - own.length)]);
-  const bytes = joinBytes([new Uint8Array(head.buffer), ...padded]);
-  return { bytes, places: placesAt(after(at + HEAD, text.length), sizes) };
+  const bytes = joinBytes([new Uint8Array(head.buffer), text, ...parts]);
+  return { bytes, places: placesAt(at + HEAD + text.length, sizes) };
 }
 
 /** Reads the record at byte `at` without its parts; null if it is not whole. */
@@ -46,13 +41,12 @@ async function recordAt(source: ByteSource, at: number): Promise<(LogRecord & { 
   const head = await source.read(at, at + HEAD);
   const view = new DataView(head.buffer);
   if (head.length < HEAD || view.getUint32(12, true) !== crc32(head.subarray(0, 12))) return null;
-  const bytes = view.getFloat64(0, true);
-  const text = await source.read(at + HEAD, at + HEAD + bytes);
+  const begin = at + HEAD + view.getFloat64(0, true);
+  const text = await source.read(at + HEAD, begin);
   if (view.getUint32(8, true) !== crc32(text)) return null;
   const [json, sizes] = JSON.parse(new TextDecoder().decode(text));
-  const begin = after(at + HEAD, bytes);
   const parts = placesAt(begin, sizes);
-  const end = parts.reduce((_, [last, size]) => after(last, size), begin);
+  const end = parts.reduce((_, [last, bytes]) => last + bytes, begin);
   return end <= source.size ? { json, parts, end } : null;
 }
 
@@ -96,7 +90,7 @@ function fileLog(path: string, directory: unknown, held: number): Log {
           const ahead = i + 1 < places.length ? Math.max(bytes, BLOCK) : bytes;
           [from, block] = [at, await source.read(at, Math.min(at + ahead, source.size))];
         }
-        const part = block.subarray(at - from, at - from + bytes);
+        const part = block.slice(at - from, at - from + bytes);
         if (part.length !== bytes || crc32(part) !== check) throw damaged();
         yield part;
       }
@@ -123,17 +117,11 @@ function isWritten(file: string): boolean {
   }
 }
 
-const fails = (doing: Promise<unknown>): Promise<boolean> =>
-  doing.then(
-    () => false,
-    () => true,
-  );
-
 /** Removes the folders of data sets that are gone. */
 async function sweep(cache: string): Promise<void> {
   for (const name of await readdir(cache)) {
     const place = await readFile(join(cache, name, 'place'), 'utf8').catch(() => null);
-    if (place !== null && (await fails(stat(place)))) await rm(join(cache, name), { recursive: true, force: true });
+    if (place !== null && !existsSync(place)) await rm(join(cache, name), { recursive: true, force: true });
   }
 }
 
@@ -192,7 +180,13 @@ async function takeOver(folder: string, name: string, own: string, accepts: Para
   let kept: Awaited<ReturnType<typeof recordsOf>> = [];
   for (const file of left.map((file) => join(folder, file))) {
     // One of several programs takes the log over.
-    if (!accepts || kept.length > 0 || (await fails(rename(file, own)))) await rm(file, { force: true });
+    const taken =
+      kept.length === 0 &&
+      (await rename(file, own).then(
+        () => true,
+        () => false,
+      ));
+    if (!taken || !accepts) await rm(file, { force: true });
     else {
       const whole = await recordsOf(own);
       kept = whole.slice(0, await accepts(whole));

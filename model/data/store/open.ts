@@ -11,7 +11,7 @@ import { mappingOf } from './mapping.ts';
 import { PictureStore } from './pictures.ts';
 
 /** Grows when the index has other contents, so that earlier ones are made again. */
-const VERSION = 3;
+const VERSION = 4;
 /** The bytes of actions and states that are held in memory by default, and of those that were loaded lately. */
 const NUMBER_BYTES = 2 ** 28;
 const LOADED_BYTES = 2 ** 26;
@@ -68,8 +68,7 @@ export async function openStored(
     const store = new PictureStore(place, sourceOf, index, cache.logs, directory.key);
     return datasetOf(name ?? directory.name ?? own, index, store, options, cache.notes);
   };
-  if (!cache.index) return datasetIn(await made());
-  return datasetIn(cache.index).catch(async (error) => {
+  return datasetIn(cache.index ?? (await made())).catch(async (error) => {
     if (error instanceof DamagedLog) return datasetIn(await made());
     throw error;
   });
