@@ -6,12 +6,14 @@ import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import type { TabletopWorld } from '../bench/tabletop/world.ts';
 import { parseJson } from '../engine/files/bytes.ts';
 import { fileError } from '../engine/files/files.ts';
+import { checked } from '../engine/files/json-schema.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import {
   channelOrders,
   type Dataset,
   type FieldMap,
+  fieldMapSchema,
   type ImageSplit,
   mixDatasets,
   namedQuestions,
@@ -19,7 +21,6 @@ import {
   openNamedImages,
   openQuestionFile,
   ownSlotMap,
-  parseFieldMap,
   readParaphrases,
   slotMapNamed,
   splitImages,
@@ -51,14 +52,13 @@ const noneOrTexts = (help: string): Option<string[]> => {
 /** Maps of fields, read when the option is read: a run keeps what they say. */
 function maps(help: string): Option<FieldMap[]> {
   const option = texts(help, { needs: 'data' });
-  const contents = (file: string) => {
+  const read = (file: string) => {
     try {
-      return readFileSync(file);
+      return checked(fieldMapSchema, parseJson(readFileSync(file), file, 'not a JSON file, or cut off'), file);
     } catch (error) {
       throw fileError(error, file, 'open it');
     }
   };
-  const read = (file: string) => parseFieldMap(parseJson(contents(file), file, 'not a JSON file, or cut off'), file);
   return { ...option, value: 'FILE,FILE', read: (given) => option.read(given).map(read) };
 }
 

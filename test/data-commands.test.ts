@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -101,6 +101,23 @@ describe('insula data', () => {
     });
     expect(lines.join('\n')).toMatch(/action +numbers +\[7\] +actions 0 to 6\n/);
     expect(await message(runCommand(showData, {}, { names: [] }))).toContain('name one folder or file');
+  });
+
+  test('a set without a known action is shown with the fields that a map can name', async () => {
+    const place = join(folder, 'none');
+    const table = { 'ep0/joints': rows(6, 7, 0) };
+    await mkdir(place);
+    await writeFile(join(place, 'none.safetensors'), await actionsFile(table));
+    const episodes = [{ id: 'ep0', steps: 6 }];
+    const datasets = { none: { control_hz: 5, actions: 'none.safetensors', episodes } };
+    await writeFile(join(place, 'index.json'), JSON.stringify({ format: 1, datasets }));
+    const { json, lines, status } = await runCommand(showData, {}, { names: [place] });
+    expect(json).toMatchObject({ fields: [{ name: 'joints', shape: [7], use: null }, {}, {}] });
+    expect(lines.join('\n')).toMatch(/joints +numbers +\[7\] +nothing: /);
+    expect(lines.at(-1)).toContain(
+      'no field is known to be the action; fields with numbers are joints [7]: say which with --map',
+    );
+    expect(status).toBe(1);
   });
 
   test('a map is read with the option, and one that is wrong is one line', async () => {

@@ -3,8 +3,8 @@ import { encode } from 'fast-png';
 import { unzlibSync } from 'fflate';
 import { type ByteSource, readRange } from '../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
-import type { Episode, Image } from './dataset.ts';
-import { fileKindOf, headerOf, type ImageHeader, imageTypeOf } from './image-header.ts';
+import type { Image } from './dataset.ts';
+import { fileKindOf, headerOf, type ImageHeader } from './image-header.ts';
 import { MemoryCache } from './memory-cache.ts';
 import { decodePng, type Inflate } from './png.ts';
 
@@ -148,21 +148,6 @@ export function toRgb(data: ArrayLike<number>, channels: number): Uint8Array {
   return pixels;
 }
 
-/** The location of an image in its source, which keeps it as a file or makes it, such as a frame of a video. */
-export type ImagePlace = {
-  /** The key in a cache of decoded images. */
-  readonly key: string;
-} & (
-  | {
-      /** The image's name in errors, after the name of the file that holds it. */
-      readonly what: string;
-      /** The image's type; without it the first bytes decide. */
-      readonly type?: string;
-      read(): ReturnType<typeof readImage>;
-    }
-  | { frame(): Promise<Image> }
-);
-
 /** Reads an image file, or a part of a file, and closes it, so that a data set holds no file open. */
 export async function readImage(opening: Promise<ByteSource>, what: string, start = 0, end?: number) {
   const source = await opening;
@@ -173,37 +158,9 @@ export async function readImage(opening: Promise<ByteSource>, what: string, star
   }
 }
 
-/** Makes an episode's image methods; `find` returns null if a camera has no image. Later steps show the last. */
-export function imagesAt(
-  cache: ImageCache,
-  length: number,
-  find: (camera: string, step: number) => ImagePlace | null,
-): Pick<Required<Episode>, 'image' | 'imageFile'> {
-  const placeOf = (camera: string, step: number) =>
-    step < 0 ? null : find(camera, Math.min(Math.floor(step), length - 1));
-  return {
-    async image(camera, step) {
-      const place = placeOf(camera, step);
-      return place && cache.at(place);
-    },
-    async imageFile(camera, step) {
-      const place = placeOf(camera, step);
-      return place && 'read' in place ? (await place.read()).bytes : null;
-    },
-  };
-}
-
 /** A cache of decoded images that drops the least recently used when the pixels take more than `limit` bytes. */
 export class ImageCache extends MemoryCache<Image> {
   constructor(limit = 64 * 2 ** 20) {
     super(limit, ({ pixels }) => pixels.length);
-  }
-
-  at(place: ImagePlace): Promise<Image> {
-    return this.get(place.key, async () => {
-      if ('frame' in place) return place.frame();
-      const { bytes, file } = await place.read();
-      return decodeImage(bytes, place.type ?? imageTypeOf(bytes), `${file}: ${place.what}`);
-    });
   }
 }

@@ -1,7 +1,7 @@
 /** A cache that makes values on request and drops the least recently used when they take more than `limit` bytes. */
 export class MemoryCache<T> {
-  readonly #values = new Map<string, Promise<T>>();
-  readonly #sizes = new Map<string, number>();
+  readonly #values = new Map<string | number, Promise<T>>();
+  readonly #sizes = new Map<string | number, number>();
   #bytes = 0;
 
   constructor(
@@ -15,7 +15,7 @@ export class MemoryCache<T> {
   }
 
   /** Returns the value of `key`, made by `make` if it is not held; a failure is not held. */
-  get(key: string, make: () => Promise<T>): Promise<T> {
+  get(key: string | number, make: () => Promise<T>): Promise<T> {
     const held = this.#values.get(key);
     const value = held ?? make();
     this.#values.delete(key);
@@ -29,7 +29,7 @@ export class MemoryCache<T> {
     return value;
   }
 
-  #hold(key: string, size: number): void {
+  #hold(key: string | number, size: number): void {
     this.#sizes.set(key, size);
     this.#bytes += size;
     for (const oldest of this.#values.keys()) {

@@ -2,7 +2,7 @@ import type { Folder } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { openFolder } from '../../engine/files/paths.ts';
 import type { Random } from '../../engine/random.ts';
-import { ImageCache } from './image-files.ts';
+import { decodeImage, ImageCache, readImage } from './image-files.ts';
 import { openImagePack } from './image-pack.ts';
 import type { ImageQuestion, QuestionedImage } from './image-questions.ts';
 import type { VisionLanguage } from './sampler.ts';
@@ -18,14 +18,19 @@ export interface NamedImage {
 export async function openNamedImages(folder: string | Folder, path: string): Promise<NamedImage[]> {
   const place = typeof folder === 'string' ? await openFolder(folder) : folder;
   const columns = ['name', 'category', 'offset', 'length'];
-  const { list, pack, items, place: placeOf } = await openImagePack(place, path, columns);
+  const { list, type, pack, items } = await openImagePack(place, path, columns);
   const cache = new ImageCache();
   return items.map(({ item, values: [name, category, offset, length] }, number) => {
     const sizes = [offset, length].every((size) => Number.isSafeInteger(size) && size >= 0);
     if (typeof name !== 'string' || typeof category !== 'string' || !sizes || offset + length > pack.size) {
       throw new InputError(`${list}: item ${number} is no named image of ${pack.name}: ${quote(item)}`);
     }
-    return { name, category, image: () => cache.at(placeOf(offset, length, `the image "${name}"`)) };
+    const what = `the image "${name}"`;
+    const read = async () => {
+      const { bytes } = await readImage(place.open(`${path}.pack`), what, offset, offset + length);
+      return decodeImage(bytes, type, `${pack.name}: ${what}`);
+    };
+    return { name, category, image: () => cache.get(number, read) };
   });
 }
 

@@ -1,4 +1,3 @@
-import type { Folder } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { withChannels } from './channels.ts';
 import type { Dataset, DatasetOptions } from './dataset.ts';
@@ -33,7 +32,7 @@ const importers: readonly (() => Promise<Importer>)[] = [
  * @throws InputError with one line that says what is missing or damaged, and where
  */
 export async function openDataset(
-  place: string | Folder,
+  place: string | ListedFolder,
   name?: string,
   options: DatasetOptions = {},
 ): Promise<Dataset> {

@@ -1,10 +1,20 @@
+import * as v from 'valibot';
 import type { Folder } from '../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
+import { checked } from '../../engine/files/json-schema.ts';
 import { openFolder } from '../../engine/files/paths.ts';
 import { LOCATIONS, wrongLocation } from '../../tokenizers/index.ts';
-import { ImageCache, readImage } from './image-files.ts';
+import { decodeImage, ImageCache, readImage } from './image-files.ts';
+import { imageTypeOf } from './image-header.ts';
 import type { ImageQuestion, QuestionedImage } from './image-questions.ts';
-import { asOptionalText, asText, readJsonLines, unexpected } from './json.ts';
+import { readJsonLines } from './json.ts';
+
+const text = v.pipe(v.string('text'), v.trim(), v.nonEmpty('text'));
+const located = v.pipe(
+  text,
+  v.check((own) => wrongLocation(own) === undefined, `places from <loc0000> to <loc${LOCATIONS - 1}>`),
+);
+const questionSchema = v.object({ image: text, prompt: located, answer: located, kind: v.nullish(v.string('text')) });
 
 /**
  * Reads questions about image files from a JSON Lines file; a line is
@@ -20,35 +30,29 @@ export async function openQuestionFile(folder: string | Folder, name: string): P
   const place = typeof folder === 'string' ? await openFolder(folder) : folder;
   const source = await place.open(name);
   const images = new Map<string, { where: string; questions: ImageQuestion[] }>();
-  await readJsonLines(source, (line, where) => {
-    const field = (key: string) => {
-      const value = line[key];
-      return asText(typeof value === 'string' ? value.trim() : value, source.name, `${where}: "${key}"`);
-    };
+  await readJsonLines(source, (line, number) => {
+    const where = `${source.name}: ${number}`;
+    const { image, kind, prompt, answer } = checked(questionSchema, line, where);
     // The same file by another path, such as ./1.png, must not be held out and trained on.
-    const path = field('image').replace(/(?<=^|\/)(\.?\/)+/g, '');
-    const kind = asOptionalText(line.kind, source.name, `${where}: "kind"`) || 'question';
-    const question = { kind, prompt: field('prompt'), answer: field('answer') };
-    for (const key of ['prompt', 'answer'] as const) {
-      const wrong = wrongLocation(question[key]);
-      if (wrong !== undefined)
-        throw unexpected(wrong, source.name, `${where}: "${key}"`, `places from <loc0000> to <loc${LOCATIONS - 1}>`);
-    }
+    const path = image.replace(/(?<=^|\/)(\.?\/)+/g, '');
     const own = images.get(path) ?? { where, questions: [] };
     images.set(path, own);
-    own.questions.push(question);
+    own.questions.push({ kind: kind?.trim() || 'question', prompt, answer });
   });
   const cache = new ImageCache();
   const asked: QuestionedImage[] = [];
   for (const [path, { where, questions }] of images) {
-    const what = `${source.name}: ${where}: the image "${path}"`;
+    const what = `${where}: the image "${path}"`;
     const open = () =>
       place.open(path).catch((error) => {
         throw new InputError(`${what}: ${reasonOf(error)}`);
       });
     await (await open()).close();
-    const read = async () => ({ ...(await readImage(open(), what)), file: `${source.name}: ${where}` });
-    const image = () => cache.at({ key: path, what: `the image "${path}"`, read });
+    const read = async () => {
+      const { bytes } = await readImage(open(), what);
+      return decodeImage(bytes, imageTypeOf(bytes), what);
+    };
+    const image = () => cache.get(path, read);
     asked.push({ image, count: questions.length, questions: () => questions });
   }
   return asked;

@@ -203,7 +203,7 @@ describe('a data folder with index.json', () => {
     [
       'unknown image type',
       withImages({ mime: 'image/tiff' }),
-      'folder/images/made.json: image type "image/tiff" is not one of',
+      'folder/images/made.json: "mime": expected one of image/jpeg, image/png, image/webp, got "image/tiff"',
     ],
     [
       'columns missing',

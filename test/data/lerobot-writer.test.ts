@@ -1,7 +1,8 @@
 import { encode as encodePng } from 'fast-png';
 import { describe, expect, test } from 'vitest';
 import type { Dataset, Episode, Image } from '../../model/data/dataset.ts';
-import { ImageCache, imagesAt } from '../../model/data/image-files.ts';
+import { decodeImage, ImageCache } from '../../model/data/image-files.ts';
+import { imageTypeOf } from '../../model/data/image-header.ts';
 import { ParquetFile } from '../../model/data/import/parquet.ts';
 import { instructionsAt, openDataset } from '../../model/data/index.ts';
 import { leRobotFiles } from '../../model/data/lerobot/writer.ts';
@@ -31,13 +32,14 @@ function slowCamera(images: (cache: ImageCache, frame: (step: number) => number)
 }
 
 const asFiles = (make: (frame: number) => Promise<Uint8Array<ArrayBuffer>>) =>
-  slowCamera((cache, frame) =>
-    imagesAt(cache, Number.POSITIVE_INFINITY, (_, step) => ({
-      key: String(frame(step)),
-      what: 'an image',
-      read: async () => ({ bytes: await make(frame(step)), file: 'made' }),
-    })),
-  );
+  slowCamera((cache, frame) => ({
+    image: (_, step) =>
+      cache.get(frame(step), async () => {
+        const bytes = await make(frame(step));
+        return decodeImage(bytes, imageTypeOf(bytes), 'an image');
+      }),
+    imageFile: (_, step) => make(frame(step)),
+  }));
 
 /** Expects the images of `expected` at every step of every episode. */
 async function expectFrames(files: Files, expected: Dataset): Promise<void> {

@@ -71,7 +71,9 @@ test('half of a batch robots, half questions', async () => {
 
 test('wrong lists are refused', async () => {
   const open = (change: Record<string, unknown>) => message(openNamedImages(folderOf(files(change)), 'e'));
-  expect(await open({ mime: 'image/gif' })).toContain('folder/e.json: image type "image/gif" is not one of');
+  expect(await open({ mime: 'image/gif' })).toContain(
+    'folder/e.json: "mime": expected one of image/jpeg, image/png, image/webp, got "image/gif"',
+  );
   expect(await open({ columns: ['name'] })).toContain('folder/e.json: "columns": expected a list with name, category');
   expect(await open({ items: [[0, 1e9, 'cat', 'animals']] })).toContain('item 0 is no named image of folder/e.pack');
   expect(await open({ items: [[0, 1, 3, 'animals']] })).toContain('item 0 is no named image');

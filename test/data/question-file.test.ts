@@ -42,14 +42,14 @@ test('a file of questions: lines of an image belong together, in their order', a
 test.each<[unknown, string]>([
   ['nonsense', 'line 2 is not JSON, or cut off'],
   [[point], 'line 2: expected a JSON object'],
-  [{ ...point, image: undefined }, 'line 2: "image": expected text, it is missing'],
-  [{ ...point, prompt: undefined }, 'line 2: "prompt": expected text, it is missing'],
+  [{ ...point, image: undefined }, 'line 2: "image": missing'],
+  [{ ...point, prompt: undefined }, 'line 2: "prompt": missing'],
   [{ ...point, answer: 7 }, 'line 2: "answer": expected text, got 7'],
   [{ ...point, answer: ' ' }, 'line 2: "answer": expected text, got ""'],
   [{ ...point, kind: 7 }, 'line 2: "kind": expected text, got 7'],
   [
     { ...point, answer: '<loc0000><loc1024>' },
-    'line 2: "answer": expected places from <loc0000> to <loc1023>, got "<loc1024>"',
+    'line 2: "answer": expected places from <loc0000> to <loc1023>, got "<loc0000><loc1024>"',
   ],
   [{ ...point, prompt: 'at <loc2000>' }, 'line 2: "prompt": expected places from <loc0000>'],
   [{ ...point, answer: '<loc512>' }, 'got "<loc512>"'],

@@ -158,6 +158,33 @@ describe('an index', () => {
   });
 });
 
+test('unpacked pictures that are damaged, or gone, are unpacked again', async () => {
+  await write(toySet({ episodes: 2, png }));
+  await (await open()).episodes[1].image('film', 0);
+  const [pack] = (await readdir(cacheFolder, { recursive: true })).filter((name) => name.includes('pictures-'));
+  const path = join(cacheFolder, pack);
+  const whole = await readFile(path);
+  const damaged = [whole.subarray(0, -1), whole.subarray(0, whole.length >> 1), null];
+  for (let at = 0; at < whole.length; at += 17) {
+    const bytes = Buffer.from(whole);
+    bytes[at] ^= 0x10;
+    damaged.push(bytes);
+  }
+  for (const bytes of damaged) {
+    const [, { image }] = (await open()).episodes;
+    expect(await image('film', 0)).toEqual(gradientImage(4, 3));
+    // The pictures are damaged before they are looked at for the first time, or after.
+    const [, later] = (await open()).episodes;
+    await (bytes ? writeFile(path, bytes) : rm(path));
+    for (const step of [1, 2, 3]) {
+      expect(await image('film', step)).toEqual(gradientImage(4, 3));
+      expect(await later.image('film', step)).toEqual(gradientImage(4, 3));
+    }
+  }
+  await (await open()).episodes[1].image('film', 1);
+  expect(await readFile(path)).toEqual(whole);
+});
+
 describe('an import', () => {
   test('that was interrupted goes on after its last whole episode', async () => {
     await write(toySet({ episodes: 5, png }));
@@ -257,15 +284,12 @@ describe('an import', () => {
     expect((await timed(regular, [5, 5.1, 5.2, 5.305])).notes!.filter((note) => note.startsWith('times'))).toEqual([]);
     const late = (await timed(regular, [0, 0.1, 0.5, 0.6], [0, 0.1, 0.2, 0.38])).notes!;
     expect(late.at(-1)).toBe(
-      'times: 2 steps differ from 0.1 s by over 10 %: episode "ep1", step 1 to 2 takes 0.4 s, as if 3 steps were dropped; episode "ep2", step 2 to 3 takes 0.18 s, as if 1 step was dropped',
+      'times: 2 steps not within 10 % of 0.1 s: episode "ep1", step 1 to 2 takes 0.4 s, as if 3 steps were dropped; episode "ep2", step 2 to 3 takes 0.18 s, as if 1 step were dropped',
     );
     const many = (await timed(...Array.from({ length: 5 }, () => [0, 0.1, 0.2, 0.4]))).notes!;
-    expect(many.at(-1)).toMatch(/^times: 5 steps differ.*; and 2 more$/);
+    expect(many.at(-1)).toMatch(/^times: 5 steps not within.*; and 2 more$/);
     expect(await message(timed([0, 0.2, 0.4, 0.6]))).toContain(
       '"seconds" advances by 0.2 s a step, but the set has 10 steps per second',
-    );
-    expect(await message(timed([0, 0.01, 2, 2.01]))).toContain(
-      'advances by 0.01 s a step, from step 1 to 2 by 1.99 s, but',
     );
     expect(await message(timed([0, 0.1, Number.NaN, 0.3]))).toContain('"seconds" is NaN in step 2');
   });

@@ -1,4 +1,4 @@
-import { InputError, quote } from '../../../engine/files/errors.ts';
+import { counted, InputError, quote } from '../../../engine/files/errors.ts';
 import type { SourceEpisode, SourceField } from '../import/source.ts';
 
 /** A step may differ from 1 / rate by this fraction before it is noticed, and the median step of an episode before it is refused. */
@@ -7,58 +7,50 @@ const RATE_TOLERANCE = 0.05;
 /** The irregular steps that are named; the others are counted. */
 const NAMED = 3;
 
-const of = ({ id, where }: SourceEpisode) => `${where}: episode ${quote(id)}`;
-
 /**
- * Reads fields of an episode and joins their columns to a table [length, width].
+ * Reads fields of an episode, `what` in errors, and joins their columns to a table [length, width].
  *
  * @param widths the numbers in a step of each field, known from earlier episodes; those of new fields are added
- * @param optional whether an episode may have none of the fields: null
+ * @returns null if there are no fields, or if they are optional and the episode has none of them
  * @throws InputError if a number is not finite, a field has another width than before, or steps are missing
  */
 export async function joinedNumbers(
   episode: SourceEpisode,
+  what: string,
   fields: readonly SourceField[],
   widths: Map<string, number>,
-  optional: boolean,
+  optional = false,
 ): Promise<Float32Array | null> {
   const { length } = episode;
-  const tables: { values: Float32Array; width: number }[] = [];
-  const lacking: string[] = [];
+  const tables: { values: Float32Array | Float64Array; width: number }[] = [];
   for (const { name, names } of fields) {
-    const read = await episode.numbers(name);
-    if (read.length === 0 && optional) {
-      lacking.push(name);
-      continue;
-    }
-    const width = read.length / length;
+    const complaint = (text: string) => new InputError(`${what}: ${quote(name)}${text}`);
+    const values = await episode.numbers(name);
+    if (values.length === 0 && optional) continue;
+    const width = values.length / length;
     if (!Number.isInteger(width) || width === 0)
-      throw new InputError(
-        `${of(episode)}: ${quote(name)} has ${read.length} numbers, which its ${length} steps do not divide evenly`,
-      );
-    const values = read instanceof Float32Array ? read : Float32Array.from(read);
-    const bad = values.findIndex((value) => !Number.isFinite(value));
+      throw complaint(` has ${values.length} numbers, which its ${length} steps do not divide evenly`);
+    const bad = values.findIndex((value) => !Number.isFinite(Math.fround(value)));
     if (bad >= 0) {
-      const label = names?.[bad % width];
-      const dimension = `dimension ${bad % width}${label === undefined ? '' : ` (${label})`}`;
-      throw new InputError(
-        `${of(episode)}: ${quote(name)}, step ${Math.floor(bad / width)}, ${dimension} is ${read[bad]}${Number.isFinite(read[bad]) ? ', beyond float32' : ''}: repair or leave out the episode`,
+      const label = names?.[bad % width] === undefined ? '' : ` (${names[bad % width]})`;
+      const number = `${values[bad]}${Number.isFinite(values[bad]) ? ', beyond float32' : ''}`;
+      throw complaint(
+        `, step ${Math.floor(bad / width)}, dimension ${bad % width}${label} is ${number}: repair or leave out the episode`,
       );
     }
     const before = widths.get(name) ?? width;
     if (width !== before)
-      throw new InputError(
-        `${of(episode)}: ${quote(name)} has ${width} numbers a step, in the episodes before it ${before}: a data set has one dimension`,
+      throw complaint(
+        ` has ${width} numbers a step, in the episodes before it ${before}: a data set has one dimension`,
       );
     widths.set(name, width);
     tables.push({ values, width });
   }
-  if (lacking.length === fields.length) return null;
-  if (lacking.length > 0)
+  if (tables.length === 0) return null;
+  if (tables.length < fields.length)
     throw new InputError(
-      `${of(episode)}: it has no ${lacking.map(quote).join(', ')}, and ${quote(fields.find(({ name }) => !lacking.includes(name))!.name)}`,
+      `${what}: it has only ${tables.length} of ${fields.map(({ name }) => quote(name)).join(', ')}`,
     );
-  if (tables.length === 1) return tables[0].values;
   const width = tables.reduce((sum, own) => sum + own.width, 0);
   const joined = new Float32Array(length * width);
   let first = 0;
@@ -84,13 +76,14 @@ export interface Irregular {
  */
 export async function checkTimes(
   episode: SourceEpisode,
+  what: string,
   field: SourceField,
   rate: number,
   irregular: Irregular,
 ): Promise<void> {
   const times = await episode.numbers(field.name);
   const complaint = (text: string) =>
-    new InputError(`${of(episode)}: ${quote(field.name)} ${text}: correct it, or leave out the episode`);
+    new InputError(`${what}: ${quote(field.name)} ${text}: correct it, or leave out the episode`);
   if (times.length !== episode.length) throw complaint(`has ${times.length} times for ${episode.length} steps`);
   const bad = times.findIndex((time) => !Number.isFinite(time));
   if (bad >= 0) throw complaint(`is ${times[bad]} in step ${bad}`);
@@ -99,20 +92,14 @@ export async function checkTimes(
   const seconds = (step: number) => `${Number(step.toPrecision(4))} s`;
   const off = (step: number) => Math.abs(step * rate - 1);
   const median = steps.toSorted()[steps.length >> 1];
-  const [at, longest] = steps.reduce(
-    ([at, most], step, i) => (off(step) > off(most) ? [i, step] : [at, most]),
-    [0, steps[0]],
-  );
-  if (off(median) > RATE_TOLERANCE) {
-    const jump = off(longest) > 2 * off(median) ? `, from step ${at} to ${at + 1} by ${seconds(longest)}` : '';
-    throw complaint(`advances by ${seconds(median)} a step${jump}, but the set has ${rate} steps per second`);
-  }
+  if (off(median) > RATE_TOLERANCE)
+    throw complaint(`advances by ${seconds(median)} a step, but the set has ${rate} steps per second`);
   for (const [i, step] of steps.entries()) {
     if (off(step) <= STEP_TOLERANCE) continue;
     irregular.count += 1;
     if (irregular.named.length >= NAMED) continue;
     const lost = Math.round(step * rate) - 1;
-    const words = lost > 0 ? `, as if ${lost} ${lost === 1 ? 'step was' : 'steps were'} dropped` : '';
+    const words = lost > 0 ? `, as if ${counted(lost, 'step')} were dropped` : '';
     irregular.named.push(`episode ${quote(episode.id)}, step ${i} to ${i + 1} takes ${seconds(step)}${words}`);
   }
 }
@@ -121,7 +108,7 @@ export async function checkTimes(
 export function irregularNote({ count, named }: Irregular, rate: number): string[] {
   if (count === 0) return [];
   const more = count > named.length ? `; and ${count - named.length} more` : '';
-  return [
-    `times: ${count} ${count === 1 ? 'step differs' : 'steps differ'} from ${Number((1 / rate).toPrecision(4))} s by over ${100 * STEP_TOLERANCE} %: ${named.join('; ')}${more}`,
-  ];
+  const seconds = Number((1 / rate).toPrecision(4));
+  const within = `${100 * STEP_TOLERANCE} % of ${seconds} s`;
+  return [`times: ${counted(count, 'step')} not within ${within}: ${named.join('; ')}${more}`];
 }

@@ -1,21 +1,16 @@
-import type { Folder } from '../../../engine/files/bytes.ts';
+import { type ByteSource, memorySource } from '../../../engine/files/bytes.ts';
 import { InputError } from '../../../engine/files/errors.ts';
 import type { ListedFolder } from '../import/source.ts';
 
 /** What an index depends on: files and folders by path, with size and time of change, or names. A folder's path ends in a slash. */
 export type Dependencies = Record<string, string>;
 
-/** The files that are looked at together. */
-const AT_ONCE = 64;
+/** The bytes of a file that is read at once. */
+const SMALL = 2 ** 20;
 
 /** Opens what lies at a path (node), or takes a folder that can be listed. @throws InputError if there is nothing */
-export async function listedFolder(place: string | Folder): Promise<ListedFolder> {
-  if (typeof place !== 'string') {
-    if ('list' in place) return place as ListedFolder;
-    throw new InputError(
-      `${place.name}: the files of a data set's folder must be listed, and this folder has no list()`,
-    );
-  }
+export async function listedFolder(place: string | ListedFolder): Promise<ListedFolder> {
+  if (typeof place !== 'string') return place;
   const { diskFile, diskFolder, kindOfPath } = await import('../../../engine/files/files.ts');
   const kind = await kindOfPath(place);
   if (kind !== null) return kind === 'file' ? diskFile(place) : diskFolder(place);
@@ -25,49 +20,62 @@ export async function listedFolder(place: string | Folder): Promise<ListedFolder
 
 const parent = (path: string) => (path === '' || path.endsWith('/') ? path : `${path}/`);
 
-/** The present states of paths in a folder on disk. */
-export async function statesOf(folder: ListedFolder, paths: readonly string[]): Promise<Dependencies> {
+/** The present states of paths in a folder; nothing is known of those of a folder that is not on disk. */
+async function statesOf(folder: ListedFolder, paths: readonly string[]): Promise<Dependencies> {
+  if (folder.path === undefined) return {};
   const [{ stat }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
-  const states: Dependencies = {};
   const stateOf = async (path: string) => {
-    if (path === '' || path.endsWith('/')) return (await folder.list(path.slice(0, -1))).join('/');
+    if (path === parent(path)) return (await folder.list(path.slice(0, -1))).join('/');
     const found = await stat(join(folder.path!, path)).catch(() => null);
     return !found ? 'missing' : found.isDirectory() ? 'folder' : `${found.size} bytes, ${found.mtimeMs}`;
   };
-  for (let i = 0; i < paths.length; i += AT_ONCE) {
-    const own = paths.slice(i, i + AT_ONCE);
-    const found = await Promise.all(own.map(stateOf));
-    for (const [k, path] of own.entries()) states[path] = found[k];
-  }
-  return states;
+  return Object.fromEntries(await Promise.all(paths.map(async (path) => [path, await stateOf(path)])));
 }
 
-/** A folder on disk of which every file that is opened or listed is noted; `taken` returns what is new since it was last asked. */
-export function watchedFolder(folder: ListedFolder): { folder: ListedFolder; taken(): Promise<Dependencies> } {
-  const known = new Set<string>();
-  let fresh: string[] = [];
-  const note = (path: string) => {
-    if (!known.has(path)) fresh.push(path);
-    known.add(path);
-  };
-  return {
-    folder: {
-      ...folder,
-      open(path) {
-        note(path);
-        return folder.open(path);
-      },
-      async list(path = '') {
-        const names = await folder.list(path);
-        note(parent(path));
-        for (const name of names) note(parent(path) + name);
-        return names;
-      },
-    },
-    async taken() {
-      const paths = fresh;
-      fresh = [];
-      return statesOf(folder, paths);
-    },
-  };
+/**
+ * A folder of which every file that is opened or listed is noted. A small file is read once while it is the latest: an importer may open
+ * the file of an episode for each of its columns.
+ */
+export class WatchedFolder implements ListedFolder {
+  readonly name: string;
+  readonly path?: string;
+  readonly #known = new Set<string>();
+  #fresh: string[] = [];
+  #latest?: { readonly path: string; readonly name: string; readonly bytes: Uint8Array };
+
+  constructor(readonly folder: ListedFolder) {
+    this.name = folder.name;
+    this.path = folder.path;
+  }
+
+  #note(path: string): void {
+    if (!this.#known.has(path)) this.#fresh.push(path);
+    this.#known.add(path);
+  }
+
+  async open(path: string): Promise<ByteSource> {
+    this.#note(path);
+    if (this.#latest?.path === path) return memorySource(this.#latest.bytes, this.#latest.name);
+    const source = await this.folder.open(path);
+    if (source.size > SMALL) return source;
+    const bytes = await source.read(0, source.size).finally(() => source.close());
+    this.#latest = { path, name: source.name, bytes };
+    return memorySource(bytes, source.name);
+  }
+
+  async list(path = ''): Promise<readonly string[]> {
+    const names = await this.folder.list(path);
+    for (const own of ['', ...names]) this.#note(parent(path) + own);
+    return names;
+  }
+
+  /** The states of what is new since this was last asked. */
+  fresh(): Promise<Dependencies> {
+    return statesOf(this.folder, this.#fresh.splice(0));
+  }
+
+  async unchanged(before: Dependencies): Promise<boolean> {
+    const now = await statesOf(this.folder, Object.keys(before));
+    return Object.entries(before).every(([path, state]) => now[path] === state);
+  }
 }

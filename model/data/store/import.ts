@@ -1,13 +1,13 @@
 import { joinBytes } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import type { MappedField } from '../dataset.ts';
+import type { Dataset } from '../dataset.ts';
 import type { Source, SourceEpisode, SourceField } from '../import/source.ts';
 import { instructionsAmong } from '../parts.ts';
 import { checkTimes, type Irregular, irregularNote, joinedNumbers } from './checks.ts';
-import type { Dependencies } from './folders.ts';
-import type { DataIndex, IndexReader, RecordPlace } from './index-log.ts';
+import type { Dependencies, WatchedFolder } from './folders.ts';
+import type { Log, LogRecord, Logs, PartPlace } from './log.ts';
 import { leftOut, type Mapping, mappedFields } from './mapping.ts';
-import { type KnownPictures, packPictures } from './pictures.ts';
+import { type KnownPictures, knownPictures } from './pictures.ts';
 
 /** Values that change with the steps: each holds from its step to that of the next. */
 type Changes<T> = readonly (readonly [step: number, value: T])[];
@@ -21,184 +21,150 @@ export interface KnownEpisode {
   readonly subtasks: Changes<string | null>;
   /** By the name of the field. */
   readonly pictures: Readonly<Record<string, KnownPictures>>;
+  /** The parts of its record: numbers (actions, then states) and tables of pictures. */
+  readonly parts: readonly PartPlace[];
 }
 
-/** What is known of a data set. */
-export interface KnownDataset {
+/** The directory of an index. */
+export interface Directory
+  extends Required<Pick<Dataset, 'rate' | 'fields' | 'notes' | 'actionDimension' | 'stateDimension'>> {
+  /** Tells this index from others of the data set. */
+  readonly key: string;
   readonly kind: string;
   readonly name?: string;
-  readonly rate: number;
-  readonly fields: readonly MappedField[];
-  readonly notes: readonly string[];
   readonly actionNames?: readonly string[];
-  readonly actionDimension: number;
-  readonly stateDimension: number;
   /** The cameras, and the field of each. */
   readonly cameras: readonly (readonly [name: string, field: string])[];
-}
-
-/** The end of an index. */
-export interface Directory {
-  readonly set: KnownDataset;
-  readonly episodes: readonly { readonly known: KnownEpisode; readonly place: RecordPlace }[];
+  readonly episodes: readonly KnownEpisode[];
   readonly dependencies: Dependencies;
 }
 
-/** The JSON of a record of one episode, with what holds for all episodes up to it. */
+/** The record of an episode, with what holds for all episodes up to it. */
 interface EpisodeRecord {
-  readonly known: KnownEpisode;
+  readonly known: Omit<KnownEpisode, 'parts'>;
   readonly widths: Readonly<Record<string, number>>;
   readonly irregular: Irregular;
+  readonly notes: readonly string[];
   /** What is new since the record before. */
   readonly dependencies: Dependencies;
-  readonly notes: readonly string[];
-}
-
-/** The JSON of the first record: an interrupted import is resumed only by the same. */
-interface Beginning {
-  readonly fields: readonly SourceField[];
-  readonly mapping: string;
 }
 
 interface Importing {
   readonly source: Source;
   readonly mapping: Mapping;
   readonly rate: number;
-  /** The set's place, for errors. */
-  readonly place: string;
-  readonly index: DataIndex;
-  /** The dependencies, and what the importer has noticed, since the last call. */
-  taken(): Promise<Pick<EpisodeRecord, 'dependencies' | 'notes'>>;
-  /** Whether files are as they were. */
-  unchanged(dependencies: Dependencies): Promise<boolean>;
+  readonly folder: WatchedFolder;
+  readonly logs: Logs;
+  /** What the importer has noticed so far. */
+  readonly notes: Set<string>;
   onProgress?(done: number, total: number | undefined): void;
 }
 
-const none = () => new Uint8Array(0);
-const bytesOf = (values: Float32Array | null) =>
-  values ? new Uint8Array(values.buffer as ArrayBuffer, values.byteOffset, values.byteLength) : none();
+export const INDEX = 'index';
 
-/** Reads every episode of a source once, checks it, and writes it to the index. An interrupted import is resumed. */
-export async function importSource(own: Importing): Promise<{ directory: Directory; reader: IndexReader }> {
-  const { source, mapping, rate, place, index, taken, onProgress } = own;
-  const names = ({ action, state, language, subtask, time, cameras }: Mapping) => [
-    ...[action, state, language, [subtask], [time]].map((fields) => fields.map((field) => field?.name)),
-    [...cameras].map(([camera, { name }]) => [camera, name]),
-  ];
-  const beginning: Beginning = { fields: source.fields, mapping: JSON.stringify([names(mapping), rate]) };
-  const dependencies: Dependencies = {};
-  const { earlier, writer } = await index.begin(async ([first, ...records]) => {
-    if (JSON.stringify(first?.json) !== JSON.stringify(beginning)) return 0;
-    const whole = records.findIndex(({ json }) => !('known' in (json as object)));
-    const episodes = records.slice(0, whole < 0 ? undefined : whole).map(({ json }) => json as EpisodeRecord);
-    const before: Dependencies = Object.assign({}, ...episodes.map((record) => record.dependencies));
-    return (await own.unchanged(before)) ? 1 + episodes.length : 0;
-  });
-  try {
-    const kept = earlier.slice(1).map(({ json, place }) => ({ ...(json as EpisodeRecord), place }));
-    const episodes = kept.map(({ known, place }) => ({ known, place }));
-    for (const record of kept) Object.assign(dependencies, record.dependencies);
-    const noticed = kept.flatMap(({ notes }) => notes);
-    const widths = new Map(Object.entries(kept.at(-1)?.widths ?? {}));
-    const irregular: Irregular = kept.at(-1)?.irregular ?? { count: 0, named: [] };
-    const ids = new Set(episodes.map(({ known }) => known.id));
-    if (earlier.length === 0) await writer.append(beginning, none(), none());
-    onProgress?.(episodes.length, source.count);
-    for await (const read of source.episodes(episodes.length)) {
-      const { id, length } = read;
-      const where = read.where.startsWith(place) ? read.where : `${place}/${read.where}`;
-      const episode: SourceEpisode = {
-        ...{ id, length, where },
-        numbers: (field) => read.numbers(field),
-        texts: (field) => read.texts(field),
-        pictures: (field) => read.pictures(field),
-      };
-      if (!Number.isSafeInteger(length) || length < 1)
-        throw new InputError(`${where}: episode ${quote(id)} has no steps`);
-      if (ids.has(id)) throw new InputError(`${where}: episode ${quote(id)} is there twice`);
-      ids.add(id);
-      const actions = (await joinedNumbers(episode, mapping.action, widths, false))!;
-      const states = await joinedNumbers(episode, mapping.state, widths, true);
-      if (mapping.time) await checkTimes(episode, mapping.time, rate, irregular);
-      const tables: Uint8Array[] = [];
-      const known = {
-        id,
-        length,
-        where,
-        ...(await textsOf(episode, mapping)),
-        pictures: await picturesOf(episode, mapping, tables),
-      };
-      const fresh = await taken();
-      Object.assign(dependencies, fresh.dependencies);
-      noticed.push(...fresh.notes);
-      const record: EpisodeRecord = { known, widths: Object.fromEntries(widths), irregular, ...fresh };
-      const numbers = states ? joinBytes([bytesOf(actions), bytesOf(states)]) : bytesOf(actions);
-      episodes.push({ known, place: await writer.append(record, numbers, joinBytes(tables)) });
+const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+
+/** Reads every episode of a source once, checks it, and writes it to the index. An interrupted import is resumed by the same. */
+export function importSource({ source, mapping, rate, folder, logs, notes, onProgress }: Importing): Promise<Log> {
+  // A mapping as JSON has no cameras, which are a map.
+  const beginning = JSON.stringify([source.fields, mapping, [...mapping.cameras], rate]);
+  const accepts = async ([first, ...records]: readonly LogRecord[]) => {
+    const before = Object.assign({}, ...records.map(({ json }) => (json as EpisodeRecord).dependencies));
+    return first?.json === beginning && (await folder.unchanged(before)) ? 1 + records.length : 0;
+  };
+  return logs.write(
+    INDEX,
+    async (append, [first, ...records]): Promise<Directory> => {
+      if (!first) await append(beginning, []);
+      const kept = records.map(({ json }) => json as EpisodeRecord);
+      const episodes = kept.map(({ known }, i) => ({ ...known, parts: records[i].parts }));
+      const ids = new Set(episodes.map(({ id }) => id));
+      const widths = new Map(Object.entries(kept.at(-1)?.widths ?? {}));
+      const irregular = kept.at(-1)?.irregular ?? { count: 0, named: [] };
+      for (const note of kept.at(-1)?.notes ?? []) notes.add(note);
+      const dependencies: Dependencies = Object.assign({}, ...kept.map((record) => record.dependencies));
+      let pictures = episodes.reduce((sum, episode) => sum + countOf(episode), 0);
       onProgress?.(episodes.length, source.count);
-    }
-    if (episodes.length === 0) throw new InputError(`${place}: no episode in it`);
-    const last = await taken();
-    Object.assign(dependencies, last.dependencies);
-    // A resumed import notices again what was noticed when the set was opened.
-    const notes = new Set([...noticed, ...last.notes]);
-    const sum = (fields: readonly SourceField[]) => fields.reduce((all, { name }) => all + (widths.get(name) ?? 0), 0);
-    const [actionDimension, stateDimension] = [sum(mapping.action), sum(mapping.state)];
-    const actionNames = mapping.action.flatMap((field) => field.names ?? []);
-    const cameras = [...mapping.cameras].map(([camera, { name }]) => [camera, name] as const);
-    const seen = cameras.filter(([, field]) => episodes.some(({ known }) => known.pictures[field]));
-    const empty = cameras.filter((camera) => !seen.includes(camera)).map(([camera]) => camera);
-    const fields = mappedFields(source.fields, mapping, widths);
-    const set: KnownDataset = {
-      kind: source.kind,
-      name: source.name,
-      rate,
-      fields,
-      notes: [
-        ...leftOut(fields),
-        ...notes,
-        ...irregularNote(irregular, rate),
-        ...(empty.length > 0 ? [`cameras without a picture in any episode: ${empty.join(', ')}`] : []),
-      ],
-      ...(actionNames.length === actionDimension && { actionNames }),
-      actionDimension,
-      stateDimension,
-      cameras: seen,
-    };
-    const directory: Directory = { set, episodes, dependencies };
-    return { directory, reader: await writer.finish(directory) };
-  } catch (error) {
-    await writer.stop();
-    throw error;
-  }
+      for await (const read of source.episodes(episodes.length)) {
+        const { id, length } = read;
+        const where = read.where.startsWith(folder.name) ? read.where : `${folder.name}/${read.where}`;
+        const what = `${where}: episode ${quote(id)}`;
+        if (!Number.isSafeInteger(length) || length < 1) throw new InputError(`${what} has no steps`);
+        if (ids.has(id)) throw new InputError(`${what} is there twice`);
+        ids.add(id);
+        const actions = (await joinedNumbers(read, what, mapping.action, widths))!;
+        const states = await joinedNumbers(read, what, mapping.state, widths, true);
+        if (mapping.time) await checkTimes(read, what, mapping.time, rate, irregular);
+        const parts = [states ? joinBytes([bytesOf(actions), bytesOf(states)]) : bytesOf(actions)];
+        const known = {
+          ...{ id, length, where },
+          instructions: await changesOf(read, what, mapping.language, (texts) => texts),
+          subtasks: await changesOf(read, what, mapping.subtask ? [mapping.subtask] : [], ([text]) => text ?? null),
+          pictures: await picturesOf(read, what, mapping, pictures, parts),
+        };
+        pictures += countOf(known);
+        const fresh = await folder.fresh();
+        Object.assign(dependencies, fresh);
+        const own = { known, widths: Object.fromEntries(widths), irregular, notes: [...notes], dependencies: fresh };
+        episodes.push({ ...known, parts: await append(own satisfies EpisodeRecord, parts) });
+        onProgress?.(episodes.length, source.count);
+      }
+      if (episodes.length === 0) throw new InputError(`${folder.name}: no episode in it`);
+      Object.assign(dependencies, await folder.fresh());
+      const widthOf = (fields: readonly SourceField[]) =>
+        fields.reduce((sum, { name }) => sum + (widths.get(name) ?? 0), 0);
+      const [actionDimension, stateDimension] = [widthOf(mapping.action), widthOf(mapping.state)];
+      const actionNames = mapping.action.flatMap((field) => field.names ?? []);
+      const cameras = [...mapping.cameras].map(([camera, { name }]) => [camera, name] as const);
+      const unseen = cameras.filter(([, field]) => !episodes.some((episode) => episode.pictures[field]));
+      const fields = mappedFields(source.fields, mapping, widths);
+      return {
+        ...{
+          key: crypto.randomUUID(),
+          kind: source.kind,
+          name: source.name,
+          rate,
+          fields,
+          actionDimension,
+          stateDimension,
+        },
+        notes: [
+          ...leftOut(fields),
+          ...notes,
+          ...irregularNote(irregular, rate),
+          ...(unseen.length > 0
+            ? [`cameras without a picture in any episode: ${unseen.map(([camera]) => camera).join(', ')}`]
+            : []),
+        ],
+        ...(actionNames.length === actionDimension && { actionNames }),
+        ...{ cameras: cameras.filter((camera) => !unseen.includes(camera)), episodes, dependencies },
+      };
+    },
+    accepts,
+  );
 }
 
-/** The texts of an episode, of which only changes are kept. */
-async function textsOf(episode: SourceEpisode, { language, subtask }: Mapping) {
-  const { id, length, where } = episode;
-  const read = async (field: SourceField) => {
-    const texts = await episode.texts(field.name);
-    if (texts.length > 1 && texts.length !== length)
-      throw new InputError(
-        `${where}: episode ${quote(id)}: ${quote(field.name)} has texts for ${texts.length} of ${length} steps`,
-      );
-    return texts;
-  };
+const countOf = ({ pictures }: Pick<KnownEpisode, 'pictures'>) =>
+  Object.values(pictures).reduce((sum, { count }) => sum + count, 0);
+
+/** Reads fields of texts together, of which only changes are kept. */
+async function changesOf<T>(
+  episode: SourceEpisode,
+  what: string,
+  fields: readonly SourceField[],
+  make: (texts: string[]) => T,
+): Promise<Changes<T>> {
   const columns: (readonly (readonly string[])[])[] = [];
-  for (const field of language) columns.push(await read(field));
-  const subtasks = subtask ? await read(subtask) : [];
-  const steps = Math.max(0, ...columns.map((own) => own.length));
-  const at = (own: readonly (readonly string[])[], step: number) => own[own.length === 1 ? 0 : step] ?? [];
-  return {
-    instructions: changesOf(steps, (step) => instructionsAmong(columns.flatMap((own) => at(own, step)))),
-    subtasks: changesOf(subtasks.length, (step) => instructionsAmong(subtasks[step])[0] ?? null),
-  };
-}
-
-function changesOf<T>(steps: number, at: (step: number) => T): Changes<T> {
+  for (const { name } of fields) {
+    const texts = await episode.texts(name);
+    if (texts.length > 1 && texts.length !== episode.length)
+      throw new InputError(`${what}: ${quote(name)} has texts for ${texts.length} of ${episode.length} steps`);
+    columns.push(texts);
+  }
   const changes: [number, T][] = [];
   let last = '';
-  for (let step = 0; step < steps; step++) {
-    const value = at(step);
+  for (let step = 0; step < Math.max(0, ...columns.map(({ length }) => length)); step++) {
+    const value = make(instructionsAmong(columns.flatMap((own) => own[own.length === 1 ? 0 : step] ?? [])));
     const text = JSON.stringify(value);
     if (text !== last) changes.push([step, value]);
     last = text;
@@ -206,12 +172,23 @@ function changesOf<T>(steps: number, at: (step: number) => T): Changes<T> {
   return changes;
 }
 
-async function picturesOf(episode: SourceEpisode, { cameras }: Mapping, tables: Uint8Array[]) {
+async function picturesOf(
+  episode: SourceEpisode,
+  what: string,
+  { cameras }: Mapping,
+  before: number,
+  parts: Uint8Array[],
+) {
   const found: Record<string, KnownPictures> = {};
   for (const [camera, { name }] of cameras) {
     const pictures = await episode.pictures(name);
-    const what = `${episode.where}: episode ${quote(episode.id)}: camera ${quote(camera)}`;
-    if (pictures) found[name] = packPictures(pictures, episode.length, what, tables);
+    const place = {
+      first: before + countOf({ pictures: found }),
+      length: episode.length,
+      what: `${what}: camera ${quote(camera)}`,
+    };
+    const own = pictures && knownPictures(pictures, place, parts);
+    if (own && own.count > 0) found[name] = own;
   }
   return found;
 }

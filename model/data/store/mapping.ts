@@ -19,8 +19,18 @@ export interface Mapping {
   readonly state: readonly SourceField[];
   readonly cameras: ReadonlyMap<string, SourceField>;
   readonly language: readonly SourceField[];
-  readonly subtask: SourceField | null;
-  readonly time: SourceField | null;
+  readonly subtask: SourceField | undefined;
+  readonly time: SourceField | undefined;
+}
+
+/** No field is known to be the action: `fields` are all that there are. */
+export class NoAction extends InputError {
+  constructor(
+    message: string,
+    readonly fields: readonly MappedField[],
+  ) {
+    super(message);
+  }
 }
 
 const kinds: Readonly<Record<FieldUse, SourceField['kind']>> = {
@@ -29,74 +39,54 @@ const kinds: Readonly<Record<FieldUse, SourceField['kind']>> = {
 /** The most names in one line. */
 const NAMES = 12;
 
-/** Checks the contents of a map file. @throws InputError that names the file and the wrong entry */
-export function parseFieldMap(json: unknown, file: string): FieldMap {
-  const { output, issues, success } = v.safeParse(fieldMapSchema, json);
-  if (success) return output;
-  const path = v.getDotPath(issues[0]);
-  throw new InputError(
-    `${file}: ${path === null ? '' : `${quote(path)}: `}${issues[0].message}; a map is { "action": [FIELD, ...], "state": [...], "cameras": { NAME: FIELD }, "language": [...], "subtask": FIELD, "time": FIELD }`,
-  );
-}
-
 /**
  * Chooses the fields of each use: those of the map, and where it says nothing those that the importer takes.
  *
  * @param place what the set is called in errors
- * @throws InputError if the map names an unknown field or one of another kind, or if there is no action
+ * @throws InputError if the map names an unknown field or one of another kind; NoAction
  */
 export function mappingOf(fields: readonly SourceField[], map: FieldMap, place: string): Mapping {
-  const named = (name: string, use: FieldUse, key = `"${use}"`): SourceField => {
+  const named = (name: string, use: FieldUse, key = quote(use)): SourceField => {
+    const wrong = (text: string) => new InputError(`${place}: --map, ${key}: ${text}`);
     const field = fields.find((own) => own.name === name);
     const names = fields.map((own) => own.name);
-    if (!field)
-      throw new InputError(`${place}: --map, ${key}: there is no field ${quote(name)}; ${nearest(name, names)}`);
-    if (field.kind !== kinds[use])
-      throw new InputError(`${place}: --map, ${key}: ${quote(name)} holds ${field.kind}, ${kinds[use]} are needed`);
-    if (field.shape?.includes(0))
-      throw new InputError(
-        `${place}: --map, ${key}: ${quote(name)} has shape ${quote(field.shape)}, which holds nothing`,
-      );
+    if (!field) throw wrong(`there is no field ${quote(name)}; ${nearest(name, names)}`);
+    if (field.kind !== kinds[use]) throw wrong(`${quote(name)} holds ${field.kind}, ${kinds[use]} are needed`);
+    if (field.shape?.includes(0)) throw wrong(`${quote(name)} has shape ${quote(field.shape)}, which holds nothing`);
     return field;
   };
-  const own = (use: FieldUse) => fields.filter((field) => field.use === use);
-  const several = (use: 'action' | 'state' | 'language') => {
-    const names = map[use];
-    if (!names) return own(use);
+  const chosen = (use: Exclude<FieldUse, 'camera'>): SourceField[] => {
+    const given = map[use];
+    if (given === undefined) return fields.filter((field) => field.use === use);
+    const names = typeof given === 'string' ? [given] : (given ?? []);
     const twice = names.find((name, i) => names.indexOf(name) < i);
     if (twice !== undefined) throw new InputError(`${place}: --map, "${use}": ${quote(twice)} is named twice`);
     return names.map((name) => named(name, use));
   };
-  const one = (use: 'subtask' | 'time') => {
-    const name = map[use];
-    return name === undefined ? (own(use)[0] ?? null) : name === null ? null : named(name, use);
-  };
-  const action = several('action');
-  if (action.length === 0) throw noAction(fields, place);
+  const taken = fields.filter((field) => field.use === 'camera');
   const cameras = map.cameras
-    ? new Map(
-        Object.entries(map.cameras).map(([name, field]) => [name, named(field, 'camera', `camera ${quote(name)}`)]),
+    ? Object.entries(map.cameras).map(
+        ([name, field]) => [name, named(field, 'camera', `camera ${quote(name)}`)] as const,
       )
-    : new Map(cameraNames(own('camera')).map((name, i) => [name, own('camera')[i]]));
-  return {
-    action,
-    state: several('state'),
-    cameras,
-    language: several('language'),
-    subtask: one('subtask'),
-    time: one('time'),
+    : cameraNames(taken).map((name, i) => [name, taken[i]] as const);
+  const mapping: Mapping = {
+    ...{ action: chosen('action'), state: chosen('state'), language: chosen('language'), cameras: new Map(cameras) },
+    ...{ subtask: chosen('subtask').at(0), time: chosen('time').at(0) },
   };
-}
-
-function noAction(fields: readonly SourceField[], place: string): InputError {
+  if (mapping.action.length > 0) return mapping;
   const numbers = fields.filter(({ kind, shape }) => kind === 'numbers' && !shape?.includes(0));
   const there = numbers.slice(0, NAMES).map(({ name, shape }) => name + (shape ? ` [${shape.join(', ')}]` : ''));
   const more = numbers.length > NAMES ? ` and ${numbers.length - NAMES} more` : '';
+  const likely = numbers.find(({ name }) => /action/i.test(name)) ?? numbers[0];
   const which =
     numbers.length === 0
       ? 'no field has numbers'
-      : `fields with numbers are ${there.join(', ')}${more}: say which with --map FILE, { "action": [${quote(numbers[0].name)}], "state": [...] }`;
-  return new InputError(`${place}: no field is known to be the action; ${which}`);
+      : `fields with numbers are ${there.join(', ')}${more}: say which with --map FILE, { "action": [${quote(likely.name)}], "state": [...] }`;
+  const widths = fields.map(({ name, shape = [] }) => [name, shape.reduce((all, size) => all * size, 1)] as const);
+  throw new NoAction(
+    `${place}: no field is known to be the action; ${which}`,
+    mappedFields(fields, mapping, new Map(widths)),
+  );
 }
 
 /** Names of cameras: without the prefix that all share, and never so short that two are the same. */
@@ -118,42 +108,40 @@ export function mappedFields(
   mapping: Mapping,
   widths: ReadonlyMap<string, number>,
 ): MappedField[] {
-  const slots = (own: readonly SourceField[], field: SourceField, what: string) => {
-    const at = own.indexOf(field);
-    if (at < 0) return [];
-    const first = own.slice(0, at).reduce((sum, { name }) => sum + (widths.get(name) ?? 0), 0);
-    const last = first + (widths.get(field.name) ?? 0) - 1;
-    if (last < first) return [];
+  const slots = (what: string, own: readonly SourceField[], field: SourceField) => {
+    const widthOf = ({ name }: SourceField) => widths.get(name) ?? 0;
+    const first = own.slice(0, own.indexOf(field)).reduce((sum, one) => sum + widthOf(one), 0);
+    const last = first + widthOf(field) - 1;
+    if (!own.includes(field) || last < first) return [];
     return [first === last ? `${what} ${first}` : `${what} ${first} to ${last}`];
   };
+  const { action, state, cameras, language, subtask, time } = mapping;
   return fields.map((field) => {
-    const { name, kind, shape, reason } = field;
+    const { name, kind, shape, reason, use } = field;
     const uses = [
-      ...slots(mapping.action, field, 'actions'),
-      ...slots(mapping.state, field, 'state'),
-      ...[...mapping.cameras].flatMap(([camera, own]) => (own === field ? [`camera ${camera}`] : [])),
-      ...(mapping.language.includes(field) ? ['language'] : []),
-      ...(mapping.subtask === field ? ['subtask'] : []),
-      ...(mapping.time === field ? ['time'] : []),
+      ...slots('actions', action, field),
+      ...slots('state', state, field),
+      ...[...cameras].flatMap(([camera, own]) => (own === field ? [`camera ${camera}`] : [])),
+      ...(language.includes(field) ? ['language'] : []),
+      ...(subtask === field ? ['subtask'] : []),
+      ...(time === field ? ['time'] : []),
     ];
-    if (uses.length > 0)
-      return { name, kind, shape, use: uses.join(', '), reason: field.use === null ? undefined : reason };
-    const why =
-      reason ?? (field.use === null ? 'its meaning is not known' : `another field is taken as the ${field.use}`);
-    return { name, kind, shape, use: null, reason: why };
+    // A field that the map has chosen has no reason against it.
+    if (uses.length > 0) return { name, kind, shape, use: uses.join(', '), reason: use === null ? undefined : reason };
+    const why = use === null ? 'its meaning is not known' : `another field is taken as the ${use}`;
+    return { name, kind, shape, use: null, reason: reason ?? why };
   });
 }
 
 /** One line that names what is left out, grouped by reason; nothing if all is of use. */
 export function leftOut(fields: readonly MappedField[]): string[] {
-  const groups = new Map<string, MappedField[]>();
-  for (const field of fields)
-    if (field.use === null) groups.set(field.reason!, [...(groups.get(field.reason!) ?? []), field]);
+  const groups = new Map<string, string[]>();
+  for (const { use, name, reason } of fields)
+    if (use === null) groups.set(reason!, [...(groups.get(reason!) ?? []), name.replace(/\s+/g, ' ')]);
   if (groups.size === 0) return [];
-  const texts = [...groups].map(([reason, own]) => {
-    const more = own.length > 4 ? ` and ${own.length - 4} more` : '';
-    const names = own.slice(0, 4).map(({ name }) => name.replace(/\s+/g, ' '));
-    return `${names.join(', ')}${more} (${reason})`;
+  const texts = [...groups].map(([reason, names]) => {
+    const more = names.length > 4 ? ` and ${names.length - 4} more` : '';
+    return `${names.slice(0, 4).join(', ')}${more} (${reason})`;
   });
   return [`left out: ${texts.join('; ')}`];
 }

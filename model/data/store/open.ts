@@ -4,144 +4,103 @@ import { firstWhere } from '../first-where.ts';
 import type { Importer, ListedFolder, Source } from '../import/source.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { instructionsAmong, onDisk } from '../parts.ts';
-import { type Dependencies, statesOf, watchedFolder } from './folders.ts';
-import { type Directory, importSource, type KnownDataset, type KnownEpisode } from './import.ts';
-import { DamagedIndex, type DataIndex, type IndexReader, memoryIndex, type PartPlace } from './index-log.ts';
+import { WatchedFolder } from './folders.ts';
+import { type Directory, INDEX, importSource, type KnownEpisode } from './import.ts';
+import { DamagedLog, type Log, type Logs, memoryLogs, partAt } from './log.ts';
 import { mappingOf } from './mapping.ts';
-import { memoryPacks, type Packs, PictureStore } from './pictures.ts';
+import { PictureStore } from './pictures.ts';
 
 /** Grows when the index has other contents, so that earlier ones are made again. */
-const VERSION = 1;
+const VERSION = 4;
 /** The bytes of actions and states that are held in memory by default, and of those that were loaded lately. */
 const NUMBER_BYTES = 2 ** 28;
 const LOADED_BYTES = 2 ** 26;
 /** The default limit of a decoded video frame's width and height: the image size of the public models, in pixels. */
 const FRAME_SIZE = 224;
 
-interface Cache {
-  readonly index: DataIndex;
-  packs(dependencies: Dependencies): Packs;
-  readonly notes: readonly string[];
-}
-
 /**
  * Opens the data set of a format: its index is read from the cache, or made by reading every episode once.
  *
  * @param name the data set to open if there are several
- * @throws InputError with one line that says what is missing or damaged, and where
+ * @throws InputError with one line that says what is missing or damaged, and where; NoAction
  */
 export async function openStored(
   importer: Importer,
-  folder: ListedFolder,
+  place: ListedFolder,
   name: string | undefined,
   options: DatasetOptions = {},
 ): Promise<Dataset> {
-  const { cameras, frameSize = FRAME_SIZE, map = {}, rate } = options;
-  const watched = folder.path === undefined ? null : watchedFolder(folder);
-  const seen = watched?.folder ?? folder;
-  let notes: string[] = [];
+  const { cameras, frameSize = FRAME_SIZE, map = {}, rate, cacheFolder, onProgress } = options;
   const pictures = cameras?.length !== 0;
-  const open = () => importer.open(seen, { name, frameSize, pictures, note: (line) => notes.push(line) });
+  const folder = new WatchedFolder(place);
+  const notes = new Set<string>();
   let source: Promise<Source> | undefined;
-  const keyOf = (withPictures: boolean) => [
-    VERSION,
-    importer.format,
-    importer.version,
-    name,
-    frameSize,
-    map,
-    rate,
-    withPictures,
-  ];
-  const files = await folder.list();
+  const sourceOf = () => {
+    source ??= importer.open(folder, { name, frameSize, pictures, note: (line) => notes.add(line) });
+    return source;
+  };
+  const files = await place.list();
   // A set that is a file is called after it.
-  const own = files.length === 1 && /\.\w+$/.test(files[0]) ? files[0].replace(/\.\w+$/, '') : lastPart(folder.name);
-  const unchanged = async (before: Dependencies) => {
-    const now = await statesOf(folder, Object.keys(before));
-    return Object.entries(before).every(([path, state]) => now[path] === state);
+  const own = files.length === 1 && /\.\w+$/.test(files[0]) ? files[0].replace(/\.\w+$/, '') : lastPart(place.name);
+  const cacheOf = async (withPictures: boolean) => {
+    const key = [VERSION, importer.format, importer.version, name, frameSize, map, rate, withPictures];
+    const cache = await logsOf(place, files, key, cacheFolder);
+    const index = await cache.logs.open(INDEX);
+    const current = index && (await folder.unchanged((index.directory as Directory).dependencies));
+    return { ...cache, index: current ? index : null };
   };
-  const kept = async (cache: Cache) => {
-    const found = await cache.index.open();
-    if (!found) return null;
-    const directory = found.directory as Directory;
-    return (await unchanged(directory.dependencies)) ? { directory, reader: found.reader } : null;
-  };
-  let cache = await cacheOf(folder, files, keyOf(true), options.cacheFolder);
-  let index = await kept(cache);
-  if (!index && !pictures) {
-    cache = await cacheOf(folder, files, keyOf(false), options.cacheFolder);
-    index = await kept(cache);
-  }
-  const make = async () => {
-    source = open();
-    const opened = await source;
-    if (name !== undefined && opened.name === undefined && name !== own)
+  let cache = await cacheOf(true);
+  if (!cache.index && !pictures) cache = await cacheOf(false);
+  const made = async () => {
+    const source = await sourceOf();
+    if (name !== undefined && source.name === undefined && name !== own)
       throw new InputError(
-        `${folder.name}: it holds one data set, ${quote(own)}, and none named ${quote(name)}; --dataset is for folders of several: leave it out`,
+        `${place.name}: it holds one data set, ${quote(own)}, and none named ${quote(name)}; --dataset is for folders of several: leave it out`,
       );
-    const mapping = mappingOf(opened.fields, map, folder.name);
+    const mapping = mappingOf(source.fields, map, place.name);
     return importSource({
-      source: opened,
+      ...{ source, folder, logs: cache.logs, notes, onProgress, rate: rateOf(source, rate, place.name) },
       mapping: pictures ? mapping : { ...mapping, cameras: new Map() },
-      rate: rateOf(opened, rate, folder.name),
-      place: folder.name,
-      index: cache.index,
-      taken: async () => {
-        const own = { dependencies: (await watched?.taken()) ?? {}, notes };
-        notes = [];
-        return own;
-      },
-      unchanged,
-      onProgress: options.onProgress,
     });
   };
-  const opened = ({ directory, reader }: Awaited<ReturnType<typeof make>>) => {
-    const again = () => {
-      source ??= open();
-      return source;
-    };
-    const store = new PictureStore(folder, again, cache.packs(directory.dependencies));
-    return datasetOf(name ?? directory.set.name ?? own, directory, reader, store, options, cache.notes);
+  const datasetIn = (index: Log) => {
+    const directory = index.directory as Directory;
+    const store = new PictureStore(place, sourceOf, index, cache.logs, directory.key);
+    return datasetOf(name ?? directory.name ?? own, index, store, options, cache.notes);
   };
-  if (!index) return opened(await make());
-  return opened(index).catch(async (error) => {
-    if (error instanceof DamagedIndex) return opened(await make());
+  return datasetIn(cache.index ?? (await made())).catch(async (error) => {
+    if (error instanceof DamagedLog) return datasetIn(await made());
     throw error;
   });
 }
 
-async function cacheOf(
+/** The place of a data set's index and unpacked pictures: in the cache for a folder on disk, in memory for others. */
+async function logsOf(
   folder: ListedFolder,
   files: readonly string[],
   key: readonly unknown[],
-  inside?: string,
-): Promise<Cache> {
-  const inMemory = (notes: readonly string[] = []): Cache => ({ index: memoryIndex(), packs: memoryPacks, notes });
-  if (folder.path === undefined) return inMemory();
-  const [{ createHash }, { join, resolve }, { cacheFolder }, { indexInFolder }, { packsInFolder }] = await Promise.all([
+  inside: string | undefined,
+): Promise<{ logs: Logs; notes: readonly string[] }> {
+  if (folder.path === undefined) return { logs: memoryLogs(), notes: [] };
+  const [{ createHash }, { join, resolve }, { cacheFolder }, { logsInFolder }] = await Promise.all([
     import('node:crypto'),
     import('node:path'),
     import('../../../engine/adapters/cache-folder.mjs'),
-    import('./index-file-node.ts'),
-    import('./packs-node.ts'),
+    import('./log-node.ts'),
   ]);
-  const hash = (value: unknown) => createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 24);
   // A file is a folder of one entry.
   const place = files.length === 1 ? join(resolve(folder.path), files[0]) : resolve(folder.path);
-  const path = join(inside ?? join(cacheFolder(), 'data'), hash([place, ...key]));
+  const hash = createHash('sha256').update(JSON.stringify([place, ...key]));
+  const path = join(inside ?? join(cacheFolder(), 'data'), hash.digest('hex').slice(0, 24));
   try {
-    const index = await indexInFolder(path, place);
-    return { index, packs: (dependencies) => packsInFolder(join(path, hash(dependencies))), notes: [] };
+    return { logs: await logsInFolder(path, place), notes: [] };
   } catch (error) {
-    return inMemory([`the index of the data set is not kept: ${path}: ${(error as Error).message}`]);
+    const note = `the index of the data set is not kept: ${path}: ${(error as Error).message}`;
+    return { logs: memoryLogs(), notes: [note] };
   }
 }
 
-const lastPart = (path: string) =>
-  path
-    .split(/[\\/]/)
-    .filter((part) => part !== '' && part !== '.')
-    .at(-1) ?? path;
+const lastPart = (path: string) => path.match(/[^\\/]*[^\\/.][^\\/]*/g)?.at(-1) ?? path;
 
 function rateOf({ kind, rate }: Source, given: number | undefined, place: string): number {
   if (given !== undefined && rate.stated !== undefined)
@@ -155,91 +114,79 @@ function rateOf({ kind, rate }: Source, given: number | undefined, place: string
 }
 
 /** Chooses cameras by name, or by the name of their field. @throws InputError if there is none of a name */
-function chosenCameras({ cameras }: KnownDataset, wanted: readonly string[] | undefined, place: string) {
-  if (!wanted) return cameras;
-  const chosen = wanted.map((name) => {
+function chosenCameras({ cameras }: Directory, wanted: readonly string[] | undefined, place: string) {
+  const chosen = wanted?.map((name) => {
     const found = cameras.find(([camera]) => camera === name) ?? cameras.find(([, field]) => field === name);
     if (found) return found;
     const there = cameras.map(([camera]) => camera).join(', ') || 'none';
     throw new InputError(`data set ${quote(place)} has no camera ${quote(name)}; it has ${there}`);
   });
-  const twice = chosen.findIndex((camera, i) => chosen.indexOf(camera) < i);
-  if (twice >= 0) throw new InputError(`camera ${quote(wanted[twice])} is named twice`);
-  return chosen;
+  const twice = chosen?.findIndex((camera, i) => chosen.indexOf(camera) < i) ?? -1;
+  if (twice >= 0) throw new InputError(`camera ${quote(wanted![twice])} is named twice`);
+  return chosen ?? cameras;
 }
 
 async function datasetOf(
   name: string,
-  { set, episodes }: Directory,
-  reader: IndexReader,
+  index: Log,
   store: PictureStore,
   { cameras: wanted, memory = NUMBER_BYTES }: DatasetOptions,
   notes: readonly string[],
 ): Promise<Dataset> {
-  const { kind, rate, actionNames, actionDimension, stateDimension, fields } = set;
-  const cameras = chosenCameras(set, wanted, name);
-  const steps = episodes.reduce((sum, { known }) => sum + known.length, 0);
+  const directory = index.directory as Directory;
+  const { kind, rate, actionNames, actionDimension, stateDimension, fields, episodes } = directory;
+  const cameras = chosenCameras(directory, wanted, name);
+  const names = cameras.map(([camera]) => camera);
+  const steps = episodes.reduce((sum, { length }) => sum + length, 0);
   const streamed = steps * (actionDimension + stateDimension) * 4 > memory;
-  const partOf = async (place: PartPlace) => {
-    for await (const part of reader.read([place])) return part;
-    throw new RangeError('the index has no such part');
-  };
-  const numbersOf = ({ length }: KnownEpisode, part: Uint8Array<ArrayBuffer>) => ({
-    actions: new Float32Array(part.buffer, part.byteOffset, length * actionDimension),
+  const numbersOf = (length: number, { buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>) => {
+    const values = new Float32Array(buffer, byteOffset, byteLength / 4);
+    const end = length * actionDimension;
     // An episode may have no states.
-    states:
-      part.length === 4 * length * actionDimension
-        ? null
-        : new Float32Array(part.buffer, part.byteOffset + 4 * length * actionDimension, length * stateDimension),
-  });
+    return { actions: values.subarray(0, end), states: values.length === end ? null : values.subarray(end) };
+  };
   const loaded = new MemoryCache<Episode>(
     LOADED_BYTES,
     ({ actions, states }) => actions.byteLength + (states?.byteLength ?? 0),
   );
-  const parts = streamed ? null : reader.read(episodes.map(({ place }) => place[1]))[Symbol.asyncIterator]();
-  const made: Episode[] = [];
-  for (const { known, place } of episodes) {
-    const { id, length } = known;
-    const own = new Map(
-      cameras.flatMap(([camera, field]) =>
-        known.pictures[field] ? [[camera, { field, pictures: known.pictures[field] }]] : [],
-      ),
+  const commonOf = (known: KnownEpisode) => {
+    const own = cameras.flatMap(([camera, field]) =>
+      known.pictures[field] ? [[camera, known.pictures[field]] as const] : [],
     );
-    const common = {
-      ...{ id, length, ...textsOf(known), cameras: [...own.keys()] },
-      ...store.of(known, own, () => partOf(place[2])),
-    };
-    if (parts) made.push({ ...common, ...numbersOf(known, (await parts.next()).value!) });
-    else
-      made.push(
-        onDisk(common, () => loaded.get(id, async () => ({ ...common, ...numbersOf(known, await partOf(place[1])) }))),
-      );
+    const { id, length } = known;
+    return { id, length, ...textsOf(known), cameras: own.map(([camera]) => camera), ...store.of(known, new Map(own)) };
+  };
+  const made: Episode[] = [];
+  if (streamed) {
+    for (const episode of episodes) {
+      const common = commonOf(episode);
+      const { id, length } = common;
+      const load = async () => ({ ...common, ...numbersOf(length, await partAt(index, episode.parts[0])) });
+      made.push(onDisk(common, () => loaded.get(id, load)));
+    }
+  } else {
+    for await (const part of index.read(episodes.map(({ parts }) => parts[0]))) {
+      const common = commonOf(episodes[made.length]);
+      made.push({ ...common, ...numbersOf(common.length, part) });
+    }
   }
-  await parts?.return?.(undefined);
-  const there = set.cameras.length > 0 || fields.some((field) => field.kind === 'pictures');
-  const seen =
-    cameras.length > 0
-      ? `, cameras ${cameras.map(([camera]) => camera).join(', ')}`
-      : there
-        ? ', cameras not read'
-        : ', no cameras';
+  const unread = directory.cameras.length > 0 || fields.some((field) => field.kind === 'pictures');
+  const seen = names.length > 0 ? `cameras ${names.join(', ')}` : unread ? 'cameras not read' : 'no cameras';
   return {
-    name,
-    description: `${kind}: ${episodes.length} episodes, ${steps} steps at ${rate} Hz${seen}${streamed ? ', numbers read as they are needed' : ''}`,
-    ...{ fields, notes: [...notes, ...set.notes], actionNames, rate, actionDimension, stateDimension },
-    cameras: cameras.map(([camera]) => camera),
-    episodes: made,
+    ...{ name, rate, actionNames, actionDimension, stateDimension, cameras: names, fields, episodes: made },
+    notes: [...notes, ...directory.notes],
+    description: `${kind}: ${episodes.length} episodes, ${steps} steps at ${rate} Hz, ${seen}${streamed ? ', numbers read as they are needed' : ''}`,
   };
 }
 
 /** The texts of an episode by step. */
 function textsOf({ instructions, subtasks }: KnownEpisode) {
   const all = instructionsAmong(instructions.flatMap(([, own]) => own));
-  const at = <T>(changes: KnownEpisode['instructions' | 'subtasks'], step: number) =>
-    changes[Math.max(0, firstWhere(changes.length, (i) => changes[i][0] > step) - 1)][1] as T;
+  const at = <T>(changes: readonly (readonly [number, T])[], step: number): T =>
+    changes[Math.max(0, firstWhere(changes.length, (i) => changes[i][0] > step) - 1)][1];
   return {
     instructions: all,
-    ...(instructions.length > 1 && { instructionsAt: (step: number) => at<readonly string[]>(instructions, step) }),
-    ...(subtasks.length > 0 && { subtask: (step: number) => at<string | null>(subtasks, step) }),
+    ...(instructions.length > 1 && { instructionsAt: (step: number) => at(instructions, step) }),
+    ...(subtasks.length > 0 && { subtask: (step: number) => at(subtasks, step) }),
   };
 }

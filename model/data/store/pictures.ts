@@ -1,207 +1,165 @@
-import { type Folder, joinBytes, readRange } from '../../../engine/files/bytes.ts';
+import { type Folder, joinBytes } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import type { Episode, Image } from '../dataset.ts';
+import type { Episode } from '../dataset.ts';
 import { firstWhere } from '../first-where.ts';
-import { decodeImage, ImageCache } from '../image-files.ts';
+import { decodeImage, ImageCache, readImage } from '../image-files.ts';
 import { imageTypeOf } from '../image-header.ts';
 import type { PicturePlace, Source, SourcePicture, SourcePictures } from '../import/source.ts';
 import { MemoryCache } from '../memory-cache.ts';
+import { DamagedLog, type Log, type Logs, type PartPlace, partAt } from './log.ts';
 
-/** What is known of the pictures of a camera in an episode without its tables, of which each is bytes from .. to of a record's tables. */
+/** What is known of the pictures of a field in an episode. */
 export interface KnownPictures {
   readonly kind: SourcePictures['kind'];
+  /** The number of its first picture among those of the data set. */
+  readonly first: number;
   readonly count: number;
+  /** The control step of each, where not every step has one. */
+  readonly steps?: readonly number[];
   readonly file?: string;
   readonly place?: PicturePlace;
-  readonly tables: Readonly<Record<string, readonly [from: number, to: number]>>;
+  /** The part of the episode's record with the starts and then the ends of ranges, float64, or the paths of files, JSON. */
+  readonly table?: number;
 }
 
-/** Splits pictures into what is known and tables, which are added to `tables`. @throws InputError if they do not fit the episode */
-export function packPictures(
+/**
+ * Says what is known of pictures of an episode of `length` steps, and adds their table to `parts`.
+ *
+ * @param first the number of pictures before them
+ * @throws InputError if they do not fit the episode
+ */
+export function knownPictures(
   pictures: SourcePictures,
-  length: number,
-  what: string,
-  tables: Uint8Array[],
+  { first, length, what }: { readonly first: number; readonly length: number; readonly what: string },
+  parts: Uint8Array[],
 ): KnownPictures {
   const { kind, steps } = pictures;
   const count = kind === 'ranges' ? pictures.starts.length : kind === 'files' ? pictures.paths.length : pictures.count;
   if (steps ? steps.length !== count : count < length)
     throw new InputError(`${what} has ${count} pictures, ${steps?.length ?? length} steps`);
-  const places: Record<string, readonly [number, number]> = {};
-  let end = tables.reduce((sum, own) => sum + own.length, 0);
-  const add = (name: string, values: Uint8Array | Float64Array | Uint32Array) => {
-    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    places[name] = [end, end + bytes.length];
-    tables.push(bytes, new Uint8Array(-bytes.length & 7));
-    end += bytes.length + (-bytes.length & 7);
-  };
-  if (steps) add('steps', steps);
-  if (kind === 'ranges') {
-    add('starts', pictures.starts);
-    add('ends', pictures.ends);
-    return { kind, count, file: pictures.file, tables: places };
-  }
-  if (kind === 'files') add('paths', new TextEncoder().encode(JSON.stringify(pictures.paths)));
-  return { kind, count, tables: places, ...(kind !== 'files' && { place: pictures.place }) };
+  const known = { kind, first, count, ...(steps && { steps: [...steps] }) };
+  if (kind === 'files')
+    return { ...known, table: parts.push(new TextEncoder().encode(JSON.stringify(pictures.paths))) - 1 };
+  if (kind !== 'ranges') return { ...known, place: pictures.place };
+  const table = new Float64Array(2 * count);
+  table.set(pictures.starts);
+  table.set(pictures.ends, count);
+  return { ...known, file: pictures.file, table: parts.push(new Uint8Array(table.buffer)) - 1 };
 }
-
-/** Where unpacked pictures are kept. */
-export interface Packs {
-  /** Returns picture `index` of a pack, which `make` makes if it is not there. */
-  get(name: string, index: number, count: number, make: () => AsyncIterable<SourcePicture>): Promise<SourcePicture>;
-}
-
-// Tables begin at multiples of eight bytes.
-const uint32 = ({ buffer, byteOffset, length }: Uint8Array) => new Uint32Array(buffer, byteOffset, length / 4);
-const float64 = ({ buffer, byteOffset, length }: Uint8Array) => new Float64Array(buffer, byteOffset, length / 8);
 
 /** The bytes of tables, and of unpacked pictures where no cache on disk keeps them, that are held in memory. */
 const TABLE_BYTES = 2 ** 26;
 const UNPACKED_BYTES = 2 ** 28;
 
+/** An episode, and the parts of its record. */
+interface EpisodeRecord {
+  readonly id: string;
+  readonly where: string;
+  readonly parts: readonly PartPlace[];
+}
+
 /** The pictures of a data set, read when they are wanted. */
 export class PictureStore {
   readonly #images = new ImageCache();
   readonly #tables = new MemoryCache<Uint8Array<ArrayBuffer>>(TABLE_BYTES, (bytes) => bytes.length);
+  readonly #unpacked = new MemoryCache<Log>(UNPACKED_BYTES, ({ held }) => held);
+  #unpacking: Promise<unknown> = Promise.resolve();
 
+  /** @param key tells the unpacked pictures of this index from those of others */
   constructor(
     private readonly folder: Folder,
     private readonly source: () => Promise<Source>,
-    private readonly packs: Packs,
+    private readonly index: Log,
+    private readonly logs: Logs,
+    private readonly key: string,
   ) {}
 
-  /**
-   * Makes an episode's image methods.
-   *
-   * @param cameras the pictures by camera, with the name of their field
-   * @param readTables reads the tables of the episode's record
-   */
+  /** Makes the image methods of an episode. */
   of(
-    { id, where }: { readonly id: string; readonly where: string },
-    cameras: ReadonlyMap<string, { readonly field: string; readonly pictures: KnownPictures }>,
-    readTables: () => Promise<Uint8Array<ArrayBuffer>>,
+    episode: EpisodeRecord,
+    cameras: ReadonlyMap<string, KnownPictures>,
   ): Pick<Required<Episode>, 'image' | 'imageFile'> {
-    type Own = { readonly field: string; readonly pictures: KnownPictures };
-    const tablesOf = async ({ pictures }: Own) => {
-      const none = Object.keys(pictures.tables).length === 0;
-      const tables = none ? new Uint8Array(0) : await this.#tables.get(id, readTables);
-      return (name: string) => tables.subarray(...pictures.tables[name]);
+    // A picture that is held must cost no more than its look-up: nothing is awaited for it.
+    const at = <T>(camera: string, step: number, take: (own: KnownPictures, i: number) => Promise<T>) => {
+      const own = cameras.get(camera);
+      if (!own || step < 0) return Promise.resolve(null);
+      const { steps, count } = own;
+      const i = steps ? firstWhere(count, (k) => steps[k] > step) - 1 : Math.min(Math.floor(step), count - 1);
+      return i < 0 ? Promise.resolve(null) : take(own, i);
     };
-    // A picture that is held must cost no more than its look-up: tables are read for it only where steps have none of their own, and the steps
-    // of pictures, four bytes each, then stay.
-    const known = new Map<Own, Uint32Array>();
-    const indexOf = (own: Own, step: number) => {
-      const { count, tables } = own.pictures;
-      if (!tables.steps) return Math.min(Math.floor(step), count - 1);
-      const newest = (steps: Uint32Array) => firstWhere(count, (i) => steps[i] > step) - 1;
-      const held = known.get(own);
-      if (held) return newest(held);
-      return tablesOf(own).then((table) => {
-        known.set(own, uint32(table('steps')).slice());
-        return newest(known.get(own)!);
-      });
+    const read = (camera: string, step: number, own: KnownPictures, i: number) => {
+      const what = `the image of episode ${quote(episode.id)}, step ${Math.floor(step)}, camera ${quote(camera)}`;
+      return this.#read(episode, own, i, what);
     };
-    const read = async (own: Own, index: number, what: string) => this.#read(own, id, index, await tablesOf(own), what);
-    const nameOf = (camera: string, step: number) =>
-      `the image of episode ${quote(id)}, step ${Math.floor(step)}, camera ${quote(camera)}`;
     return {
-      image: async (camera, step) => {
-        const own = step < 0 ? undefined : cameras.get(camera);
-        if (!own) return null;
-        const place = indexOf(own, step);
-        const index = typeof place === 'number' ? place : await place;
-        if (index < 0) return null;
-        return this.#images.get(`${id}\n${own.field}\n${index}`, async () => {
-          const what = nameOf(camera, step);
-          const { picture, file } = await read(own, index, what);
-          if ('pixels' in picture) return picture;
-          return decodeImage(picture, imageTypeOf(picture), `${file ?? where}: ${what}`);
-        });
-      },
-      imageFile: async (camera, step) => {
-        const own = step < 0 ? undefined : cameras.get(camera);
-        const index = own ? await indexOf(own, step) : -1;
-        if (!own || index < 0) return null;
-        const { picture } = await read(own, index, nameOf(camera, step));
-        return 'pixels' in picture ? null : picture;
-      },
+      image: (camera, step) =>
+        at(camera, step, (own, i) =>
+          this.#images.get(own.first + i, async () => {
+            const { picture, what } = await read(camera, step, own, i);
+            return 'pixels' in picture ? picture : decodeImage(picture, imageTypeOf(picture), what);
+          }),
+        ),
+      imageFile: (camera, step) =>
+        at(camera, step, async (own, i) => {
+          const { picture } = await read(camera, step, own, i);
+          return 'pixels' in picture ? null : picture;
+        }),
     };
   }
 
   async #read(
-    { field, pictures: { kind, count, file, place } }: { readonly field: string; readonly pictures: KnownPictures },
-    id: string,
-    index: number,
-    table: (name: string) => Uint8Array,
-    what: string,
-  ): Promise<{ picture: SourcePicture; file?: string }> {
-    if (kind === 'pick') return { picture: await (await this.source()).picture!(place!, index) };
-    if (kind === 'unpack') {
-      const unpack = async function* (this: PictureStore) {
-        yield* (await this.source()).unpack!(place!);
-      };
-      return { picture: await this.packs.get(`${field}\n${id}`, index, count, unpack.bind(this)) };
-    }
-    const path = kind === 'ranges' ? file! : JSON.parse(new TextDecoder().decode(table('paths')))[index];
-    const opened = await this.folder.open(path);
-    try {
-      const [start, end] =
-        kind === 'ranges' ? [float64(table('starts'))[index], float64(table('ends'))[index]] : [0, opened.size];
-      return { picture: await readRange(opened, start, end, what), file: opened.name };
-    } finally {
-      await opened.close();
-    }
+    { where, parts }: EpisodeRecord,
+    { kind, first, count, file, place, table }: KnownPictures,
+    i: number,
+    image: string,
+  ): Promise<{ picture: SourcePicture; what: string }> {
+    const what = `${where}: ${image}`;
+    if (kind === 'pick') return { picture: await (await this.source()).picture!(place!, i), what };
+    if (kind === 'unpack') return { picture: await this.#unpack(first, i, place!, count, what), what };
+    const part = parts[table!];
+    const bytes = await this.#tables.get(part[0], () => partAt(this.index, part));
+    const places = kind === 'ranges' ? new Float64Array(bytes.buffer, bytes.byteOffset, 2 * count) : null;
+    const path = file ?? JSON.parse(new TextDecoder().decode(bytes))[i];
+    const read = await readImage(this.folder.open(path), image, places?.[i], places?.[count + i]);
+    return { picture: read.bytes, what: `${read.file}: ${image}` };
   }
-}
 
-/** Makes one value at a time. */
-export function inTurn(): <T>(make: () => Promise<T>) => Promise<T> {
-  let last: Promise<unknown> = Promise.resolve();
-  return (make) => {
-    const own = last.then(make);
-    last = own.catch(() => {});
-    return own;
-  };
-}
-
-/** @throws InputError if a pack has another number of pictures than its episode says */
-export function expectCount(name: string, found: number, count: number): void {
-  if (found < count)
-    throw new InputError(`${name.replace('\n', ', episode ')}: ${found} pictures were unpacked, ${count} are needed`);
-}
-
-/** Packs in memory, of which the least recently used are dropped. */
-export function memoryPacks(): Packs {
-  const sizeOf = (own: SourcePicture) => ('pixels' in own ? own.pixels : own).length;
-  const held = new MemoryCache<SourcePicture[]>(UNPACKED_BYTES, (own) =>
-    own.reduce((sum, one) => sum + sizeOf(one), 0),
-  );
-  const turn = inTurn();
-  return {
-    async get(name, index, count, make) {
-      const pictures = await held.get(name, () =>
-        turn(async () => {
-          const all: SourcePicture[] = [];
-          for await (const picture of make()) all.push(picture);
-          expectCount(name, all.length, count);
-          return all;
-        }),
-      );
-      return pictures[index];
-    },
-  };
+  /** Reads one of the pictures that a log keeps, which is made if it is not there, and made again if it is damaged. */
+  async #unpack(first: number, i: number, place: PicturePlace, count: number, what: string): Promise<SourcePicture> {
+    const name = `pictures-${this.key}-${first}`;
+    const make = () =>
+      this.logs.write(name, async (append) => {
+        const made: PartPlace[] = [];
+        for await (const picture of (await this.source()).unpack!(place))
+          made.push(...(await append(null, [packedPicture(picture)])));
+        if (made.length >= count) return made;
+        throw new InputError(`${what}: ${made.length} pictures were unpacked, ${count} are needed`);
+      });
+    // An importer unpacks one episode at a time.
+    const inTurn = (get: () => Promise<Log>): Promise<Log> => {
+      const log = this.#unpacking.then(get);
+      this.#unpacking = log.catch(() => {});
+      return log;
+    };
+    const pictureIn = async (log: Log) => unpackedPicture(await partAt(log, (log.directory as PartPlace[])[i]));
+    const kept = await this.#unpacked.get(first, () => inTurn(async () => (await this.logs.open(name)) ?? make()));
+    return pictureIn(kept).catch(async (error) => {
+      if (error instanceof DamagedLog) return pictureIn(await inTurn(make));
+      throw error;
+    });
+  }
 }
 
 const PIXELS = 0x58495052; // "RPIX", which no image file begins with
 
 /** Pixels as bytes: a mark, width, height, [height, width, 3]. */
-export function packedPicture(picture: SourcePicture): Uint8Array<ArrayBuffer> {
+function packedPicture(picture: SourcePicture): Uint8Array<ArrayBuffer> {
   if (!('pixels' in picture)) return picture;
   const head = new Uint8Array(Uint32Array.of(PIXELS, picture.width, picture.height).buffer);
   return joinBytes([head, picture.pixels]);
 }
 
-export function unpackedPicture(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> | Image {
+function unpackedPicture(bytes: Uint8Array<ArrayBuffer>): SourcePicture {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (bytes.length < 12 || view.getUint32(0, true) !== PIXELS) return bytes;
   return { width: view.getUint32(4, true), height: view.getUint32(8, true), pixels: bytes.subarray(12) };
