@@ -4,7 +4,7 @@ import { unzlibSync } from 'fflate';
 import { type ByteSource, readRange } from '../../engine/files/bytes.ts';
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import type { Episode, Image } from './dataset.ts';
-import { fileKindOf, headerOf, type ImageHeader, imageTypeOf } from './image-header.ts';
+import { fileKindOf, headerOf, imageTypeOf } from './image-header.ts';
 import { MemoryCache } from './memory-cache.ts';
 import { decodePng, type Inflate } from './png.ts';
 
@@ -19,39 +19,35 @@ const decoders: Record<string, (bytes: Uint8Array<ArrayBuffer>) => Promise<Image
 /** The image file types that `decodeImage` reads. */
 export const imageTypes: readonly string[] = Object.keys(decoders);
 
-/**
- * Decodes an image file, `what` in errors, to RGB as PIL's convert('RGB') does: grey is repeated, alpha is dropped, an orientation in
- * Exif is not obeyed; 16 bits are cut to 8.
- */
-export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, what: string): Promise<Image> {
-  const decode = Object.hasOwn(decoders, type) ? decoders[type] : undefined;
-  if (!decode && type === 'unknown') throw new InputError(`${what}: ${fileKindOf(bytes)}; JPEG, PNG and WebP are read`);
-  if (!decode) throw new InputError(`${what}: image type "${type}" is not one of ${imageTypes.join(', ')}`);
-  try {
-    const header = headerOf(bytes, type);
-    checkSize(header, bytes, type);
-    if (type === 'image/jpeg' && header.channels === 4)
-      throw new InputError(`${what}: a JPEG file in the colours of printers (CMYK), which is not read; save it as RGB`);
-    const image = await decode(bytes);
-    if (image.width !== header.width || image.height !== header.height)
-      throw new Error(`${image.width} x ${image.height} pixels, its header says ${header.width} x ${header.height}`);
-    return image;
-  } catch (error) {
-    if (error instanceof InputError) throw error;
-    throw new InputError(`${what}: damaged or cut-off ${type} (${reasonOf(error)})`);
-  }
-}
-
 /** The most pixels of an image: a frame of 7680 x 4320 fits. */
 const PIXELS_LIMIT = 2 ** 25;
 /** No PNG or JPEG file holds more pixels per byte: 8 in an unpacked byte of PNG, of which deflate packs 1032 into one. */
 const PIXELS_PER_BYTE = 8 * 1032;
 
-/** Checks the size in the file's header, by which the decoders allocate. @throws Error if it is implausible */
-function checkSize({ width, height }: ImageHeader, bytes: Uint8Array, type: string): void {
-  const most = type === 'image/webp' ? PIXELS_LIMIT : Math.min(PIXELS_LIMIT, bytes.length * PIXELS_PER_BYTE);
-  if (!(width > 0 && height > 0 && width * height <= most))
-    throw new Error(`${bytes.length} bytes say they hold ${width} x ${height} pixels`);
+/**
+ * Decodes an image file, `what` in errors, to RGB as PIL's convert('RGB') does: grey is repeated, alpha is dropped, an orientation in
+ * Exif is not obeyed; 16 bits are cut to 8.
+ */
+export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, what: string): Promise<Image> {
+  if (!imageTypes.includes(type)) {
+    const kind = type === 'unknown' ? fileKindOf(bytes) : `image type "${type}"`;
+    throw new InputError(`${what}: ${kind}; JPEG, PNG and WebP are read`);
+  }
+  try {
+    const { width, height, channels } = headerOf(bytes, type);
+    const most = type === 'image/webp' ? PIXELS_LIMIT : Math.min(PIXELS_LIMIT, bytes.length * PIXELS_PER_BYTE);
+    if (!(width > 0 && height > 0 && width * height <= most))
+      throw new Error(`${bytes.length} bytes say they hold ${width} x ${height} pixels`);
+    if (type === 'image/jpeg' && channels === 4)
+      throw new InputError(`${what}: a JPEG file in the colours of printers (CMYK), which is not read; save it as RGB`);
+    const image = await decoders[type](bytes);
+    if (image.width !== width || image.height !== height)
+      throw new Error(`${image.width} x ${image.height} pixels, its header says ${width} x ${height}`);
+    return image;
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    throw new InputError(`${what}: damaged or cut-off ${type} (${reasonOf(error)})`);
+  }
 }
 
 interface DecoderOptions {
@@ -91,7 +87,7 @@ function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
     // The decoder fills missing parts with grey and only warns; extra bytes between two markers are harmless.
     const serious = complaints.filter((line) => !line.includes('extraneous bytes before marker'));
     if (serious.length > 0) throw new Error(serious.join('; '));
-    return { width: decoded.width, height: decoded.height, pixels: toRgb(decoded.data, 4) };
+    return withoutAlpha(decoded);
   });
   jpegQueue = image.catch(() => {});
   return image;
@@ -107,8 +103,17 @@ async function startWebpDecoder() {
 
 async function decodeWebp(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
   webpDecoder ??= startWebpDecoder();
-  const { data, width, height } = await (await webpDecoder).default(bytes.slice().buffer);
-  return { width, height, pixels: toRgb(data, 4) };
+  return withoutAlpha(await (await webpDecoder).default(bytes.slice().buffer));
+}
+
+function withoutAlpha({ width, height, data }: ImageData): Image {
+  const pixels = new Uint8Array(width * height * 3);
+  for (let from = 0, to = 0; to < pixels.length; from += 4, to += 3) {
+    pixels[to] = data[from];
+    pixels[to + 1] = data[from + 1];
+    pixels[to + 2] = data[from + 2];
+  }
+  return { width, height, pixels };
 }
 
 let inflate: Promise<Inflate> | undefined;
@@ -133,20 +138,6 @@ async function decodePngFile(bytes: Uint8Array): Promise<Image> {
 
 export const encodePng = ({ width, height, pixels }: Image): Uint8Array<ArrayBuffer> =>
   new Uint8Array(encode({ width, height, data: pixels, channels: 3, depth: 8 }));
-
-/** Converts pixels of 1 (grey), 2 (grey, alpha), 3 or 4 (colour, alpha) channels to RGB. */
-export function toRgb(data: ArrayLike<number>, channels: number): Uint8Array {
-  if (channels === 3 && data instanceof Uint8Array) return data;
-  const count = data.length / channels;
-  const pixels = new Uint8Array(count * 3);
-  const [green, blue] = channels < 3 ? [0, 0] : [1, 2];
-  for (let i = 0; i < count; i++) {
-    pixels[3 * i] = data[channels * i];
-    pixels[3 * i + 1] = data[channels * i + green];
-    pixels[3 * i + 2] = data[channels * i + blue];
-  }
-  return pixels;
-}
 
 /** The location of an image in its source, which keeps it as a file or makes it, such as a frame of a video. */
 export type ImagePlace = {

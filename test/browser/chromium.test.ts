@@ -15,7 +15,9 @@ const otherTestFiles = [
   'test/random.test.ts',
   'test/model/golden.test.ts',
   'test/tabletop/world.test.ts',
-  ...['mixture', 'parquet', 'sampling', 'slots', 'statistics'].map((name) => `test/data/${name}.test.ts`),
+  ...['image-kinds', 'mixture', 'sampling', 'slots', 'statistics'].map(
+    (name) => `test/data/${name}.test.ts`,
+  ),
   ...['bins', 'dct', 'fast', 'grammar', 'location', 'prompts', 'state', 'string', 'text', 'vocabulary'].map(
     (name) => `test/tokenizers/${name}.test.ts`,
   ),
