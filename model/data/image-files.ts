@@ -120,7 +120,8 @@ let inflate: Promise<Inflate> | undefined;
 
 /** Chooses zlib of node, which is twice as fast, or the library's in a browser. */
 async function startInflate(): Promise<Inflate> {
-  if (!isNode()) return (packed, size) => unzlibSync(packed, { out: new Uint8Array(size) });
+  // The library leaves out what does not fit: a byte more tells that there is more.
+  if (!isNode()) return (packed, size) => unzlibSync(packed, { out: new Uint8Array(size + 1) });
   const { inflateSync } = await import('node:zlib');
   return (packed, size) => {
     try {

@@ -80,11 +80,11 @@ test('PNG: every filter, pixels in several chunks, one block of literal bytes al
   const expected = { width, height, pixels };
   for (const parts of [pieces, [packed]])
     expect(await decodeImage(pngFile(head, parts), 'image/png', 'x')).toEqual(expected);
-  const inBrowser = decodePng(pngFile(head, pieces), (own, size) => unzlibSync(own, { out: new Uint8Array(size) }));
+  const inBrowser = decodePng(pngFile(head, pieces), (own, size) => unzlibSync(own, { out: new Uint8Array(size + 1) }));
   expect(inBrowser).toEqual(expected);
   for (const [parts, complaint] of [
     [[zlibSync(rows.subarray(1))], 'bytes of pixels'],
-    [[zlibSync(joinBytes([rows, rows]))], /more pixels than the|bytes of pixels|invalid/],
+    [[zlibSync(joinBytes([rows, rows]))], /more pixels than the|bytes of pixels/],
     [[zlibSync(joinBytes([Uint8Array.of(9), rows.subarray(1)]))], 'filter 9 of a row'],
     [[packed.subarray(0, -9)], 'damaged or cut-off'],
   ] as const)
