@@ -1,14 +1,9 @@
 const HALF = 65536;
 
-interface Column {
-  sum: number;
-  squares: number;
-  min: number;
-  max: number;
-  /** Counts by the upper 16 bits. */
-  readonly coarse: Uint32Array;
-  /** Counts by the lower 16 bits, for those upper 16 bits that hold a quantile. */
-  readonly fine: (Uint32Array | undefined)[];
+/** Counts by the lower 16 bits, only for the upper 16 bits h that hold a quantile: counts[slots[h] - 1]. */
+interface Fine {
+  readonly slots: Uint8Array;
+  readonly counts: readonly Uint32Array[];
 }
 
 /**
@@ -19,51 +14,58 @@ interface Column {
  */
 export class ColumnCounter {
   count = 0;
-  readonly #columns: readonly Column[];
+  readonly #sum: Float64Array;
+  readonly #squares: Float64Array;
+  readonly #min: Float64Array;
+  readonly #max: Float64Array;
+  readonly #coarse: Uint32Array[];
+  #fine: Fine[] = [];
 
   /** @param parts the quantiles, each from 0 to 1 */
   constructor(
     readonly dimension: number,
     readonly parts: readonly number[],
   ) {
-    this.#columns = Array.from({ length: dimension }, () => ({
-      ...{ sum: 0, squares: 0, min: Number.POSITIVE_INFINITY, max: Number.NEGATIVE_INFINITY },
-      ...{ coarse: new Uint32Array(HALF), fine: [] },
-    }));
+    const zeros = () => new Float64Array(dimension);
+    [this.#sum, this.#squares] = [zeros(), zeros()];
+    [this.#min, this.#max] = [zeros().fill(Number.POSITIVE_INFINITY), zeros().fill(Number.NEGATIVE_INFINITY)];
+    this.#coarse = Array.from({ length: dimension }, () => new Uint32Array(HALF));
   }
 
   /** Adds rows in the first pass. */
   add(rows: Float32Array): void {
+    const { dimension } = this;
     const keys = keysOf(rows);
-    this.count += rows.length / this.dimension;
-    for (const [d, column] of this.#columns.entries()) {
-      let { sum, min, max } = column;
-      const { coarse } = column;
-      for (let i = d; i < rows.length; i += this.dimension) {
+    this.count += rows.length / dimension;
+    for (let d = 0; d < dimension; d++) {
+      const coarse = this.#coarse[d];
+      let [sum, min, max] = [this.#sum[d], this.#min[d], this.#max[d]];
+      for (let i = d; i < rows.length; i += dimension) {
         const value = rows[i] + 0; // -0 becomes 0
         sum += value;
         if (value < min) min = value;
         if (value > max) max = value;
         coarse[keys[i] >>> 16] += 1;
       }
-      Object.assign(column, { sum, min, max });
+      [this.#sum[d], this.#min[d], this.#max[d]] = [sum, min, max];
     }
   }
 
   /** Adds the same rows in the second pass. */
   addAgain(rows: Float32Array): void {
+    if (this.#fine.length === 0) this.#fine = this.#coarse.map((counts) => this.#chosen(counts));
+    const { dimension } = this;
     const keys = keysOf(rows);
-    for (const [d, column] of this.#columns.entries()) {
-      const { sum, fine } = column;
-      if (fine.length === 0) this.#choose(column);
-      const mean = sum / this.count;
+    for (let d = 0; d < dimension; d++) {
+      const mean = this.#sum[d] / this.count;
+      const { slots, counts } = this.#fine[d];
       let squares = 0;
-      for (let i = d; i < rows.length; i += this.dimension) {
+      for (let i = d; i < rows.length; i += dimension) {
         squares += (rows[i] - mean) * (rows[i] - mean);
-        const counts = fine[keys[i] >>> 16];
-        if (counts) counts[keys[i] & (HALF - 1)] += 1;
+        const slot = slots[keys[i] >>> 16];
+        if (slot > 0) counts[slot - 1][keys[i] & (HALF - 1)] += 1;
       }
-      column.squares += squares;
+      this.#squares[d] += squares;
     }
   }
 
@@ -72,35 +74,40 @@ export class ColumnCounter {
    * each dimension whether the two or more values from the first to the last quantile are one.
    */
   finish() {
-    const { count, parts } = this;
-    const columns = this.#columns;
+    const { count, parts, dimension } = this;
     const [first, last] = [Math.ceil((count - 1) * parts[0]), Math.floor((count - 1) * parts.at(-1)!)];
+    const dimensions = Array.from({ length: dimension }, (_, d) => d);
     return {
       count,
-      mean: columns.map(({ sum }) => sum / count),
-      std: columns.map(({ squares }) => Math.sqrt(squares / count)),
-      min: columns.map(({ min }) => min),
-      max: columns.map(({ max }) => max),
-      still: columns.map((own) => first < last && valueAt(own, first) === valueAt(own, last)),
-      quantiles: parts.map((part) => columns.map((own) => quantileOf((rank) => valueAt(own, rank), count, part))),
+      mean: Array.from(this.#sum, (sum) => sum / count),
+      std: Array.from(this.#squares, (sum) => Math.sqrt(sum / count)),
+      min: Array.from(this.#min),
+      max: Array.from(this.#max),
+      still: dimensions.map((d) => first < last && this.#valueAt(d, first) === this.#valueAt(d, last)),
+      quantiles: parts.map((part) => dimensions.map((d) => quantileOf((rank) => this.#valueAt(d, rank), count, part))),
     };
   }
 
-  /** Chooses the upper 16 bits whose lower ones are counted. */
-  #choose({ coarse, fine }: Column): void {
+  #chosen(coarse: Uint32Array): Fine {
+    const slots = new Uint8Array(HALF);
+    const counts: Uint32Array[] = [];
     for (const part of this.parts) {
       const below = Math.floor((this.count - 1) * part);
-      for (const rank of [below, Math.min(below + 1, this.count - 1)])
-        fine[placeOf(coarse, rank).place] ??= new Uint32Array(HALF);
+      for (const rank of [below, Math.min(below + 1, this.count - 1)]) {
+        const { place } = placeOf(coarse, rank);
+        if (slots[place] === 0) slots[place] = counts.push(new Uint32Array(HALF));
+      }
     }
+    return { slots, counts };
   }
-}
 
-/** Finds the value of rank `rank` (from 0) in a column. */
-function valueAt({ coarse, fine }: Column, rank: number): number {
-  const { place, before } = placeOf(coarse, rank);
-  const key = (place * HALF + placeOf(fine[place]!, rank - before).place) >>> 0;
-  return new Float32Array(Uint32Array.of(key & 0x80000000 ? key & 0x7fffffff : ~key).buffer)[0];
+  /** Finds the value of rank `rank` (from 0) in column `d`. */
+  #valueAt(d: number, rank: number): number {
+    const { slots, counts } = this.#fine[d];
+    const { place, before } = placeOf(this.#coarse[d], rank);
+    const key = (place * HALF + placeOf(counts[slots[place] - 1], rank - before).place) >>> 0;
+    return new Float32Array(Uint32Array.of(key & 0x80000000 ? key & 0x7fffffff : ~key).buffer)[0];
+  }
 }
 
 /** Maps float32 values to integers of the same order; -0 counts as 0. */
