@@ -1,5 +1,5 @@
 import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping } from './action-tokenizer.ts';
-import { checkChunk, checkShape, chunkGrammar, countClamped, quote } from './action-tokenizer.ts';
+import { checkChunk, checkShape, chunkGrammar, countClamped, quote, unknownId } from './action-tokenizer.ts';
 
 export interface StringFormat {
   /** Decimal places, 1 to 8. Default 4. */
@@ -145,10 +145,7 @@ export class StringActionTokenizer implements ActionTokenizer {
   /** [horizon, dimension]. Throws on an unknown id and as `parse` does. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
     const text = this.text(ids);
-    if (text.length < ids.length)
-      throw new Error(
-        `id ${ids[text.length]} at position ${text.length} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
-      );
+    if (text.length < ids.length) throw unknownId(ids[text.length], text.length, this.vocabularySize);
     return this.parse(text, shape);
   }
 
@@ -157,7 +154,7 @@ export class StringActionTokenizer implements ActionTokenizer {
     const text = this.text(ids);
     const read = this.parseLenient(text, shape);
     if (text.length === ids.length) return read;
-    const problem = read.problem ?? `id ${ids[text.length]} at position ${text.length} is unknown`;
+    const problem = read.problem ?? unknownId(ids[text.length], text.length, this.vocabularySize).message;
     return { ...read, exact: false, problem };
   }
 
