@@ -1,4 +1,5 @@
-import decodeJpegFile, { init } from '@jsquash/jpeg/decode.js';
+import decodeJpegFile, { init as startJpeg } from '@jsquash/jpeg/decode.js';
+import decodeWebpFile, { init as startWebp } from '@jsquash/webp/decode.js';
 import { encode } from 'fast-png';
 import { unzlibSync } from 'fflate';
 import { type ByteSource, readRange } from '../../engine/files/bytes.ts';
@@ -21,8 +22,6 @@ export const imageTypes: readonly string[] = Object.keys(decoders);
 
 /** The most pixels of an image: a frame of 7680 x 4320 fits. */
 const PIXELS_LIMIT = 2 ** 25;
-/** No PNG or JPEG file holds more pixels per byte: 8 in an unpacked byte of PNG, of which deflate packs 1032 into one. */
-const PIXELS_PER_BYTE = 8 * 1032;
 
 /**
  * Decodes an image file, `what` in errors, to RGB as PIL's convert('RGB') does: grey is repeated, alpha is dropped, an orientation in
@@ -35,8 +34,7 @@ export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, 
   }
   try {
     const { width, height, channels } = headerOf(bytes, type);
-    const most = type === 'image/webp' ? PIXELS_LIMIT : Math.min(PIXELS_LIMIT, bytes.length * PIXELS_PER_BYTE);
-    if (!(width > 0 && height > 0 && width * height <= most))
+    if (!(width > 0 && height > 0 && width * height <= PIXELS_LIMIT))
       throw new Error(`${bytes.length} bytes say they hold ${width} x ${height} pixels`);
     if (type === 'image/jpeg' && channels === 4)
       throw new InputError(`${what}: a JPEG file in the colours of printers (CMYK), which is not read; save it as RGB`);
@@ -50,10 +48,6 @@ export async function decodeImage(bytes: Uint8Array<ArrayBuffer>, type: string, 
   }
 }
 
-interface DecoderOptions {
-  printErr: (line: string) => void;
-}
-
 /** The complaints of the JPEG decoder about the image it is decoding. */
 let complaints: string[] = [];
 let jpegDecoder: Promise<void> | undefined;
@@ -63,24 +57,21 @@ let jpegQueue: Promise<unknown> = Promise.resolve();
 const isNode = () => typeof process !== 'undefined' && Boolean(process.versions?.node);
 
 /** Starts a decoder, whose package's types leave out the WebAssembly module: node needs it, because it cannot fetch files. */
-async function startDecoder(start: unknown, name: string, options: DecoderOptions): Promise<void> {
-  const starting = start as (...args: [WebAssembly.Module, DecoderOptions] | [DecoderOptions]) => Promise<void>;
-  if (!isNode()) return starting(options);
+async function startDecoder(start: unknown, name: string, printErr: (line: string) => void): Promise<void> {
+  const starting = start as (...settings: object[]) => Promise<void>;
+  if (!isNode()) return starting({ printErr });
   const [{ readFile }, { createRequire }] = await Promise.all([import('node:fs/promises'), import('node:module')]);
   const path = createRequire(import.meta.url).resolve(name);
-  return starting(await WebAssembly.compile(await readFile(path)), options);
+  return starting(await WebAssembly.compile(await readFile(path)), { printErr });
 }
-
-const startJpegDecoder = () =>
-  startDecoder(init, '@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm', { printErr: (line) => complaints.push(line) });
 
 function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
   const image = jpegQueue.then(async () => {
-    jpegDecoder ??= startJpegDecoder();
+    const codec = '@jsquash/jpeg/codec/dec/mozjpeg_dec.wasm';
+    jpegDecoder ??= startDecoder(startJpeg, codec, (line) => complaints.push(line));
     await jpegDecoder;
     complaints = [];
-    const whole = bytes.length === bytes.buffer.byteLength ? bytes : bytes.slice();
-    const decoded = await decodeJpegFile(whole.buffer).catch((error) => {
+    const decoded = await decodeJpegFile(bytes.slice().buffer).catch((error) => {
       jpegDecoder = undefined; // after a failure its memory is in a state that fails on good images too
       throw complaints.length > 0 ? new Error(complaints.join('; ')) : error;
     });
@@ -93,17 +84,12 @@ function decodeJpeg(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
   return image;
 }
 
-let webpDecoder: Promise<typeof import('@jsquash/webp/decode.js')> | undefined;
-
-async function startWebpDecoder() {
-  const decoder = await import('@jsquash/webp/decode.js');
-  await startDecoder(decoder.init, '@jsquash/webp/codec/dec/webp_dec.wasm', { printErr: () => {} });
-  return decoder;
-}
+let webpDecoder: Promise<void> | undefined;
 
 async function decodeWebp(bytes: Uint8Array<ArrayBuffer>): Promise<Image> {
-  webpDecoder ??= startWebpDecoder();
-  return withoutAlpha(await (await webpDecoder).default(bytes.slice().buffer));
+  webpDecoder ??= startDecoder(startWebp, '@jsquash/webp/codec/dec/webp_dec.wasm', () => {});
+  await webpDecoder;
+  return withoutAlpha(await decodeWebpFile(bytes.slice().buffer));
 }
 
 function withoutAlpha({ width, height, data }: ImageData): Image {
