@@ -82,23 +82,21 @@ export class StringActionTokenizer implements ActionTokenizer {
     checkShape(shape, 'StringActionTokenizer');
     const steps = text.split(this.settings.betweenSteps);
     if (steps.length !== horizon) throw new Error(`the text has ${steps.length} steps, the horizon is ${horizon}`);
-    const values = new Float32Array(horizon * dimension);
-    steps.forEach((words, step) => {
+    const form = `[+-]d.${'d'.repeat(this.settings.decimals)}`;
+    const values = steps.flatMap((words, step) => {
       const numbers = words.split(this.settings.betweenDimensions);
       if (numbers.length !== dimension)
         throw new Error(`step ${step} has ${numbers.length} numbers, the dimension is ${dimension}`);
-      numbers.forEach((number, d) => {
-        const [pattern, form] = this.isGripper(d)
-          ? [/^[01]$/, '0 or 1']
-          : [this.number, `[+-]d.${'d'.repeat(this.settings.decimals)}`];
-        if (!pattern.test(number))
+      return numbers.map((number, d) => {
+        const own = JSON.stringify(number.slice(0, 40));
+        if (!(this.isGripper(d) ? /^[01]$/ : this.number).test(number))
           throw new Error(
-            `step ${step}, dimension ${d}: ${JSON.stringify(number.slice(0, 40))} is not of the form ${form}`,
+            `step ${step}, dimension ${d}: ${own} is not of the form ${this.isGripper(d) ? '0 or 1' : form}`,
           );
-        values[step * dimension + d] = this.read(Number(number), d);
+        return this.read(Number(number), d);
       });
     });
-    return values;
+    return Float32Array.from(values);
   }
 
   /**
