@@ -104,6 +104,9 @@ export function chunkGrammar(
 export const isId = (value: unknown): value is number =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 22;
 
+export const unknownId = (id: number, position: number, size: number) =>
+  new Error(`id ${id} at position ${position} is unknown; ids are 0 to ${size - 1}`);
+
 /** A value from a JSON file for a message, truncated to 100 characters. */
 export function quote(value: unknown): string {
   if (typeof value === 'number') return String(value);

@@ -1,5 +1,5 @@
 import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping } from './action-tokenizer.ts';
-import { checkChunk, checkShape, chunkGrammar, countClamped, quote } from './action-tokenizer.ts';
+import { checkChunk, checkShape, chunkGrammar, countClamped, quote, unknownId } from './action-tokenizer.ts';
 
 const MOST_BINS = 2 ** 20;
 
@@ -102,10 +102,8 @@ export class BinActionTokenizer implements ActionTokenizer {
         `${ids.length} ids, but horizon ${shape.horizon} x dimension ${shape.dimension} needs ${expected}`,
       );
     return Float32Array.from(ids, (id, index) => {
-      const value = this.values[id];
-      if (value === undefined)
-        throw new Error(`id ${id} at position ${index} is unknown; ids are 0 to ${this.vocabularySize - 1}`);
-      return value;
+      if (this.values[id] === undefined) throw unknownId(id, index, this.vocabularySize);
+      return this.values[id];
     });
   }
 

@@ -16,18 +16,19 @@ export class MergeTable {
    * Merge `rank` replaces left[rank] and right[rank] by joined[rank].
    *
    * @param ids an upper bound of all ids, exclusive
-   * @throws Error if two merges have the same pair
+   * @throws Error, which begins with `what`, if two merges have the same pair
    */
   constructor(
     private readonly left: Int32Array,
     private readonly right: Int32Array,
     private readonly joined: Int32Array,
     private readonly ids: number,
+    what: string,
   ) {
     this.slots = new Int32Array(2 ** Math.ceil(Math.log2(4 * left.length + 1))).fill(-1);
     for (let rank = 0; rank < left.length; rank++) {
       const slot = this.slotOf(left[rank], right[rank]);
-      if (this.slots[slot] >= 0) throw new Error(`merge ${rank} repeats merge ${this.slots[slot]}`);
+      if (this.slots[slot] >= 0) throw new Error(`${what}: merge ${rank} repeats merge ${this.slots[slot]}`);
       this.slots[slot] = rank;
     }
   }

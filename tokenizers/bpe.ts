@@ -1,4 +1,4 @@
-import { type ChunkGrammar, chunkGrammar, quote } from './action-tokenizer.ts';
+import { type ChunkGrammar, chunkGrammar, quote, unknownId } from './action-tokenizer.ts';
 import { MergeTable } from './bpe-merging.ts';
 import { checkSymbols, learnMerges, type MergeLearning } from './bpe-training.ts';
 
@@ -72,16 +72,13 @@ export class IntegerBpe implements SymbolCodec {
         throw new Error(`IntegerBpe: merge ${rank} is ${quote(pair)}; it must join two ids below ${symbols + rank}`);
       this.lengths[symbols + rank] = this.lengths[pair[0]] + this.lengths[pair[1]];
     });
-    try {
-      this.table = new MergeTable(
-        Int32Array.from(merges, (pair) => pair[0]),
-        Int32Array.from(merges, (pair) => pair[1]),
-        Int32Array.from(merges, (_, rank) => symbols + rank),
-        this.vocabularySize,
-      );
-    } catch (error) {
-      throw new Error(`IntegerBpe: ${(error as Error).message}`);
-    }
+    this.table = new MergeTable(
+      Int32Array.from(merges, (pair) => pair[0]),
+      Int32Array.from(merges, (pair) => pair[1]),
+      Int32Array.from(merges, (_, rank) => symbols + rank),
+      this.vocabularySize,
+      'IntegerBpe',
+    );
   }
 
   /** Learns merges from `sequences` of the symbols 0 .. symbols - 1; see bpe-training.ts for counting and ties. */
@@ -143,10 +140,7 @@ export class IntegerBpe implements SymbolCodec {
   /** Ids -> symbols; throws on an id outside the vocabulary. */
   decode(ids: ArrayLike<number>): Int32Array {
     const { length, unreadableAt: at } = this.read(ids, 0);
-    if (at >= 0)
-      throw new Error(
-        `IntegerBpe.decode: id ${ids[at]} at position ${at} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
-      );
+    if (at >= 0) throw unknownId(ids[at], at, this.vocabularySize);
     if (length > LONGEST) throw new Error(`IntegerBpe.decode: the ids spell ${length} symbols, more than ${LONGEST}`);
     return this.read(ids, length).symbols;
   }

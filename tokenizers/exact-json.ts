@@ -39,38 +39,17 @@ const refused = (flag: string, value: unknown) =>
     `${flag} is ${quote(value)}, which cannot be read as Python's tokenizers does; take it out of the file, or use another tokenizer`,
   );
 
-function exactNormalizer(part: Part | null, at: string): Part | null {
-  if (!part) return part;
-  const { type, normalizers, pattern, content, strip_left: left, strip_right: right } = part;
-  switch (type) {
-    case 'Sequence':
-      return { ...part, normalizers: (normalizers as Part[]).map((own, i) => exactNormalizer(own, `${at}[${i}]`)) };
-    case 'Replace':
-      return replace(pattern as Part, content as string);
-    case 'Strip':
-      return {
-        type: 'Sequence',
-        normalizers: [...(left ? ['\\A\\s+'] : []), ...(right ? ['\\s+\\z'] : [])].map((Regex) =>
-          replace({ Regex }, ''),
-        ),
-      };
-    case 'NFC':
-    case 'NFD':
-    case 'NFKC':
-    case 'NFKD':
-    case 'Lowercase':
-    case 'StripAccents':
-    case 'Prepend':
-      return part;
-    default:
-      throw refused(`"${at}.type"`, type);
-  }
-}
+const usualNormalizers: readonly unknown[] = ['NFC', 'NFD', 'NFKC', 'NFKD', 'Lowercase', 'StripAccents', 'Prepend'];
 
-/** In JavaScript, `$` in the content stands for parts of the match. */
-const replace = (pattern: Part, content: string): Part => ({
-  ...{ type: 'Replace', pattern, content: content.replaceAll('$', '$$$$') },
-});
+function exactNormalizer(part: Part | null, at: string): Part | null {
+  const { type, normalizers, content } = part ?? {};
+  if (!part || usualNormalizers.includes(type)) return part;
+  if (type === 'Sequence')
+    return { ...part, normalizers: (normalizers as Part[]).map((own, i) => exactNormalizer(own, `${at}[${i}]`)) };
+  // In JavaScript, `$` in the content stands for parts of the match.
+  if (type === 'Replace') return { ...part, content: (content as string).replaceAll('$', '$$$$') };
+  throw refused(`"${at}.type"`, type);
+}
 
 /** `whole`: the part gets texts, and not pieces of another part. */
 function exactPreTokenizer(part: Part | null, at: string, whole: boolean): Part | null {

@@ -1,5 +1,5 @@
 import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping } from './action-tokenizer.ts';
-import { checkChunk, checkShape, countClamped, quote } from './action-tokenizer.ts';
+import { checkChunk, checkShape, countClamped, quote, unknownId } from './action-tokenizer.ts';
 import { type AppliedMerge, IntegerBpe, type IntegerBpeJson, type SymbolCodec } from './bpe.ts';
 import { dct, inverseDct } from './dct.ts';
 import { alphabetOf, roundHalfToEven } from './fast-alphabet.ts';
@@ -206,8 +206,8 @@ export class FastTokenizer implements ActionTokenizer {
     if (unreadableAt >= 0) {
       const id = ids[unreadableAt];
       const known = Number.isInteger(id) && id >= 0 && id < this.vocabularySize;
-      const what = known ? 'spells no whole coefficient there' : `is unknown; ids are 0 to ${this.vocabularySize - 1}`;
-      throw new Error(`id ${id} at position ${unreadableAt} ${what}`);
+      if (!known) throw unknownId(id, unreadableAt, this.vocabularySize);
+      throw new Error(`id ${id} at position ${unreadableAt} spells no whole coefficient there`);
     }
     if (length !== expected)
       throw new Error(

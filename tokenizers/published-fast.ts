@@ -2,6 +2,7 @@ import { type ChunkGrammar, chunkGrammar, isId, quote } from './action-tokenizer
 import type { Reading, SymbolCodec } from './bpe.ts';
 import { MergeTable } from './bpe-merging.ts';
 import { byteCharacters, byteOfCharacter, gpt2Pieces } from './gpt2.ts';
+import { plainBpe } from './tokenizer-json.ts';
 
 /**
  * The tokenizer.json of a published FAST tokenizer (physical-intelligence/fast, processing_action_tokenizer.py): each
@@ -136,15 +137,8 @@ function checkKind(json: PublishedTokenizerJson): void {
       `pre_tokenizer is ${quote(pre_tokenizer)}, expected ByteLevel with use_regex and without add_prefix_space`,
     );
   if (model?.type !== 'BPE') throw wrong(`model.type is ${quote(model?.type)}, expected "BPE"`);
-  const settings = [
-    'dropout',
-    'unk_token',
-    'continuing_subword_prefix',
-    'end_of_word_suffix',
-    'byte_fallback',
-    'ignore_merges',
-  ];
-  for (const setting of settings) if (model[setting]) throw wrong(`model.${setting} is set, which changes the ids`);
+  for (const [setting, plain] of Object.entries(plainBpe))
+    if (model[setting] && model[setting] !== plain) throw wrong(`model.${setting} is set, which changes the ids`);
   if (typeof model.vocab !== 'object' || model.vocab === null || Array.isArray(model.vocab))
     throw wrong('model.vocab is no object');
   if (!Array.isArray(model.merges)) throw wrong('model.merges is no list');
@@ -153,10 +147,9 @@ function checkKind(json: PublishedTokenizerJson): void {
 function readMerges(vocab: Readonly<Record<string, number>>, merges: readonly unknown[], ids: number): MergeTable {
   const columns = [0, 1, 2].map(() => new Int32Array(merges.length));
   merges.forEach((merge, rank) => {
-    const parts: unknown = typeof merge === 'string' ? merge.split(' ') : merge;
-    const pair =
-      Array.isArray(parts) && parts.length === 2 && parts.every((part) => typeof part === 'string') ? parts : null;
-    if (!pair) throw wrong(`model.merges[${rank}] is ${quote(merge)}, expected two tokens`);
+    const pair: unknown = typeof merge === 'string' ? merge.split(' ') : merge;
+    if (!Array.isArray(pair) || pair.length !== 2 || pair.some((part) => typeof part !== 'string'))
+      throw wrong(`model.merges[${rank}] is ${quote(merge)}, expected two tokens`);
     [pair[0], pair[1], pair[0] + pair[1]].forEach((token: string, column) => {
       const id = own(vocab, token);
       if (id === undefined)
@@ -164,11 +157,7 @@ function readMerges(vocab: Readonly<Record<string, number>>, merges: readonly un
       columns[column][rank] = id;
     });
   });
-  try {
-    return new MergeTable(columns[0], columns[1], columns[2], ids);
-  } catch (error) {
-    throw wrong(`model.merges: ${(error as Error).message}`);
-  }
+  return new MergeTable(columns[0], columns[1], columns[2], ids, `${FORMAT}: model.merges`);
 }
 
 const encoder = new TextEncoder();
@@ -212,4 +201,5 @@ function own(vocab: Readonly<Record<string, number>>, token: string): number | u
   return Object.hasOwn(vocab, token) ? vocab[token] : undefined;
 }
 
-const wrong = (what: string) => new Error(`not a tokenizer.json of the published FAST format: ${what}`);
+const FORMAT = 'not a tokenizer.json of the published FAST format';
+const wrong = (what: string) => new Error(`${FORMAT}: ${what}`);

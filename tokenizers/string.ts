@@ -1,5 +1,5 @@
 import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping } from './action-tokenizer.ts';
-import { checkChunk, checkShape, chunkGrammar, countClamped, quote } from './action-tokenizer.ts';
+import { checkChunk, checkShape, chunkGrammar, countClamped, quote, unknownId } from './action-tokenizer.ts';
 
 export interface StringFormat {
   /** Decimal places, 1 to 8. Default 4. */
@@ -82,23 +82,21 @@ export class StringActionTokenizer implements ActionTokenizer {
     checkShape(shape, 'StringActionTokenizer');
     const steps = text.split(this.settings.betweenSteps);
     if (steps.length !== horizon) throw new Error(`the text has ${steps.length} steps, the horizon is ${horizon}`);
-    const values = new Float32Array(horizon * dimension);
-    steps.forEach((words, step) => {
+    const form = `[+-]d.${'d'.repeat(this.settings.decimals)}`;
+    const values = steps.flatMap((words, step) => {
       const numbers = words.split(this.settings.betweenDimensions);
       if (numbers.length !== dimension)
         throw new Error(`step ${step} has ${numbers.length} numbers, the dimension is ${dimension}`);
-      numbers.forEach((number, d) => {
-        const [pattern, form] = this.isGripper(d)
-          ? [/^[01]$/, '0 or 1']
-          : [this.number, `[+-]d.${'d'.repeat(this.settings.decimals)}`];
-        if (!pattern.test(number))
+      return numbers.map((number, d) => {
+        const own = JSON.stringify(number.slice(0, 40));
+        if (!(this.isGripper(d) ? /^[01]$/ : this.number).test(number))
           throw new Error(
-            `step ${step}, dimension ${d}: ${JSON.stringify(number.slice(0, 40))} is not of the form ${form}`,
+            `step ${step}, dimension ${d}: ${own} is not of the form ${this.isGripper(d) ? '0 or 1' : form}`,
           );
-        values[step * dimension + d] = this.read(Number(number), d);
+        return this.read(Number(number), d);
       });
     });
-    return values;
+    return Float32Array.from(values);
   }
 
   /**
@@ -145,10 +143,7 @@ export class StringActionTokenizer implements ActionTokenizer {
   /** [horizon, dimension]. Throws on an unknown id and as `parse` does. */
   decode(ids: ArrayLike<number>, shape: ChunkShape): Float32Array {
     const text = this.text(ids);
-    if (text.length < ids.length)
-      throw new Error(
-        `id ${ids[text.length]} at position ${text.length} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
-      );
+    if (text.length < ids.length) throw unknownId(ids[text.length], text.length, this.vocabularySize);
     return this.parse(text, shape);
   }
 
@@ -157,7 +152,7 @@ export class StringActionTokenizer implements ActionTokenizer {
     const text = this.text(ids);
     const read = this.parseLenient(text, shape);
     if (text.length === ids.length) return read;
-    const problem = read.problem ?? `id ${ids[text.length]} at position ${text.length} is unknown`;
+    const problem = read.problem ?? unknownId(ids[text.length], text.length, this.vocabularySize).message;
     return { ...read, exact: false, problem };
   }
 

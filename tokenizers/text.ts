@@ -1,5 +1,5 @@
 import { Tokenizer } from '@huggingface/tokenizers';
-import { isId, quote } from './action-tokenizer.ts';
+import { isId, quote, unknownId } from './action-tokenizer.ts';
 import { defaultMerges } from './default-merges.ts';
 import { checkAddedTokens, exactTokenizerJson } from './exact-json.ts';
 import { type ByteLevelTokenizerJson, byteLevelTokenizerJson } from './tokenizer-json.ts';
@@ -69,9 +69,7 @@ export class TextTokenizer {
   decode(ids: ArrayLike<number>): string {
     const kept = Array.from(ids).filter((id, position) => {
       if (!Number.isInteger(id) || id < 0 || id >= this.vocabularySize)
-        throw new Error(
-          `TextTokenizer.decode: id ${id} at position ${position} is unknown; ids are 0 to ${this.vocabularySize - 1}`,
-        );
+        throw unknownId(id, position, this.vocabularySize);
       return !this.specialIds.has(id);
     });
     return kept.length === 0 ? '' : this.tokenizer.decode(kept, { clean_up_tokenization_spaces: false });

@@ -22,8 +22,7 @@ export function rangesAfterText<Name extends string>(
   sizes: Readonly<Record<Name, number>>,
 ): Record<Name, ActionIds> {
   const entries = Object.entries<number>(sizes);
-  checkCount('textSize', textSize, 'rangesAfterText');
-  for (const [, size] of entries) checkCount('size', size, 'rangesAfterText');
+  for (const [name, size] of [['textSize', textSize], ...entries] as const) checkCount(name, size, 'rangesAfterText');
   const vocabularySize = entries.reduce((sum, [, size]) => sum + size, textSize);
   let first = textSize;
   const ranges = entries.map(([name, size]) => {

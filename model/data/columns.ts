@@ -74,22 +74,17 @@ export class ColumnCounter {
    * each dimension whether the two or more values from the first to the last quantile are one.
    */
   finish() {
-    const { count } = this;
-    const [first, last] = [Math.ceil((count - 1) * this.parts[0]), Math.floor((count - 1) * this.parts.at(-1)!)];
-    const columns = Array.from(this.#coarse, (coarse, d) =>
-      this.parts.map((part) => quantileOf((rank) => this.#valueAt(coarse, this.#fine[d], rank), count, part)),
-    );
+    const { count, parts, dimension } = this;
+    const [first, last] = [Math.ceil((count - 1) * parts[0]), Math.floor((count - 1) * parts.at(-1)!)];
+    const dimensions = Array.from({ length: dimension }, (_, d) => d);
     return {
       count,
       mean: Array.from(this.#sum, (sum) => sum / count),
       std: Array.from(this.#squares, (sum) => Math.sqrt(sum / count)),
       min: Array.from(this.#min),
       max: Array.from(this.#max),
-      still: this.#coarse.map((coarse, d) => {
-        const [low, high] = [first, last].map((rank) => this.#valueAt(coarse, this.#fine[d], rank));
-        return first < last && low === high;
-      }),
-      quantiles: this.parts.map((_, i) => columns.map((column) => column[i])),
+      still: dimensions.map((d) => first < last && this.#valueAt(d, first) === this.#valueAt(d, last)),
+      quantiles: parts.map((part) => dimensions.map((d) => quantileOf((rank) => this.#valueAt(d, rank), count, part))),
     };
   }
 
@@ -106,9 +101,10 @@ export class ColumnCounter {
     return { slots, counts };
   }
 
-  /** Finds the value of rank `rank` (from 0) in a column. */
-  #valueAt(coarse: Uint32Array, { slots, counts }: Fine, rank: number): number {
-    const { place, before } = placeOf(coarse, rank);
+  /** Finds the value of rank `rank` (from 0) in column `d`. */
+  #valueAt(d: number, rank: number): number {
+    const { slots, counts } = this.#fine[d];
+    const { place, before } = placeOf(this.#coarse[d], rank);
     const key = (place * HALF + placeOf(counts[slots[place] - 1], rank - before).place) >>> 0;
     return new Float32Array(Uint32Array.of(key & 0x80000000 ? key & 0x7fffffff : ~key).buffer)[0];
   }

@@ -3,40 +3,29 @@ import type { Dataset } from './dataset.ts';
 import { stateAt } from './parts.ts';
 import { eachLoaded, type Sample } from './sampler.ts';
 
+type Robot = Pick<Dataset, 'name' | 'actionDimension' | 'stateDimension' | 'actionNames'>;
+
 /**
  * Whether each action dimension is made relative to the state dimension of the same index at the chunk's start (openpi, transforms.py). All
  * are but the last, which is taken for the gripper, and those that are named as grippers.
  *
  * @throws InputError if the state has fewer dimensions than the actions
  */
-export function deltaDimensions({
-  name,
-  actionDimension,
-  stateDimension,
-  actionNames = [],
-}: Pick<Dataset, 'name' | 'actionDimension' | 'stateDimension' | 'actionNames'>): boolean[] {
-  if (stateDimension === 0) throw new InputError(`--delta: "${name}" has no state to subtract; leave it out`);
-  if (stateDimension < actionDimension)
-    throw new InputError(
-      `--delta: "${name}" has ${actionDimension} action dimensions and ${stateDimension} of the state, which is subtracted by number; leave it out`,
-    );
-  return Array.from(
-    { length: actionDimension },
-    (_, i) => i < actionDimension - 1 && !/grip/i.test(actionNames[i] ?? ''),
-  );
+export function deltaDimensions({ name, actionDimension, stateDimension, actionNames = [] }: Robot): boolean[] {
+  const [count, known] = [actionDimension, stateDimension];
+  if (known < count) {
+    const many = `${count} action dimensions and ${known} of the state, which is subtracted by number`;
+    throw new InputError(`--delta: "${name}" has ${known === 0 ? 'no state to subtract' : many}; leave it out`);
+  }
+  return Array.from({ length: count }, (_, i) => i < count - 1 && !/grip/i.test(actionNames[i] ?? ''));
 }
 
 /** A mixture of robots in which the dimensions of `deltaDimensions` are relative. */
 export function withDeltas(dataset: Dataset): Dataset {
   const robots = Object.entries(dataset.robots ?? {}).map(([name, map]) => {
-    const { actions, state } = map;
-    const actionNames = actions.map((slot) => slot.name);
-    const relative = deltaDimensions({
-      name,
-      actionNames,
-      ...{ actionDimension: actions.length, stateDimension: state.length },
-    });
-    return [name, { ...map, actions: actions.map((slot, i) => ({ ...slot, relative: relative[i] })) }] as const;
+    const sizes = { actionDimension: map.actions.length, stateDimension: map.state.length };
+    const relative = deltaDimensions({ name, ...sizes, actionNames: map.actions.map((slot) => slot.name) });
+    return [name, { ...map, actions: map.actions.map((slot, i) => ({ ...slot, relative: relative[i] })) }] as const;
   });
   return { ...dataset, robots: Object.fromEntries(robots) };
 }
@@ -51,26 +40,21 @@ export async function deltaWarning(
   samples: readonly Sample[],
   relative: readonly boolean[],
 ): Promise<string | null> {
-  const columns = relative.map((isRelative) => ({
-    isRelative,
-    action: [] as number[],
-    state: [] as number[],
-    next: [] as number[],
-  }));
+  const columns = relative.map(() => ({ action: [] as number[], state: [] as number[], next: [] as number[] }));
   for await (const { part, step } of eachLoaded(samples)) {
     const { episode, to } = part;
     const [state, next] = [stateAt(episode, step), step + 1 < to ? stateAt(episode, step + 1) : null];
     if (!state || !next) continue;
-    columns.forEach(({ action, ...own }, d) => {
-      action.push(episode.actions[step * relative.length + d]);
+    for (const [d, own] of columns.entries()) {
+      own.action.push(episode.actions[step * relative.length + d]);
       own.state.push(state[d]);
       own.next.push(next[d]);
-    });
+    }
   }
-  const moving = columns.flatMap(({ isRelative, action, state, next }) => {
-    const minus = (a: number[], b: number[]) => a.map((value, i) => value - b[i]);
+  const minus = (a: number[], b: number[]) => a.map((value, i) => value - b[i]);
+  const moving = columns.flatMap(({ action, state, next }, d) => {
     const change = minus(next, state);
-    if (!isRelative || [action, state, change].some((values) => standardDeviation(values) === 0)) return [];
+    if (!relative[d] || [action, state, change].some((values) => standardDeviation(values) === 0)) return [];
     const wider = standardDeviation(minus(action, state)) / standardDeviation(action);
     return [{ change: correlation(action, change), next: correlation(action, next), wider }];
   });

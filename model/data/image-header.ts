@@ -58,21 +58,20 @@ export function headerOf(bytes: Uint8Array, type: string): ImageHeader {
   }
   // The first chunk is a lossy picture, a lossless one, or the size of what follows (RFC 9649, section 2).
   const kind = String.fromCharCode(...bytes.subarray(12, 16));
-  const size = (low: number, bits: number) => low & (2 ** bits - 1);
+  const low = (value: number, bits: number) => value & (2 ** bits - 1);
   const [width, height] =
     kind === 'VP8 '
-      ? [size(view.getUint16(26, true), 14), size(view.getUint16(28, true), 14)]
+      ? [low(view.getUint16(26, true), 14), low(view.getUint16(28, true), 14)]
       : kind === 'VP8L'
-        ? [size(view.getUint32(21, true), 14) + 1, size(view.getUint32(21, true) >>> 14, 14) + 1]
-        : [size(view.getUint32(24, true), 24) + 1, (view.getUint32(26, true) >>> 8) + 1];
+        ? [low(view.getUint32(21, true), 14) + 1, low(view.getUint32(21, true) >>> 14, 14) + 1]
+        : [low(view.getUint32(24, true), 24) + 1, (view.getUint32(26, true) >>> 8) + 1];
   return { width, height, bits: 8, channels: 3 };
 }
 
-/** Whether an image file is a picture of distances by its header: one number of 16 bits a pixel, which is no colour. */
+/** Whether a file is a picture of distances by its first bytes: grey of 16 bits, or TIFF, neither of which is colour. */
 export function isDepthImage(bytes: Uint8Array): boolean {
-  if (imageTypeOf(bytes) !== 'image/png' || bytes.length < 29) return false;
-  const { bits, channels } = headerOf(bytes, 'image/png');
-  return bits === 16 && channels === 1;
+  const kind = fileKindOf(bytes);
+  return kind === 'a TIFF file' || (kind === 'image/png' && bytes[24] === 16 && (bytes[25] & 2) === 0);
 }
 
 /** Finds the height in a JPEG file, which its width follows, in the first SOF segment. @throws RangeError */
@@ -87,11 +86,10 @@ function frameHeader(view: DataView): number {
 
 /** Whether every decoder reads the same 8-bit RGB of an image file: in colour, without alpha and rotation. */
 export function isPlainRgb(bytes: Uint8Array): boolean {
-  const head = new TextDecoder('latin1').decode(bytes.subarray(0, 2 ** 16));
   const type = imageTypeOf(bytes);
-  if (/Exif|eXIf/.test(head)) return false; // some decoders rotate the image by its Exif orientation
-  if (type === 'image/png') return bytes[24] === 8 && bytes[25] === 2;
-  if (type !== 'image/jpeg') return false;
-  const height = frameHeader(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
-  return bytes[height - 4] <= 0xc2 && bytes[height - 1] === 8 && bytes[height + 4] === 3;
+  if (type !== 'image/png' && type !== 'image/jpeg') return false;
+  const { bits, channels } = headerOf(bytes, type);
+  // Some decoders rotate the image by its Exif orientation.
+  const turned = /Exif|eXIf/.test(new TextDecoder('latin1').decode(bytes.subarray(0, 2 ** 16)));
+  return bits === 8 && channels === 3 && !turned;
 }

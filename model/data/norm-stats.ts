@@ -1,11 +1,25 @@
+import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
+import { checked } from '../../engine/files/json-schema.ts';
 import type { Dataset } from './dataset.ts';
-import { asObject, unexpected } from './json.ts';
-import { type ColumnStatistics, type DatasetStatistics, isFloat32, NORMALISED_BOUND } from './statistics.ts';
+import {
+  type ColumnStatistics,
+  columnNumbers,
+  columnsSchema,
+  type DatasetStatistics,
+  NORMALISED_BOUND,
+} from './statistics.ts';
 
 // openpi's assets/<robot>/norm_stats.json is { norm_stats: { state, actions } }, each { mean, std, q01, q99 }.
 
 const LISTS = ['mean', 'std', 'q01', 'q99'] as const;
+const columns = v.pipe(
+  v.looseObject({ q01: columnNumbers, q99: columnNumbers }),
+  v.transform((lists) => ({ ...lists, count: 0, min: lists.q01, max: lists.q99 })),
+  columnsSchema,
+  v.check(({ q01, q99 }) => q01.every((value, d) => value <= q99[d]), '"q01" to be nowhere above "q99"'),
+);
+const fileSchema = v.object({ norm_stats: v.object({ actions: columns, state: v.nullish(columns) }) });
 
 /** Makes the JSON of openpi's `norm_stats.json`. */
 export function toNormStats({ actions, states }: DatasetStatistics): unknown {
@@ -20,29 +34,9 @@ export function toNormStats({ actions, states }: DatasetStatistics): unknown {
  * @throws InputError if a list is missing, holds something else than numbers, or is of another length than the rest
  */
 export function fromNormStats(json: unknown, file: string): DatasetStatistics {
-  const all = asObject(asObject(json, file, 'the file').norm_stats, file, '"norm_stats"');
-  const read = (name: string): ColumnStatistics => {
-    const own = asObject(all[name], file, `"${name}"`);
-    const [mean, std, q01, q99] = LISTS.map((key) => {
-      const list = own[key];
-      if (list == null && key.startsWith('q')) {
-        const again = "compute it again with openpi's compute_norm_stats.py, which adds it";
-        throw new InputError(`${file}: "${name}" has no "${key}", which actions are normalised by here: ${again}`);
-      }
-      const width = (own.mean as unknown[] | undefined)?.length ?? 'some';
-      const fits = Array.isArray(list) && list.length === width && list.length > 0;
-      if (!fits) throw unexpected(list, file, `"${name}": "${key}"`, `a list of ${width} finite numbers`);
-      const wrong = list.findIndex((value) => !isFloat32(value));
-      if (wrong >= 0)
-        throw unexpected(list[wrong], file, `"${name}": "${key}" in dimension ${wrong}`, 'a number that f32 holds');
-      return list as number[];
-    });
-    const turned = q01.findIndex((value, d) => value > q99[d]);
-    if (turned >= 0) throw new InputError(`${file}: "${name}": "q01" is above "q99" in dimension ${turned}`);
-    return { count: 0, mean, std, q01, q99, min: q01, max: q99 };
-  };
-  const states = all.state == null ? null : read('state');
-  return { bound: NORMALISED_BOUND, actions: read('actions'), states };
+  const where = `${file}: not openpi's normalisation statistics with quantiles, as its compute_norm_stats.py writes them`;
+  const { actions, state = null } = checked(fileSchema, json, where).norm_stats;
+  return { bound: NORMALISED_BOUND, actions, states: state };
 }
 
 /** Drops constant dimensions beyond the data set's: openpi may pad statistics with zeros, as it pads actions. */

@@ -44,12 +44,6 @@ class Steps {
   }
 }
 
-/** Parts that are shuffled together, and the position of their first example in the epoch. */
-interface Window {
-  readonly start: number;
-  readonly steps: Steps;
-}
-
 /** The step of a window's random stream is its epoch plus WINDOW_STRIDE times its number. */
 const WINDOW_STRIDE = 65536;
 
@@ -66,7 +60,8 @@ export class TrainingSampler {
   readonly size: number;
   readonly #window: number;
   #epoch = -1;
-  #windows: Window[] = [];
+  /** Parts that are shuffled together, and the position of their first example in the epoch. */
+  #windows: { readonly start: number; readonly steps: Steps }[] = [];
   #current = -1;
   #order: Uint32Array = new Uint32Array(0);
   #paraphrase: Random;

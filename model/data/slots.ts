@@ -29,11 +29,12 @@ const base = (count: number) =>
 const movedPose = pose(['dx', 'dy', 'dz', 'droll', 'dpitch', 'dyaw', 'gripper']);
 const ownPose = pose(['x', 'y', 'z', 'roll', 'pitch', 'yaw']);
 
+const velocities = franka.map(({ name, slot: place, gripper }) =>
+  gripper ? slot(name, place, 'gripper') : slot(`${name} velocity`, place, 'joint velocity'),
+);
+
 const robot = (name: string, actions: readonly Slot[], state = actions): SlotMap => ({
-  robot: name,
-  width: SLOT_WIDTH,
-  actions,
-  state,
+  ...{ robot: name, width: SLOT_WIDTH, actions, state },
 });
 
 /**
@@ -50,14 +51,7 @@ export const slotMaps: readonly SlotMap[] = [
   robot('arx', dual),
   robot('arx_mobile', [...dual, ...base(2)], dual),
   robot('fibocom_mobile', [...dual, ...base(3)], dual),
-  robot(
-    'droid', // joint velocities
-    [
-      ...Array.from({ length: 7 }, (_, i) => slot(`joint ${i + 1} velocity`, i, 'joint velocity')),
-      slot('gripper', 7, 'gripper'),
-    ],
-    franka,
-  ),
+  robot('droid', velocities, franka),
   robot('libero', movedPose, [...ownPose, slot('finger 1', 6, 'gripper'), slot('finger 2', 7, 'gripper')]),
   robot('bridge', movedPose, [...ownPose, slot('gripper', 6, 'gripper')]),
 ];
@@ -77,10 +71,9 @@ export function ownSlotMap({ name, actionDimension, stateDimension, actionNames 
       const own = names?.[i] ?? `${what} ${i}`;
       return slot(own, i, /grip/i.test(own) ? 'gripper' : 'other');
     });
-  const width = Math.max(actionDimension, stateDimension);
   return {
     robot: name,
-    width,
+    width: Math.max(actionDimension, stateDimension),
     actions: slots('action', actionDimension, actionNames),
     state: slots('state', stateDimension),
   };
@@ -113,12 +106,9 @@ export function checkSlotMap(
 
 /** Spreads rows [rows, slots.length] to [rows, width], with zeros elsewhere. */
 export function toSlots(values: Float32Array, slots: readonly Slot[], width: number): Float32Array {
-  const rows = values.length / slots.length;
-  const out = new Float32Array(rows * width);
-  for (let row = 0; row < rows; row++)
-    slots.forEach(({ slot: place }, d) => {
-      out[row * width + place] = values[row * slots.length + d];
-    });
+  const out = new Float32Array((values.length / slots.length) * width);
+  for (const [i, value] of values.entries())
+    out[Math.floor(i / slots.length) * width + slots[i % slots.length].slot] = value;
   return out;
 }
 
@@ -143,19 +133,13 @@ export function slotMask(slots: readonly Slot[], width: number): Uint8Array {
  * state of the same number, which is the same for all steps (openpi transforms.DeltaActions). Normalise after this, not
  * before.
  */
-export function relativeActions(
-  chunk: Float32Array,
-  state: ArrayLike<number>,
-  relative: readonly boolean[],
-): Float32Array {
-  return chunk.map((value, i) => (relative[i % relative.length] ? value - state[i % relative.length] : value));
-}
+export const relativeActions = (chunk: Float32Array, state: ArrayLike<number>, relative: readonly boolean[]) =>
+  shifted(chunk, state, relative, -1);
 
 /** The inverse of `relativeActions` (openpi transforms.AbsoluteActions). */
-export function absoluteActions(
-  chunk: Float32Array,
-  state: ArrayLike<number>,
-  relative: readonly boolean[],
-): Float32Array {
-  return chunk.map((value, i) => (relative[i % relative.length] ? value + state[i % relative.length] : value));
+export const absoluteActions = (chunk: Float32Array, state: ArrayLike<number>, relative: readonly boolean[]) =>
+  shifted(chunk, state, relative, 1);
+
+function shifted(chunk: Float32Array, state: ArrayLike<number>, relative: readonly boolean[], sign: 1 | -1) {
+  return chunk.map((value, i) => (relative[i % relative.length] ? value + sign * state[i % relative.length] : value));
 }

@@ -10,19 +10,20 @@ const QUANTILES = [0.01, 0.99];
 export const isFloat32 = (value: unknown): value is number =>
   typeof value === 'number' && Number.isFinite(Math.fround(value));
 
-const numbers = v.pipe(v.array(v.custom<number>(isFloat32, 'a number that f32 holds')), v.readonly());
+export const columnNumbers = v.pipe(v.array(v.custom<number>(isFloat32, 'a number that f32 holds')), v.readonly());
 const positive = v.pipe(v.number(), v.gtValue(0));
-const columnsSchema = v.pipe(
+
+export const columnsSchema = v.pipe(
   v.object({
     count: count(),
-    mean: numbers,
+    mean: columnNumbers,
     /** The standard deviation of the whole population (divided by `count`). */
-    std: numbers,
-    min: numbers,
-    max: numbers,
+    std: columnNumbers,
+    min: columnNumbers,
+    max: columnNumbers,
     /** The 1 % and 99 % quantiles, interpolated as numpy does. */
-    q01: numbers,
-    q99: numbers,
+    q01: columnNumbers,
+    q99: columnNumbers,
     /** The dimensions whose quantiles are interpolated away from the one value that lies between them. */
     still: v.optional(v.pipe(v.array(v.boolean()), v.readonly())),
   }),
@@ -86,30 +87,30 @@ export async function measureStatistics(
   ],
 ): Promise<DatasetStatistics> {
   if (parts.length === 0) throw new RangeError('statistics need at least one part of an episode');
-  let actions: ColumnCounter | null = null;
-  let states: ColumnCounter | null = null;
-  for (const pass of ['add', 'addAgain'] as const) {
-    let first = pass === 'add';
+  const counterOf = (table: Float32Array, { length }: Episode) => new ColumnCounter(table.length / length, QUANTILES);
+  let [actions, states]: ColumnCounter[] = [];
+  let allHaveStates = true;
+  for (const pass of ['add', 'addAgain'] as const)
     for await (const part of loadedInOrder(parts)) {
       const { episode, from, to } = part;
       for (const rows of actionsOf(part)) {
-        actions ??= new ColumnCounter(episode.actions.length / episode.length, QUANTILES);
+        actions ??= counterOf(episode.actions, episode);
         actions[pass](rows);
       }
-      if (first && episode.states) states = new ColumnCounter(episode.states.length / episode.length, QUANTILES);
-      first = false;
-      if (!episode.states) states = null;
-      else states?.[pass](rowsOf(episode.states, episode, from, to));
+      allHaveStates &&= episode.states !== null;
+      if (!allHaveStates) continue;
+      states ??= counterOf(episode.states!, episode);
+      states[pass](rowsOf(episode.states!, episode, from, to));
     }
-  }
   return {
     bound: NORMALISED_BOUND,
-    actions: statisticsOf(actions!),
-    states: states && statisticsOf(states),
+    actions: statisticsOf(actions),
+    states: allHaveStates ? statisticsOf(states) : null,
   };
 }
 
-function rowsOf(table: Float32Array, { length }: Episode, from: number, to: number): Float32Array {
+/** The rows of the control steps from `from` to `to` - 1 of an episode's table. */
+export function rowsOf(table: Float32Array, { length }: Episode, from: number, to: number): Float32Array {
   const dimension = table.length / length;
   return table.subarray(from * dimension, to * dimension);
 }
@@ -180,29 +181,22 @@ export class Normaliser {
 
   /** Normalises rows of raw values [..., dimension]. */
   normalise(values: Float32Array): Float32Array {
-    this.#check(values);
-    const { low, high, bound, dimension } = this;
-    return values.map((value, i) => {
-      const d = i % dimension;
-      const normal = (2 * (value - low[d])) / (high[d] - low[d]) - 1;
-      return Math.min(bound, Math.max(-bound, normal));
+    const { bound } = this;
+    return this.#map(values, (value, low, width) => {
+      return Math.min(bound, Math.max(-bound, (2 * (value - low)) / width - 1));
     });
   }
 
   /** Maps rows of normalised values [..., dimension] back to raw ones. Nothing is clipped. */
   denormalise(values: Float32Array): Float32Array {
-    this.#check(values);
-    const { low, high, dimension } = this;
-    return values.map((value, i) => {
-      const d = i % dimension;
-      return low[d] + ((value + 1) / 2) * (high[d] - low[d]);
-    });
+    return this.#map(values, (value, low, width) => low + ((value + 1) / 2) * width);
   }
 
-  #check(values: Float32Array): void {
-    if (values.length % this.dimension !== 0) {
-      throw new RangeError(`${values.length} values are not rows of ${this.dimension} dimensions`);
-    }
+  #map(values: Float32Array, change: (value: number, low: number, width: number) => number): Float32Array {
+    const { dimension, low, high } = this;
+    if (values.length % dimension !== 0)
+      throw new RangeError(`${values.length} values are not rows of ${dimension} dimensions`);
+    return values.map((value, i) => change(value, low[i % dimension], high[i % dimension] - low[i % dimension]));
   }
 }
 

@@ -2,10 +2,9 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
 import type { ActionChunk } from '../../tokenizers/index.ts';
 import type { Dataset } from './dataset.ts';
-import { type EpisodePart, episodeNamed, loadEpisode, wholeEpisodes } from './parts.ts';
-import { eachLoaded } from './sampler.ts';
+import { type EpisodePart, episodeNamed, loadEpisode, loadedInOrder, wholeEpisodes } from './parts.ts';
 import { splitDataset } from './split.ts';
-import { measureStatistics, Normaliser } from './statistics.ts';
+import { measureStatistics, Normaliser, rowsOf } from './statistics.ts';
 
 /** Data sets with fewer episodes are split by chunk, because one episode of a few is too unlike the others to represent them. */
 const FEW_EPISODES = 10;
@@ -32,11 +31,12 @@ async function chunksOf(parts: readonly EpisodePart[], normaliser: Normaliser, m
   const count = Math.min(most, parts.length);
   const chosen = Array.from({ length: count }, (_, i) => parts[Math.floor((i * parts.length) / count)]);
   const chunks: ActionChunk[] = [];
-  for await (const { part } of eachLoaded(chosen.map((part) => ({ part, step: part.from, instruction: null })))) {
-    const { episode, from, to } = part;
+  for await (const { episode, from, to } of loadedInOrder(chosen)) {
     const dimension = episode.actions.length / episode.length;
-    const data = normaliser.normalise(episode.actions.subarray(from * dimension, to * dimension));
-    chunks.push({ horizon: to - from, dimension, data });
+    chunks.push({
+      ...{ horizon: to - from, dimension },
+      data: normaliser.normalise(rowsOf(episode.actions, episode, from, to)),
+    });
   }
   return chunks;
 }
@@ -97,6 +97,6 @@ export async function chunksOfEpisode(
   const starts = step === undefined ? partsOfLength(wholeEpisodes([episode]), horizon, horizon) : [{ from: step }];
   return starts.map(({ from }) => ({
     ...{ episode: id, step: from },
-    chunk: { horizon, dimension, data: actions.slice(from * dimension, (from + horizon) * dimension) },
+    chunk: { horizon, dimension, data: rowsOf(actions, episode, from, from + horizon).slice() },
   }));
 }

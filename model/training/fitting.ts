@@ -171,7 +171,9 @@ async function longestTokens(
     clamped += clamping.clamped;
     total += clamping.total;
   }
-  if (clamped > 0)
+  // Bins end at the quantiles, beyond which 2 % of the numbers lie.
+  const usual = encoding.actions instanceof FastTokenizer ? 0 : 0.05 * total;
+  if (clamped > usual)
     listener.note(
       `${dataset.name}: ${clamped} of ${total} numbers of the action chunks (${((100 * clamped) / total).toPrecision(2)} %) lie beyond what action tokens can say, and are clamped`,
     );

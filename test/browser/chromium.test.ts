@@ -15,14 +15,17 @@ const otherTestFiles = [
   'test/random.test.ts',
   'test/model/golden.test.ts',
   'test/tabletop/world.test.ts',
-  ...['mixture', 'parquet', 'sampling', 'slots', 'statistics'].map((name) => `test/data/${name}.test.ts`),
+  ...['image-kinds', 'mixture', 'sampling', 'slots', 'statistics'].map((name) => `test/data/${name}.test.ts`),
   ...['bins', 'dct', 'fast', 'grammar', 'location', 'prompts', 'state', 'string', 'text', 'vocabulary'].map(
     (name) => `test/tokenizers/${name}.test.ts`,
   ),
 ];
 
 /** Modules of the lower floors that are for node only. */
-const nodeOnly = ['engine/files/files.ts', 'kernels/tuning.ts', 'tokenizers/default-merges-node.ts'];
+const nodeOnly = [
+  ...['engine/files/files.ts', 'kernels/tuning.ts', 'tokenizers/default-merges-node.ts'],
+  ...['model/data/store/index-file-node.ts', 'model/data/store/packs-node.ts'],
+];
 
 function filesUnder(folder: string, ending: string): string[] {
   return readdirSync(new URL(`${folder}/`, root), { recursive: true, encoding: 'utf8' })

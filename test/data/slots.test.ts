@@ -151,36 +151,32 @@ describe("openpi's norm_stats.json", async () => {
 
   // biome-ignore lint/suspicious/noExplicitAny: JSON of a file
   test.each<[string, (value: any) => unknown, string]>([
-    ['a list', () => [], 'the file: expected a JSON object, got []'],
-    [
-      'no actions',
-      (value) => ({ norm_stats: { state: value.norm_stats.state } }),
-      '"actions": expected a JSON object, it is missing',
-    ],
+    ['a list', () => [], '"norm_stats": missing'],
+    ['no actions', (value) => ({ norm_stats: { state: value.norm_stats.state } }), '"norm_stats.actions": missing'],
     [
       'no quantiles',
       (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, q01: null } } }),
-      '"actions" has no "q01", which actions are normalised by here: compute it again',
+      'compute_norm_stats.py writes them: "norm_stats.actions.q01": expected array, got null',
     ],
     [
       'a short list',
       (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, std: [1] } } }),
-      '"actions": "std": expected a list of 2 finite numbers',
+      '"norm_stats.actions": expected lists of the same length',
     ],
     [
       'a number that is none',
       (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, q99: [1, null] } } }),
-      '"actions": "q99" in dimension 1: expected a number that f32 holds, got null',
+      '"norm_stats.actions.q99[1]": expected a number that f32 holds, got null',
     ],
     [
       'a number beyond f32',
       (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, std: [1, 1e39] } } }),
-      '"actions": "std" in dimension 1: expected a number that f32 holds, got 1e+39',
+      '"norm_stats.actions.std[1]": expected a number that f32 holds, got 1e+39',
     ],
     [
       'turned',
       (v) => Object.assign(v, { norm_stats: { actions: { ...v.norm_stats.actions, q99: [-1, 99] } } }),
-      '"q01" is above "q99" in dimension 0',
+      '"norm_stats.actions": expected "q01" to be nowhere above "q99"',
     ],
   ])('%s', (_, change, message) => {
     expect(() => fromNormStats(change(json()), 'n.json')).toThrow(InputError);

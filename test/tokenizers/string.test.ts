@@ -112,7 +112,7 @@ describe('lenient parsing', () => {
     expect(tokenizer.decodeLenient(ids, { horizon: 1, dimension: 1 })).toMatchObject({
       parsed: 1,
       exact: false,
-      problem: 'id 99 at position 7 is unknown',
+      problem: 'id 99 at position 7 is unknown; ids are 0 to 14',
     });
   });
 

@@ -39,7 +39,7 @@ describe('flags of a tokenizer.json', () => {
       '"normalized" with a normalizer that changes its content',
     ],
     ['an id of two tokens', added({ content: 'put' }), 'added_tokens[0] ("put") has the id 99, and model.vocab'],
-    ['a normalizer', { normalizer: { type: 'Nmt' } }, '"normalizer.type" is "Nmt"'],
+    ['a normalizer', { normalizer: { type: 'Strip', strip_left: true } }, '"normalizer.type" is "Strip"'],
     [
       'a normalizer of a sequence',
       { normalizer: { type: 'Sequence', normalizers: [{ type: 'NFC' }, { type: 'Precompiled' }] } },

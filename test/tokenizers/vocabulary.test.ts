@@ -51,7 +51,7 @@ describe('rangesAfterText', () => {
     expect(Array.from(ranges.state.toVocabulary([0, 255]))).toEqual([1664, 1919]);
     expect(Array.from(ranges.action.toActions([1920, 3967]))).toEqual([0, 2047]);
     expect(() => ranges.state.toActions([640])).toThrow('id 640 at position 0 is no action id; those are 1664 to 1919');
-    expect(() => rangesAfterText(640, { location: -1 })).toThrow('size must be a count, got -1');
+    expect(() => rangesAfterText(640, { location: -1 })).toThrow('location must be a count, got -1');
     expect(() => rangesAfterText(-1, { location: 1 })).toThrow('textSize must be a count, got -1');
   });
 });

@@ -141,6 +141,27 @@ test('a glitch widens nothing: it is named, clamped and counted', async () => {
   expect(after.maximum).toBeLessThanOrEqual(30); // 1.5 * 10 * sqrt(4)
 });
 
+test('numbers beyond the bins are told where they are far more than the quantiles leave out', async () => {
+  const dataset = syntheticDataset({ images: false, episodes: 40 });
+  const parts = wholeEpisodes(dataset.episodes);
+  const split = { train: parts.slice(0, 36), heldOut: parts.slice(36), description: '' };
+  const measured = await statisticsOf(dataset, split, HORIZON);
+  const { actions, ...others } = measured.statistics!;
+  const half = (list: readonly number[]) => list.map((value) => value / 2);
+  const narrow = { ...others, actions: { ...actions, q01: half(actions.q01), q99: half(actions.q99) } };
+  const notes = await Promise.all(
+    [measured, { ...measured, statistics: narrow }].map(async (own) => {
+      const notes: string[] = [];
+      const listener = { note: (line: string) => void notes.push(line) };
+      const options = { dataset, system, preset: minutePreset, listener, tokens: 'bins' as const };
+      const encoding = new Encoding(await fitEncoding(options, split, HORIZON, own));
+      await fittedConfiguration(options, split, encoding, HORIZON);
+      return notes.filter((line) => line.includes('beyond what action tokens can say'));
+    }),
+  );
+  expect(notes.map(({ length }) => length)).toEqual([0, 1]);
+});
+
 test('action tokens beyond the target block are truncated, and counted', async () => {
   const dataset = syntheticDataset();
   const options = { dataset, system, preset: minutePreset, listener: { note() {} } };
