@@ -70,7 +70,7 @@ export const indexedImporter: Importer = {
     if (action_names && action_names.length !== width)
       throw new InputError(`${where}: "action_names": expected ${width} texts, got ${quote(action_names)}`);
     const names = action_names && { names: action_names };
-    note({ ...found.get('action'), name: 'action', kind: 'numbers', ...names });
+    if (width !== undefined) note({ ...found.get('action'), name: 'action', kind: 'numbers', ...names });
     for (const name of ['language', 'language_alternatives']) note({ name, kind: 'texts' });
     for (const key of pack.keys()) {
       const [, camera] = JSON.parse(key);
@@ -88,7 +88,8 @@ export const indexedImporter: Importer = {
       async *episodes(first) {
         const file = await readSafetensors(await folder.open(path));
         try {
-          for (const listing of episodes.slice(first)) yield episodeOf(listing, file, pack, `${images}.pack`);
+          for (const listing of episodes.slice(first))
+            yield episodeOf(listing, file, pack, `${images}.pack`, width !== undefined);
         } finally {
           await file.close();
         }
@@ -117,6 +118,7 @@ function episodeOf(
   file: SafetensorsFile,
   images: ReadonlyMap<string, Packed>,
   pack: string,
+  hasActions: boolean,
 ): SourceEpisode {
   const fail = (complaint: string) => new InputError(`${file.name}: episode ${quote(id)}: ${complaint}`);
   const rowsOf = (field: string) => {
@@ -125,7 +127,7 @@ function episodeOf(
       throw fail(`tensor ${quote(field)} has shape ${quote(shape)}, [steps, dimension] was expected`);
     return shape[0];
   };
-  const length = rowsOf('action');
+  const length = hasActions ? rowsOf('action') : steps;
   // Actions that were derived from the next state are one less than the states.
   const most = file.has(`${id}/state`) ? rowsOf('state') : length;
   if (length !== steps && most !== steps) throw fail(`it has ${length} actions, the index says ${steps} steps`);
