@@ -1,8 +1,8 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { readImage } from '../image-files.ts';
 import type { EpisodePlace } from './lerobot-episodes.ts';
-import type { ParquetFile } from './parquet.ts';
-import { isText, type Leaf } from './parquet-pages.ts';
+import { isText, type ParquetFile } from './parquet.ts';
+import type { Leaf } from './parquet-pages.ts';
 import type { ListedFolder, SourcePictures } from './source.ts';
 
 /** Where the picture of a step is: in the column, or in a file of the set. */
@@ -87,14 +87,15 @@ export class ImageColumn {
     return isText(leaves[0].element) === (field === 'path') ? leaves[0] : null;
   }
 
-  async *#cells(file: ParquetFile, place: EpisodePlace): AsyncGenerator<Cell> {
-    const { from, length, index } = place;
+  async *#cells(file: ParquetFile, episode: EpisodePlace): AsyncGenerator<Cell> {
+    const { from, length, index } = episode;
     const [bytes, path] = [this.#leaf(file, 'bytes'), this.#leaf(file, 'path')];
     let paths: unknown[][] | null = null;
     const other = async (step: number): Promise<Cell> => {
       if (path) paths ??= await file.lists(path, from, from + length);
       const named = paths?.[step][0];
-      if (typeof named === 'string' && named !== '') return { step, path: await this.#find(named, place, step, file) };
+      if (typeof named === 'string' && named !== '')
+        return { step, path: await this.#find(named, episode, step, file) };
       return { step, path: await this.#beside(index, step) };
     };
     if (!bytes) {
@@ -110,7 +111,7 @@ export class ImageColumn {
         const value = there ? (values[next++] as Uint8Array) : null;
         const step = row + i - from;
         if (step < 0 || step >= length) continue;
-        yield value && value.length > 0 ? { step, bytes: value, place: place(value) } : other(step);
+        yield value?.length ? { step, bytes: value, place: place(value) } : other(step);
       }
     }
   }

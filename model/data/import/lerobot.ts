@@ -2,8 +2,7 @@ import { InputError, quote } from '../../../engine/files/errors.ts';
 import { type Feature, instructionsOf, type LeRobotInfo, readInfo, widthOf } from '../lerobot/info.ts';
 import { type EpisodePlace, readEpisodes, readTexts, textsIn } from './lerobot-episodes.ts';
 import { ImageColumn } from './lerobot-images.ts';
-import { ParquetFile } from './parquet.ts';
-import { isText } from './parquet-pages.ts';
+import { isText, ParquetFile } from './parquet.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
 import { chosenFrames, type Decoder } from './video.ts';
 
