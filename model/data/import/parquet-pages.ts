@@ -71,10 +71,10 @@ export async function* decodePages(
   const reader = new Reader(bytes);
   while (reader.at < bytes.length && done < total) {
     const header = reader.struct();
-    const [type, size, packedSize] = [header[1], header[2], header[3]] as number[];
+    const [type, size, packedSize] = [1, 2, 3].map((field) => Number(header[field]));
     if (type !== DATA && type !== DATA_2 && type !== DICTIONARY) throw new Error(`a page of type ${type}`);
     const inner = (header[type + 5] ?? {}) as Record<number, number> & { readonly 7?: boolean };
-    const count = inner[1];
+    const count = Number(inner[1]);
     const start = reader.at;
     const packed = bytes.subarray(start, start + packedSize);
     reader.at += packedSize;
