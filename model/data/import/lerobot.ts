@@ -146,33 +146,27 @@ class LeRobotSet implements Source {
 
   /** The files of the set that are not read, those of a folder together. */
   async #unread(read: readonly string[]): Promise<SourceField[]> {
-    const files = new Set(['meta/info.json', ...read]);
-    for (const texts of Object.values(this.#texts)) if (texts) files.add(texts.file);
-    for (const { file, videos } of this.#places) {
-      files.add(file);
-      for (const { path } of videos.values()) files.add(path);
-    }
-    const folders = new Set(['images']);
-    for (const path of files)
-      for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1)) folders.add(path.slice(0, at));
-    const images = this.#images.size > 0;
+    const texts = Object.values(this.#texts).flatMap((table) => table?.file ?? []);
+    const ofEpisodes = this.#places.flatMap(({ file, videos }) => [
+      file,
+      ...[...videos.values()].map(({ path }) => path),
+    ]);
+    const files = new Set(['meta/info.json', ...read, ...texts, ...ofEpisodes]);
+    const folders = new Set(
+      [...files].flatMap((path) => path.split('/').map((_, i, all) => all.slice(0, i).join('/'))),
+    );
+    if (this.#images.size > 0) files.add('images'); // columns of images look for their files there
     const fields: SourceField[] = [];
-    const walk = async (folder: string) => {
-      const left: string[] = [];
-      for (const name of await this.folder.list(folder || undefined)) {
-        const path = folder ? `${folder}/${name}` : name;
-        if (files.has(path) || (path === 'images' && images)) continue;
-        if (folders.has(path) && path !== 'images') await walk(path);
-        else left.push(path);
-      }
+    for (const folder of [...folders].sort()) {
+      const all = (await this.folder.list(folder || undefined)).map((name) => (folder ? `${folder}/${name}` : name));
+      const left = all.filter((path) => !files.has(path) && !folders.has(path));
       const reason =
         folder === 'meta'
           ? 'statistics, and what else no step needs'
           : 'nothing in info.json or the list of episodes names it';
       const together = left.length > 4 ? [`${folder || '.'}: ${left.length} files, such as ${left[0]}`] : left;
       for (const name of together) fields.push({ name, kind: 'other', use: null, reason });
-    };
-    await walk('');
+    }
     return fields;
   }
 

@@ -28,7 +28,7 @@ export interface Page {
 }
 
 /** A row group may hold so many values of one column, which may unpack to so many bytes, or to PACKED_LIMIT times its own. */
-const VALUES_LIMIT = 2 ** 27;
+export const VALUES_LIMIT = 2 ** 27;
 const UNPACKED_LIMIT = 2 ** 28;
 const PACKED_LIMIT = 64;
 
@@ -269,7 +269,8 @@ class Reader {
     if (type === 4 || type === 5 || type === 6) return this.#signed();
     if (type === 12) return this.struct(depth + 1);
     if (type !== 8) throw new Error('a header is damaged');
-    this.at += this.whole(); // texts, such as the least value of a page, are skipped
+    const length = this.whole(); // of bytes, such as the least value of a page, which are skipped
+    this.at += length;
     return undefined;
   }
 

@@ -8,7 +8,7 @@ import {
 } from 'hyparquet';
 import { type Folder, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
-import { decodePages, type Leaf, type Page } from './parquet-pages.ts';
+import { decodePages, type Leaf, type Page, VALUES_LIMIT } from './parquet-pages.ts';
 
 /** A page whose values begin in row `row` of the file, or before it if the list of that row goes on in it. */
 interface FilePage extends Page {
@@ -90,17 +90,21 @@ export class ParquetFile {
   async numbers(column: string, from: number, to: number, width: number): Promise<Numbers> {
     const leaf = this.leaf(column);
     const make = leaf.element.type === 'FLOAT' ? Float32Array : Float64Array;
-    const out = new make(this.#expectRows(from, to) * width);
+    this.#expectRows(from, to);
+    let out: Numbers | undefined;
     for (const group of this.#groupsOf(from, to)) {
       const values = await this.#hold(leaf, group, () => this.#numbersOf(leaf, group, width));
       const [first, last] = [Math.max(from, group.start), Math.min(to, group.end)];
+      out ??= new make((to - from) * width);
       out.set(values.subarray((first - group.start) * width, (last - group.start) * width), (first - from) * width);
     }
-    return out;
+    return out ?? new make(0);
   }
 
   async #numbersOf(leaf: Leaf, { start, end }: Group, width: number): Promise<Numbers> {
     const [column] = leaf.path;
+    if (!((end - start) * width <= VALUES_LIMIT))
+      throw this.#error(column, `does not hold ${width} numbers in row ${start}`);
     const out = new (leaf.element.type === 'FLOAT' ? Float32Array : Float64Array)((end - start) * width);
     let at = 0;
     for await (const { count, repetition, definition, values } of this.pages(leaf, start, end)) {
@@ -209,10 +213,9 @@ export class ParquetFile {
     return this.#groups.filter(({ start, end }) => end > from && start < to);
   }
 
-  #expectRows(from: number, to: number): number {
+  #expectRows(from: number, to: number): void {
     if (!(from >= 0 && from <= to && to <= this.rows))
       throw new InputError(`${this.name}: has ${this.rows} rows, rows ${from} to ${to - 1} were expected`);
-    return to - from;
   }
 
   #error(column: string, complaint: string): InputError {
