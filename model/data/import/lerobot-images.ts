@@ -31,21 +31,20 @@ export class ImageColumn {
     const leaf = this.#leaf(file, 'bytes');
     const packed = { kind: 'unpack', place: { episode: index, field: key } } as const;
     if (leaf && file.isFull(leaf, from, from + length)) return { ...packed, count: length };
-    const there: (Omit<Cell, 'bytes'> & { readonly size: number | null })[] = [];
-    let lacking: number | null = null;
-    for await (const { bytes, ...cell } of this.#cells(file, place)) {
-      if (bytes || cell.path !== undefined) there.push({ ...cell, size: bytes?.length ?? null });
-      else lacking ??= cell.step;
-    }
-    if (lacking !== null) {
-      const found = `${length - there.length} of ${length} steps, the first at step ${lacking}`;
+    const there: (Omit<Cell, 'bytes'> & { readonly size: number })[] = [];
+    for await (const { bytes, ...cell } of this.#cells(file, place))
+      if (bytes || cell.path !== undefined) there.push({ ...cell, size: bytes?.length ?? 0 });
+    const lacking = length - there.length;
+    if (lacking > 0) {
+      const gap = there.findIndex(({ step }, i) => step !== i);
+      const found = `${lacking} of ${length} steps, the first at step ${gap < 0 ? there.length : gap}`;
       this.note?.(`${file.name}: episode ${index}: no picture of ${quote(key)} at ${found}`);
     }
     if (there.length === 0) return null;
-    const steps = lacking === null ? {} : { steps: Uint32Array.from(there, ({ step }) => step) };
+    const steps = lacking === 0 ? {} : { steps: Uint32Array.from(there, ({ step }) => step) };
     if (there.every(({ place: own }) => own != null)) {
       const starts = Float64Array.from(there, ({ place: own }) => own!);
-      const ends = starts.map((start, i) => start + there[i].size!);
+      const ends = starts.map((start, i) => start + there[i].size);
       return { kind: 'ranges', file: place.file, starts, ends, ...steps };
     }
     const paths = there.flatMap(({ path }) => path ?? []);
@@ -133,12 +132,9 @@ export class ImageColumn {
 
   /** The file that LeRobot names by episode and step. */
   async #beside(index: number, step: number): Promise<string | undefined> {
-    const number = (value: number) => String(value).padStart(6, '0');
-    for (const join of ['_', '-'])
-      for (const ending of ['png', 'jpg', 'jpeg']) {
-        const path = `images/${this.key}/episode${join}${number(index)}/frame${join}${number(step)}.${ending}`;
-        if (await this.#has(path)) return path;
-      }
+    const [episode, frame] = [index, step].map((number) => String(number).padStart(6, '0'));
+    const path = `images/${this.key}/episode_${episode}/frame_${frame}`;
+    for (const ending of ['.png', '.jpg']) if (await this.#has(path + ending)) return path + ending;
     return undefined;
   }
 

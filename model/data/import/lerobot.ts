@@ -22,6 +22,7 @@ const styles: Readonly<Record<string, { use: FieldUse | null; reason?: string }>
   motion: { use: null, reason: 'texts of motion are not trained on here' },
 };
 const unknownUse = 'no use is known for it by its name';
+const isDepth = 'a depth map, which is no colour picture';
 const counters: Readonly<Record<string, string>> = {
   index: 'numbers the rows of the set',
   frame_index: 'numbers the rows of an episode',
@@ -89,24 +90,22 @@ class LeRobotSet implements Source {
   async #field(feature: Feature, file: ParquetFile): Promise<SourceField[]> {
     const { key, dtype, shape, names, depth } = feature;
     const { features } = this.info;
-    const camera = key.replace(/^observation\.(images?\.)?/, '');
+    const cameraOf = (name: string) => name.replace(/^observation\.(images?\.)?/, '');
+    const camera = cameraOf(key);
     if (dtype === 'image' || dtype === 'video') {
-      const twins = [...features.keys()].filter((other) => other.replace(/^observation\.(images?\.)?/, '') === camera);
+      const twins = [...features.keys()].filter((other) => cameraOf(other) === camera);
       const field = { name: key, shape, camera: twins.length > 1 ? key : camera };
       const flat = depth || (dtype === 'image' && (await this.#images.get(key)!.isDepth(file, this.#places[0])));
-      if (flat) return [{ ...field, kind: 'depth', use: null, reason: 'a depth map, which is no colour picture' }];
+      if (flat) return [{ ...field, kind: 'depth', use: null, reason: isDepth }];
       const clip = this.#places[0].videos.get(key);
       const missing = clip && !(await this.#exists(clip.path)) ? `its video ${clip.path} is not there` : undefined;
       return [{ ...field, kind: 'pictures', use: missing ? null : 'camera', ...(missing && { reason: missing }) }];
     }
+    const unused = { name: key, shape, use: null };
     if (!file.columns.has(key))
-      return [
-        { name: key, kind: 'other', shape, use: null, reason: `info.json lists it, ${file.name} has no such column` },
-      ];
-    if (depth && shape.length > 1)
-      return [{ name: key, kind: 'depth', shape, use: null, reason: 'a depth map, which is no colour picture' }];
-    if (!/^(float|bfloat|int|uint|bool)/.test(dtype)) return this.#column(key, file);
-    if (key in this.#texts) return this.#column(key, file);
+      return [{ ...unused, kind: 'other', reason: `info.json lists it, ${file.name} has no such column` }];
+    if (depth && shape.length > 1) return [{ ...unused, kind: 'depth', reason: isDepth }];
+    if (key in this.#texts || !/^(float|bfloat|int|uint|bool)/.test(dtype)) return this.#column(key, file);
     const width = widthOf(feature);
     const found = uses.find(([, keys]) => keys.find((own) => features.has(own)) === key);
     const use = found?.[0] ?? (key === 'timestamp' ? 'time' : null);
@@ -122,10 +121,6 @@ class LeRobotSet implements Source {
     const styled = ['content', 'style', 'timestamp'].every((field) => leaves.some(({ path }) => path.at(-1) === field));
     if (name === 'language_persistent' && styled)
       return Object.entries(styles).map(([style, own]) => ({ name: `${name}/${style}`, kind: 'texts', ...own }));
-    if (name === 'language_events') {
-      const reason = 'events of single steps (interjections, questions, traces) are not trained on here';
-      return [{ name, kind: 'other', use: null, reason }];
-    }
     if (name in this.#texts) {
       if (this.#texts[name]) return [{ name, kind: 'texts', use: name === 'task_index' ? 'language' : 'subtask' }];
       const reason = `meta/ holds no table of its texts`;
@@ -137,11 +132,9 @@ class LeRobotSet implements Source {
     }
     const width = leaves.length === 1 && leaf.element.type !== 'BYTE_ARRAY' ? file.width(leaf) : null;
     if (width !== null) return [{ name, kind: 'numbers', shape: [width], use: null, reason: undeclared }];
-    const kinds =
-      leaves.length > 1
-        ? `groups of ${leaves.map(({ path }) => path.at(-1)).join(', ')}`
-        : 'bytes, or lists of unequal lengths';
-    return [{ name, kind: 'other', use: null, reason: `it holds ${kinds}` }];
+    const groups = `groups of ${leaves.map(({ path }) => path.at(-1)).join(', ')}, which are not trained on here`;
+    const reason = `it holds ${leaves.length > 1 ? groups : 'bytes, or lists of unequal lengths'}`;
+    return [{ name, kind: 'other', use: null, reason }];
   }
 
   /** The files of the set that are not read, those of a folder together. */
