@@ -132,72 +132,46 @@ async function readVersion3(folder: ListedFolder, info: LeRobotInfo, cameras: re
   const firstOfFile = new Map<string, number>();
   for (const { file, first } of listed) firstOfFile.set(file, Math.min(first, firstOfFile.get(file) ?? first));
   const places = listed.map(({ first, ...place }) => ({ ...place, from: first - firstOfFile.get(place.file)! }));
-  return { places: withEnds(places, cameras), files };
-}
-
-/** Where the list says no end of a clip, it is the start of the next one in the video. */
-function withEnds(places: readonly EpisodePlace[], cameras: readonly string[]): EpisodePlace[] {
-  if (!places.some(({ videos }) => [...videos.values()].some(({ end }) => Number.isNaN(end)))) return [...places];
-  const starts = new Map<string, number[]>();
-  for (const { videos } of places)
-    for (const { path, start } of videos.values()) starts.set(path, [...(starts.get(path) ?? []), start]);
-  for (const list of starts.values()) list.sort((a, b) => a - b);
-  const ended = (clip: VideoClip) =>
-    Number.isNaN(clip.end)
-      ? { ...clip, end: starts.get(clip.path)!.find((start) => start > clip.start) ?? Number.POSITIVE_INFINITY }
-      : clip;
-  return places.map((place) => ({
-    ...place,
-    videos: new Map(cameras.map((camera) => [camera, ended(place.videos.get(camera)!)])),
-  }));
+  return { places, files };
 }
 
 async function readList(file: ParquetFile, info: LeRobotInfo, cameras: readonly string[]) {
   if (file.rows > info.episodes)
     throw new InputError(`${file.name}: has ${file.rows} rows, ${info.file} says ${info.episodes} episodes`);
-  const numbers = async (column: string, whole = true) => {
+  const ofVideo = (camera: string) =>
+    ['chunk_index', 'file_index', 'from_timestamp', 'to_timestamp'].map((name) => `videos/${camera}/${name}`);
+  const ofEpisode = ['episode_index', 'length', 'dataset_from_index', 'dataset_to_index'];
+  const table: Record<string, ArrayLike<number>> = {};
+  for (const column of [...ofEpisode, 'data/chunk_index', 'data/file_index', ...cameras.flatMap(ofVideo)]) {
+    if (column.endsWith('/to_timestamp') && !file.columns.has(column)) continue;
     const values = await file.numbers(column, 0, file.rows, 1);
-    const bad = values.findIndex((value) => !(whole ? Number.isSafeInteger(value) && value >= 0 : value >= 0));
+    const time = column.endsWith('_timestamp');
+    const bad = values.findIndex((value) => !(value >= 0 && (time || Number.isSafeInteger(value))));
     if (bad >= 0) throw new InputError(`${file.name}: column ${quote(column)} is ${values[bad]} in row ${bad}`);
-    return values;
-  };
-  const [index, length, first, last] = await Promise.all(
-    ['episode_index', 'length', 'dataset_from_index', 'dataset_to_index'].map((column) => numbers(column)),
-  );
-  const [chunk, number] = [await numbers('data/chunk_index'), await numbers('data/file_index')];
+    table[column] = values;
+  }
   const tasks = file.columns.has('tasks') ? await file.lists(file.leaf('tasks'), 0, file.rows) : [];
-  const videos = await Promise.all(
-    cameras.map(async (camera) => {
-      const column = (name: string) => `videos/${camera}/${name}`;
-      const [ownChunk, ownFile] = [await numbers(column('chunk_index')), await numbers(column('file_index'))];
-      const end = column('to_timestamp');
-      return {
-        camera,
-        ownChunk,
-        ownFile,
-        start: await numbers(column('from_timestamp'), false),
-        end: file.columns.has(end) ? await numbers(end, false) : null,
-      };
-    }),
-  );
-  return Array.from(index, (own, row) => {
-    if (length[row] < 1 || last[row] - first[row] !== length[row]) {
-      const range = `"dataset_from_index" to "dataset_to_index" hold ${last[row] - first[row]}`;
-      throw new InputError(`${file.name}: episode ${own}: "length" is ${length[row]} steps, ${range}; at least 1`);
+  return Array.from({ length: file.rows }, (_, row) => {
+    const [index, length, first, last] = ofEpisode.map((column) => table[column][row]);
+    if (length < 1 || last - first !== length) {
+      const range = `"dataset_from_index" to "dataset_to_index" hold ${last - first}`;
+      throw new InputError(`${file.name}: episode ${index}: "length" is ${length} steps, ${range}; at least 1`);
     }
+    const place = { chunk_index: table['data/chunk_index'][row], file_index: table['data/file_index'][row] };
+    const clip = (camera: string): VideoClip => {
+      const [chunk, number, start, end = start + length / info.rate] = ofVideo(camera).map(
+        (name) => table[name]?.[row],
+      );
+      return { path: videoPath(info, { video_key: camera, chunk_index: chunk, file_index: number }), start, end };
+    };
     return {
-      index: own,
-      length: length[row],
+      index,
+      length,
       tasks: textsIn(tasks[row] ?? []),
-      file: formatPath(info.dataPath, { chunk_index: chunk[row], file_index: number[row] }, info.file),
-      first: first[row],
+      file: formatPath(info.dataPath, place, info.file),
+      first,
       from: 0,
-      videos: new Map(
-        videos.map(({ camera, ownChunk, ownFile, start, end }) => {
-          const values = { video_key: camera, chunk_index: ownChunk[row], file_index: ownFile[row] };
-          return [camera, { path: videoPath(info, values), start: start[row], end: end?.[row] ?? Number.NaN }];
-        }),
-      ),
+      videos: new Map(cameras.map((camera) => [camera, clip(camera)])),
     };
   });
 }

@@ -1,8 +1,8 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { readImage } from '../image-files.ts';
 import type { EpisodePlace } from './lerobot-episodes.ts';
-import type { ParquetFile } from './parquet.ts';
-import { isText, type Leaf } from './parquet-pages.ts';
+import { isText, type ParquetFile } from './parquet.ts';
+import type { Leaf } from './parquet-pages.ts';
 import type { ListedFolder, SourcePictures } from './source.ts';
 
 /** Where the picture of a step is: in the column, or in a file of the set. */
@@ -31,21 +31,20 @@ export class ImageColumn {
     const leaf = this.#leaf(file, 'bytes');
     const packed = { kind: 'unpack', place: { episode: index, field: key } } as const;
     if (leaf && file.isFull(leaf, from, from + length)) return { ...packed, count: length };
-    const there: (Omit<Cell, 'bytes'> & { readonly size: number | null })[] = [];
-    let lacking: number | null = null;
-    for await (const { bytes, ...cell } of this.#cells(file, place)) {
-      if (bytes || cell.path !== undefined) there.push({ ...cell, size: bytes?.length ?? null });
-      else lacking ??= cell.step;
-    }
-    if (lacking !== null) {
-      const found = `${length - there.length} of ${length} steps, the first at step ${lacking}`;
+    const there: (Omit<Cell, 'bytes'> & { readonly size: number })[] = [];
+    for await (const { bytes, ...cell } of this.#cells(file, place))
+      if (bytes || cell.path !== undefined) there.push({ ...cell, size: bytes?.length ?? 0 });
+    const lacking = length - there.length;
+    if (lacking > 0) {
+      const gap = there.findIndex(({ step }, i) => step !== i);
+      const found = `${lacking} of ${length} steps, the first at step ${gap < 0 ? there.length : gap}`;
       this.note?.(`${file.name}: episode ${index}: no picture of ${quote(key)} at ${found}`);
     }
     if (there.length === 0) return null;
-    const steps = lacking === null ? {} : { steps: Uint32Array.from(there, ({ step }) => step) };
+    const steps = lacking === 0 ? {} : { steps: Uint32Array.from(there, ({ step }) => step) };
     if (there.every(({ place: own }) => own != null)) {
       const starts = Float64Array.from(there, ({ place: own }) => own!);
-      const ends = starts.map((start, i) => start + there[i].size!);
+      const ends = starts.map((start, i) => start + there[i].size);
       return { kind: 'ranges', file: place.file, starts, ends, ...steps };
     }
     const paths = there.flatMap(({ path }) => path ?? []);
@@ -87,14 +86,15 @@ export class ImageColumn {
     return isText(leaves[0].element) === (field === 'path') ? leaves[0] : null;
   }
 
-  async *#cells(file: ParquetFile, place: EpisodePlace): AsyncGenerator<Cell> {
-    const { from, length, index } = place;
+  async *#cells(file: ParquetFile, episode: EpisodePlace): AsyncGenerator<Cell> {
+    const { from, length, index } = episode;
     const [bytes, path] = [this.#leaf(file, 'bytes'), this.#leaf(file, 'path')];
     let paths: unknown[][] | null = null;
     const other = async (step: number): Promise<Cell> => {
       if (path) paths ??= await file.lists(path, from, from + length);
       const named = paths?.[step][0];
-      if (typeof named === 'string' && named !== '') return { step, path: await this.#find(named, place, step, file) };
+      if (typeof named === 'string' && named !== '')
+        return { step, path: await this.#find(named, episode, step, file) };
       return { step, path: await this.#beside(index, step) };
     };
     if (!bytes) {
@@ -110,7 +110,7 @@ export class ImageColumn {
         const value = there ? (values[next++] as Uint8Array) : null;
         const step = row + i - from;
         if (step < 0 || step >= length) continue;
-        yield value && value.length > 0 ? { step, bytes: value, place: place(value) } : other(step);
+        yield value?.length ? { step, bytes: value, place: place(value) } : other(step);
       }
     }
   }
@@ -132,12 +132,9 @@ export class ImageColumn {
 
   /** The file that LeRobot names by episode and step. */
   async #beside(index: number, step: number): Promise<string | undefined> {
-    const number = (value: number) => String(value).padStart(6, '0');
-    for (const join of ['_', '-'])
-      for (const ending of ['png', 'jpg', 'jpeg']) {
-        const path = `images/${this.key}/episode${join}${number(index)}/frame${join}${number(step)}.${ending}`;
-        if (await this.#has(path)) return path;
-      }
+    const [episode, frame] = [index, step].map((number) => String(number).padStart(6, '0'));
+    const path = `images/${this.key}/episode_${episode}/frame_${frame}`;
+    for (const ending of ['.png', '.jpg']) if (await this.#has(path + ending)) return path + ending;
     return undefined;
   }
 

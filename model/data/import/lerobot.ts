@@ -2,8 +2,7 @@ import { InputError, quote } from '../../../engine/files/errors.ts';
 import { type Feature, instructionsOf, type LeRobotInfo, readInfo, widthOf } from '../lerobot/info.ts';
 import { type EpisodePlace, readEpisodes, readTexts, textsIn } from './lerobot-episodes.ts';
 import { ImageColumn } from './lerobot-images.ts';
-import { ParquetFile } from './parquet.ts';
-import { isText } from './parquet-pages.ts';
+import { isText, ParquetFile } from './parquet.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
 import { chosenFrames, type Decoder } from './video.ts';
 
@@ -23,6 +22,7 @@ const styles: Readonly<Record<string, { use: FieldUse | null; reason?: string }>
   motion: { use: null, reason: 'texts of motion are not trained on here' },
 };
 const unknownUse = 'no use is known for it by its name';
+const isDepth = 'a depth map, which is no colour picture';
 const counters: Readonly<Record<string, string>> = {
   index: 'numbers the rows of the set',
   frame_index: 'numbers the rows of an episode',
@@ -90,24 +90,22 @@ class LeRobotSet implements Source {
   async #field(feature: Feature, file: ParquetFile): Promise<SourceField[]> {
     const { key, dtype, shape, names, depth } = feature;
     const { features } = this.info;
-    const camera = key.replace(/^observation\.(images?\.)?/, '');
+    const cameraOf = (name: string) => name.replace(/^observation\.(images?\.)?/, '');
+    const camera = cameraOf(key);
     if (dtype === 'image' || dtype === 'video') {
-      const twins = [...features.keys()].filter((other) => other.replace(/^observation\.(images?\.)?/, '') === camera);
+      const twins = [...features.keys()].filter((other) => cameraOf(other) === camera);
       const field = { name: key, shape, camera: twins.length > 1 ? key : camera };
       const flat = depth || (dtype === 'image' && (await this.#images.get(key)!.isDepth(file, this.#places[0])));
-      if (flat) return [{ ...field, kind: 'depth', use: null, reason: 'a depth map, which is no colour picture' }];
+      if (flat) return [{ ...field, kind: 'depth', use: null, reason: isDepth }];
       const clip = this.#places[0].videos.get(key);
       const missing = clip && !(await this.#exists(clip.path)) ? `its video ${clip.path} is not there` : undefined;
       return [{ ...field, kind: 'pictures', use: missing ? null : 'camera', ...(missing && { reason: missing }) }];
     }
+    const unused = { name: key, shape, use: null };
     if (!file.columns.has(key))
-      return [
-        { name: key, kind: 'other', shape, use: null, reason: `info.json lists it, ${file.name} has no such column` },
-      ];
-    if (depth && shape.length > 1)
-      return [{ name: key, kind: 'depth', shape, use: null, reason: 'a depth map, which is no colour picture' }];
-    if (!/^(float|bfloat|int|uint|bool)/.test(dtype)) return this.#column(key, file);
-    if (key in this.#texts) return this.#column(key, file);
+      return [{ ...unused, kind: 'other', reason: `info.json lists it, ${file.name} has no such column` }];
+    if (depth && shape.length > 1) return [{ ...unused, kind: 'depth', reason: isDepth }];
+    if (key in this.#texts || !/^(float|bfloat|int|uint|bool)/.test(dtype)) return this.#column(key, file);
     const width = widthOf(feature);
     const found = uses.find(([, keys]) => keys.find((own) => features.has(own)) === key);
     const use = found?.[0] ?? (key === 'timestamp' ? 'time' : null);
@@ -123,10 +121,6 @@ class LeRobotSet implements Source {
     const styled = ['content', 'style', 'timestamp'].every((field) => leaves.some(({ path }) => path.at(-1) === field));
     if (name === 'language_persistent' && styled)
       return Object.entries(styles).map(([style, own]) => ({ name: `${name}/${style}`, kind: 'texts', ...own }));
-    if (name === 'language_events') {
-      const reason = 'events of single steps (interjections, questions, traces) are not trained on here';
-      return [{ name, kind: 'other', use: null, reason }];
-    }
     if (name in this.#texts) {
       if (this.#texts[name]) return [{ name, kind: 'texts', use: name === 'task_index' ? 'language' : 'subtask' }];
       const reason = `meta/ holds no table of its texts`;
@@ -138,42 +132,34 @@ class LeRobotSet implements Source {
     }
     const width = leaves.length === 1 && leaf.element.type !== 'BYTE_ARRAY' ? file.width(leaf) : null;
     if (width !== null) return [{ name, kind: 'numbers', shape: [width], use: null, reason: undeclared }];
-    const kinds =
-      leaves.length > 1
-        ? `groups of ${leaves.map(({ path }) => path.at(-1)).join(', ')}`
-        : 'bytes, or lists of unequal lengths';
-    return [{ name, kind: 'other', use: null, reason: `it holds ${kinds}` }];
+    const groups = `groups of ${leaves.map(({ path }) => path.at(-1)).join(', ')}, which are not trained on here`;
+    const reason = `it holds ${leaves.length > 1 ? groups : 'bytes, or lists of unequal lengths'}`;
+    return [{ name, kind: 'other', use: null, reason }];
   }
 
   /** The files of the set that are not read, those of a folder together. */
   async #unread(read: readonly string[]): Promise<SourceField[]> {
-    const files = new Set(['meta/info.json', ...read]);
-    for (const texts of Object.values(this.#texts)) if (texts) files.add(texts.file);
-    for (const { file, videos } of this.#places) {
-      files.add(file);
-      for (const { path } of videos.values()) files.add(path);
-    }
-    const folders = new Set(['images']);
-    for (const path of files)
-      for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1)) folders.add(path.slice(0, at));
-    const images = this.#images.size > 0;
+    const texts = Object.values(this.#texts).flatMap((table) => table?.file ?? []);
+    const ofEpisodes = this.#places.flatMap(({ file, videos }) => [
+      file,
+      ...[...videos.values()].map(({ path }) => path),
+    ]);
+    const files = new Set(['meta/info.json', ...read, ...texts, ...ofEpisodes]);
+    const folders = new Set(
+      [...files].flatMap((path) => path.split('/').map((_, i, all) => all.slice(0, i).join('/'))),
+    );
+    if (this.#images.size > 0) files.add('images'); // columns of images look for their files there
     const fields: SourceField[] = [];
-    const walk = async (folder: string) => {
-      const left: string[] = [];
-      for (const name of await this.folder.list(folder || undefined)) {
-        const path = folder ? `${folder}/${name}` : name;
-        if (files.has(path) || (path === 'images' && images)) continue;
-        if (folders.has(path) && path !== 'images') await walk(path);
-        else left.push(path);
-      }
+    for (const folder of [...folders].sort()) {
+      const all = (await this.folder.list(folder || undefined)).map((name) => (folder ? `${folder}/${name}` : name));
+      const left = all.filter((path) => !files.has(path) && !folders.has(path));
       const reason =
         folder === 'meta'
           ? 'statistics, and what else no step needs'
           : 'nothing in info.json or the list of episodes names it';
       const together = left.length > 4 ? [`${folder || '.'}: ${left.length} files, such as ${left[0]}`] : left;
       for (const name of together) fields.push({ name, kind: 'other', use: null, reason });
-    };
-    await walk('');
+    }
     return fields;
   }
 

@@ -32,34 +32,11 @@ export async function ffmpegDecoder(root: string, what: string, frameSize: numbe
     // The times of frames come as lines of metadata, which are printed for frames that have some.
     const times = `settb=AVTB,metadata=add:key=frame:value=1,metadata=print:direct=1:file='pipe\\:2'`;
     const filters = `${times},scale=${sides}:flags=bilinear:out_color_matrix=bt601:out_range=full`;
-    const input = ['-protocol_whitelist', 'file', '-format_whitelist', CONTAINERS, '-copyts', '-seek_timestamp', '1'];
-    const seek = from > EARLIER ? ['-ss', String(from - EARLIER)] : [];
-    const output = [
-      '-map',
-      '0:v:0',
-      '-fps_mode',
-      'passthrough',
-      '-vf',
-      filters,
-      '-q:v',
-      '2',
-      '-f',
-      'image2pipe',
-      '-c:v',
-      'mjpeg',
-      '-',
-    ];
-    const ffmpeg = spawn('ffmpeg', [
-      '-nostdin',
-      '-hide_banner',
-      '-v',
-      'error',
-      ...input,
-      ...seek,
-      '-i',
-      `file:${file}`,
-      ...output,
-    ]);
+    const seek = from > EARLIER ? ` -ss ${from - EARLIER}` : '';
+    const input = `-protocol_whitelist file -format_whitelist ${CONTAINERS} -copyts -seek_timestamp 1${seek}`;
+    const output = `-map 0:v:0 -fps_mode passthrough -vf ${filters} -q:v 2 -f image2pipe -c:v mjpeg -`;
+    const before = `-nostdin -hide_banner -v error ${input} -i`;
+    const ffmpeg = spawn('ffmpeg', [...before.split(' '), `file:${file}`, ...output.split(' ')]);
     const stamps: number[] = [];
     const complaints: string[] = [];
     let rest = '';
@@ -76,14 +53,13 @@ export async function ffmpegDecoder(root: string, what: string, frameSize: numbe
     });
     let ended = false;
     const closed = new Promise<number | null>((done, fail) => {
-      ffmpeg.on('error', fail).on('close', (code) => done(code));
-    });
-    closed
-      .catch(() => {})
-      .then(() => {
+      const end = () => {
         ended = true;
         wake();
-      });
+      };
+      ffmpeg.on('error', (error) => [fail(error), end()]).on('close', (code) => [done(code), end()]);
+    });
+    closed.catch(() => {}); // it is awaited when all pictures have come
     /** The time of the next picture, which is printed before it is encoded, but on another pipe. */
     const stamp = async () => {
       while (stamps.length === 0 && !ended) await new Promise<void>((done) => (wake = done));

@@ -32,40 +32,33 @@ export async function* chosenFrames(
   const tolerance = TOLERANCE / rate;
   const lacking: number[] = [];
   let shown: Frame | null = null;
-  let next: Frame | null = null;
-  const frames = decoder(path, Math.max(0, start - tolerance))[Symbol.asyncIterator]();
-  const advance = async (): Promise<Frame | null> => {
-    for (let { done, value } = await frames.next(); !done; { done, value } = await frames.next()) {
-      // The frames of other episodes lie before the start and from the end on, apart from what rounding moves.
-      if (value.time < start - tolerance / 2) continue;
-      return value.time < end - tolerance / 2 ? value : null;
+  let step = 0;
+  const distance = (frame: Frame) => Math.abs(frame.time - start - times[step]);
+  const show = (frame: Frame) => {
+    if (step > 0 && !(times[step] >= times[step - 1]))
+      throw new InputError(`${path}: ${what}: column "timestamp" does not grow at step ${step}`);
+    if (distance(frame) > tolerance * 1.001) lacking.push(step);
+    if (lacking.length > Math.max(MISSING, MISSING_SHARE * times.length)) {
+      const found = `no frame within ${TOLERANCE} steps of steps ${lacking.slice(0, 3).join(', ')} and further ones`;
+      throw new InputError(`${path}: ${what}: ${found}: cut off, or of another data set`);
     }
-    return null;
+    step += 1;
+    return frame.picture;
   };
-  try {
-    next = await advance();
-    for (let step = 0; step < times.length; step++) {
-      const wanted = start + times[step];
-      if (step > 0 && !(times[step] >= times[step - 1]))
-        throw new InputError(`${path}: ${what}: column "timestamp" does not grow at step ${step}`);
-      const distance = (frame: Frame) => Math.abs(frame.time - wanted);
-      // A step without its frame shows the one before it, never a later one.
-      while (next && (!shown || next.time <= wanted || distance(next) < Math.min(distance(shown), tolerance))) {
-        shown = next;
-        next = await advance();
-      }
-      if (!shown)
-        throw new InputError(`${path}: no frame of ${what} from second ${start} on: cut off, or of another data set`);
-      if (distance(shown) > tolerance * 1.001) lacking.push(step);
-      if (lacking.length > Math.max(MISSING, MISSING_SHARE * times.length)) {
-        const found = `no frame within ${TOLERANCE} steps of steps ${lacking.slice(0, 3).join(', ')} and further ones`;
-        throw new InputError(`${path}: ${what}: ${found}: cut off, or of another data set`);
-      }
-      yield shown.picture;
-    }
-  } finally {
-    await frames.return?.();
+  for await (const next of decoder(path, Math.max(0, start - tolerance))) {
+    // The frames of other episodes lie before the start and from the end on, apart from what rounding moves.
+    if (next.time < start - tolerance / 2) continue;
+    if (next.time >= end - tolerance / 2) break;
+    // A step without its frame shows the one before it, never a later one.
+    const isLater = (frame: Frame) =>
+      next.time > start + times[step] && distance(next) >= Math.min(distance(frame), tolerance);
+    while (shown && step < times.length && isLater(shown)) yield show(shown);
+    if (step === times.length) break;
+    shown = next;
   }
+  if (!shown)
+    throw new InputError(`${path}: no frame of ${what} from second ${start} on: cut off, or of another data set`);
+  while (step < times.length) yield show(shown);
   if (lacking.length > 0)
     note?.(
       `${path}: ${what}: the video lacks the frames of steps ${lacking.join(', ')}; the nearest frame of the episode is shown instead`,

@@ -2,7 +2,6 @@ import type { Episode } from '../dataset.ts';
 import { type TableColumn, TableWriter } from '../parquet/writer.ts';
 import { instructionsAmong, instructionsAt } from '../parts.ts';
 import { NO_INSTRUCTION } from './info.ts';
-import type { FeatureStatistics } from './statistics.ts';
 
 // This file makes the rows of the data, and the tables of meta/: the list of episodes and the list of tasks.
 
@@ -48,31 +47,6 @@ export function rowsOf(values: Float32Array, width: number): unknown[] {
   return Array.from({ length: values.length / width }, (_, row) =>
     Array.from(values.subarray(row * width, (row + 1) * width)),
   );
-}
-
-export function episodeLine(
-  number: number,
-  tasks: readonly string[],
-  length: number,
-  data: { readonly chunk_index: number; readonly file_index: number },
-  from: number,
-  stats: Record<string, FeatureStatistics>,
-): Record<string, unknown> {
-  const line: Record<string, unknown> = {
-    episode_index: number,
-    tasks,
-    length,
-    'data/chunk_index': data.chunk_index,
-    'data/file_index': data.file_index,
-    dataset_from_index: from,
-    dataset_to_index: from + length,
-    'meta/episodes/chunk_index': 0,
-    'meta/episodes/file_index': 0,
-  };
-  for (const [key, own] of Object.entries(stats)) {
-    for (const [name, value] of Object.entries(own)) line[`stats/${key}/${name}`] = value;
-  }
-  return line;
 }
 
 export function episodesTable(

@@ -1,6 +1,5 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { openPath } from '../../../engine/files/paths.ts';
-import type { ColumnCounter } from '../columns.ts';
 import type { Dataset, Image } from '../dataset.ts';
 import { type TableColumn, TableWriter } from '../parquet/writer.ts';
 import { loadEpisode } from '../parts.ts';
@@ -13,7 +12,7 @@ import {
   featureStatistics,
   PixelCounter,
 } from './statistics.ts';
-import { episodeLine, episodesTable, listOf, plainRows, plainTypes, rowsOf, tasksOf, tasksTable } from './tables.ts';
+import { episodesTable, listOf, plainRows, plainTypes, rowsOf, tasksOf, tasksTable } from './tables.ts';
 
 const VERSION = 'v3.0';
 const DATA_PATH = 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet';
@@ -91,33 +90,30 @@ export async function expectNoLeRobot(folder: string): Promise<void> {
 /** Chooses the cameras and episodes to write, because in LeRobot every episode has images of every camera. */
 function writtenPart(
   { name, cameras, episodes }: Dataset,
-  { requireImages, note }: LeRobotWriteOptions,
+  { requireImages, note = () => {} }: LeRobotWriteOptions,
 ): Pick<Dataset, 'cameras' | 'episodes'> {
-  if (episodes.length === 0) throw new InputError(`data set ${quote(name)} has no episodes to write`);
+  const fail = (complaint: string) => new InputError(`data set ${quote(name)}${complaint}`);
   const all = episodes.length;
+  if (all === 0) throw fail(' has no episodes to write');
   if (!requireImages) {
     const kept = cameras.filter((camera) => {
       const lacking = episodes.filter((episode) => !episode.cameras.includes(camera)).length;
       const some = `${lacking} of ${all} episodes have no image of it; --require-images leaves out the episodes instead`;
-      if (lacking > 0)
-        note?.(`camera ${quote(camera)} is left out: ${lacking === all ? 'no episode has an image of it' : some}`);
+      const why = lacking === all ? 'no episode has an image of it' : some;
+      if (lacking > 0) note(`camera ${quote(camera)} is left out: ${why}`);
       return lacking === 0;
     });
     return { cameras: kept, episodes };
   }
-  if (cameras.length === 0) throw new InputError(`data set ${quote(name)} has no cameras: no image can be required`);
+  if (cameras.length === 0) throw fail(' has no cameras: no image can be required');
   const kept = episodes.filter((episode) => cameras.every((camera) => episode.cameras.includes(camera)));
   const named = cameras.map(quote).join(', ');
   if (kept.length === 0)
-    throw new InputError(
-      `data set ${quote(name)}: none of ${all} episodes has images of all its cameras, ${named}: require none, or name fewer cameras`,
+    throw fail(
+      `: none of ${all} episodes has images of all its cameras, ${named}: require none, or name fewer cameras`,
     );
-  const left = all - kept.length;
-  note?.(
-    left > 0
-      ? `${left} of ${all} episodes are left out: they have no image of one of the cameras ${named}`
-      : `all ${all} episodes have images of the cameras ${named}: none is left out`,
-  );
+  const left = `${all - kept.length} of ${all} episodes are left out: they have no image of one of the cameras ${named}`;
+  note(kept.length < all ? left : `all ${all} episodes have images of the cameras ${named}: none is left out`);
   return { cameras, episodes: kept };
 }
 
@@ -139,12 +135,8 @@ export async function* leRobotFiles(
     ...images.map(({ key }) => ({ name: key, dtype: 'image' }) as const),
     ...Object.entries(plainTypes).map(([name, dtype]) => ({ name, dtype })),
   ];
-  const totals = new Map<string, ColumnCounter>(
-    [...tables, ...Object.keys(plainTypes).map((key) => ({ key, width: 1 }))].map(({ key, width }) => [
-      key,
-      featureCounter(width),
-    ]),
-  );
+  const counted = [...tables, ...Object.keys(plainTypes).map((key) => ({ key, width: 1 }))];
+  const totals = new Map(counted.map(({ key, width }) => [key, featureCounter(width)]));
   const pixels = new Map(images.map(({ key }) => [key, new PixelCounter()]));
   const sizes = new Map<string, Pick<Image, 'width' | 'height'>>();
   const tasks = new Map<string, number>();
@@ -153,6 +145,7 @@ export async function* leRobotFiles(
   let table = new TableWriter(columns);
   for (const [number, listed] of episodes.entries()) {
     const episode = await loadEpisode(listed);
+    const id = `episode "${episode.id}"`;
     const own = tasksOf(episode);
     for (const task of own.listed) if (!tasks.has(task)) tasks.set(task, tasks.size);
     if (own.listed.includes(NO_INSTRUCTION)) untold += 1;
@@ -160,10 +153,10 @@ export async function* leRobotFiles(
     const stats: Record<string, FeatureStatistics> = {};
     for (const { key, width } of tables) {
       const values = key === 'action' ? episode.actions : episode.states;
-      if (!values) throw new InputError(`episode "${episode.id}" has no state, others have: write them apart`);
+      if (!values) throw new InputError(`${id} has no state, others have: write them apart`);
       if (values.length !== episode.length * width)
         throw new InputError(
-          `episode "${episode.id}" has ${values.length / episode.length} numbers a step as "${key}", ${width} were expected: write each robot apart`,
+          `${id} has ${values.length / episode.length} numbers a step as "${key}", ${width} were expected: write each robot apart`,
         );
       rows[key] = rowsOf(values, width);
       stats[key] = episodeStatistics(values, width);
@@ -190,7 +183,21 @@ export async function* leRobotFiles(
     }
     table.append(rows);
     yield { path: dataPath(file), bytes: table.take() };
-    lines.push(episodeLine(number, own.listed, length, place(file), index, stats));
+    const values = Object.entries(stats).flatMap(([key, named]) =>
+      Object.entries(named).map(([name, value]) => [`stats/${key}/${name}`, value]),
+    );
+    lines.push({
+      episode_index: number,
+      tasks: own.listed,
+      length,
+      'data/chunk_index': place(file).chunk_index,
+      'data/file_index': place(file).file_index,
+      dataset_from_index: index,
+      dataset_to_index: index + length,
+      'meta/episodes/chunk_index': 0,
+      'meta/episodes/file_index': 0,
+      ...Object.fromEntries(values),
+    });
     index += length;
     options.onProgress?.(number + 1, episodes.length);
   }

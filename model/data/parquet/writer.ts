@@ -1,7 +1,5 @@
 import type { SchemaElement } from 'hyparquet';
-import type { ColumnSource } from 'hyparquet-writer';
-import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
-import { ParquetWriter } from 'hyparquet-writer/src/parquet-writer.js';
+import { ByteWriter, type ColumnSource, ParquetWriter } from 'hyparquet-writer';
 
 /** A column to write: single values, lists, nested lists, or image files. */
 export interface TableColumn {
