@@ -127,11 +127,13 @@ async function trainIn(run: Run): Promise<TrainResult> {
     const begin = performance.now();
     // Demonstrations of the built-in world take a while, and nothing about them can be refused.
     if (!settings.data) await expectDevice(run.device);
+    const { demonstrations } = settings.preset;
     const isMade = settings.data === null && !run.folder.resume;
-    if (isMade && run.plan) progress.note(plannedFrom(PLANNED_DEMONSTRATIONS, 'demonstrations'));
-    else if (isMade && isLarge(parametersOf(settings, { images: true, state: true })))
+    const fewSuffice = isMade && demonstrations > PLANNED_DEMONSTRATIONS;
+    if (fewSuffice && run.plan) progress.note(plannedFrom(PLANNED_DEMONSTRATIONS, 'demonstrations'));
+    else if (fewSuffice && (run.memory !== undefined || isLarge(parametersOf(settings, { images: true, state: true }))))
       await expectFewToFit(run, from, openWorld);
-    const episodes = isMade && run.plan ? PLANNED_DEMONSTRATIONS : settings.preset.demonstrations;
+    const episodes = fewSuffice && run.plan ? PLANNED_DEMONSTRATIONS : demonstrations;
     const prepared = await prepare(run, from, openWorld, episodes);
     const dataSeconds = (performance.now() - begin) / 1000;
     // A missing library for the report's figures is refused before the training, not after it.
@@ -190,7 +192,7 @@ async function prepare(
   return prepareRun({ settings, dataset, coTraining, given: given?.(dataset), resume, from, listener: progress });
 }
 
-/** Refuses a large model that does not fit before all demonstrations are made for it. */
+/** Refuses a run that does not fit before all demonstrations are made. */
 async function expectFewToFit(run: Run, ...given: [VisionLanguageFile | undefined, () => Promise<TabletopWorld>]) {
   const quiet = Object.assign(new Progress(), { note() {}, count() {} });
   const few = await prepare({ ...run, progress: quiet }, ...given, PLANNED_DEMONSTRATIONS);

@@ -139,6 +139,8 @@ class RunRecord<Example> {
     const { act, history, trainer, signal, options } = this;
     if (!act) return true;
     const measured = await unlessAborted(signal, () => trainer.optimizer.averaged(act));
+    // What waits for the next chunk would lie beside what measuring takes.
+    trainer.model.device.memory.trim();
     if (!measured) return false;
     const row = { step, ...measured };
     history.acting = [...(history.acting ?? []).filter((own) => own.step !== step), row];
