@@ -13,7 +13,6 @@ import { evaluationSamples } from '../model/data/index.ts';
 import type { KeptAnswers } from '../model/inspect/answers.ts';
 import { swappedLosses } from '../model/inspect/swapped.ts';
 import type { Policy } from '../model/policy/policy.ts';
-import { removeBase } from '../model/training/base-file.ts';
 import type { ClosedLoopRates } from '../model/training/history.ts';
 import { isLarge } from '../model/training/memory-plan.ts';
 import { expectRules, parametersOf } from '../model/training/parameter-rules.ts';
@@ -151,7 +150,6 @@ async function trainIn(run: Run): Promise<TrainResult> {
         onHistory: (history) => events.write(history),
         closedLoop: settings.data === null ? (policy) => actingRates(policy, run) : undefined,
       });
-      if (!prepared.configuration.lora) await removeBase(checkpoint);
       const finished = { ...run, settings: prepared.settings };
       const summary = await concluded(finished, prepared, result, dataSeconds, device.description);
       result.policy.model.dispose();
