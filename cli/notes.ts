@@ -10,8 +10,12 @@ export const dataNotes = [
   `The first opening reads every episode once, and keeps an index in the cache folder for as long as the files do not change; an interrupted one goes on where it stopped. Cameras that exist only as video are decoded by an installed ffmpeg into JPEG frames there. Images are read on demand, and so are actions and states beyond 256 MiB. Fields that are not read are named with the reason; insula data FOLDER shows what each becomes, and --map FILE chooses others. If the data lack language, images or state, a line reports it, and the model trains without them.`,
 ];
 
+/** What --preset chooses between. */
+export const presetNote = `Presets (--preset): on two processor cores tiny trains in minutes and is pretrained in half an hour, small trains in a quarter of an hour and is pretrained in one; nano learns nothing of use. laptop, with pictures of 96 pixels, begins from random weights, because no model of its sizes comes with Insula, so that it needs hours and hundreds of episodes of your own --data to be of use. smol (the first 16 layers of SmolVLM2-500M, 1024 patches a picture of 512 pixels) and paligemma (PaliGemma and an expert of 300 M, 256 patches a picture of 224 pixels) have random weights in the system's own family of backbone, to measure and to plan: --plan says what a run takes.`;
+
 export const trainingNotes = [
   ...dataNotes,
+  presetNote,
   `Actions and states are normalised by the 1 % and 99 % quantiles of the training episodes. Action tokens (--tokens, --tokenizer) spell the normalised chunks: a FAST tokenizer is fitted to the training data (to a sample of 8,192 steps if there are more than 32,768), the other kinds need no data. A target that is longer than the model's block for it is truncated, and the number truncated is reported.`,
   `With --precision bf16, matrices and the activations of transformers are bf16: half of their memory. Updates are rounded stochastically, by --seed, so that small ones are not lost; norms, biases, heads, losses, gradients and sums are f32. With --moments 8bit a training step takes about 0.6 of the memory of f32.`,
   `With --ema, the average of the weights is measured, acts and has the parameters' names in the checkpoint, so that insula act, evaluate and inspect use it; the weights that training goes on from are beside it, under optimizer/trainingWeight/. Gradient norms are those of the training weights.`,
