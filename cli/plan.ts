@@ -7,6 +7,7 @@ import {
   memoryComplaint,
   memoryPlan,
   planRows,
+  sizesIn,
 } from '../model/training/memory-plan.ts';
 import type { PreparedRun } from '../model/training/prepare-run.ts';
 import type { Result } from './command.ts';
@@ -37,12 +38,12 @@ export async function planOf(
   const memory = await memoryPlan(device, configuration, settings);
   const complaint = given ? await memoryComplaint(device, configuration, settings, memory, given) : null;
   const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
-  const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
-  const has = given ? `${megabytes(given.bytes)} MB, by ${given.source}` : 'memory unknown: see --memory';
-  const rows = planRows(memory).map(([name, bytes, what]) => [name, what, megabytes(bytes)]);
+  const sizeText = sizesIn(memory.total);
+  const has = given ? `${sizeText(given.bytes)}, by ${given.source}` : 'memory unknown: see --memory';
+  const rows = planRows(memory, settings).map(([name, size, what]) => [name, what, size]);
   const lines = [
-    ...aligned([['', '', 'MB'], ...rows], 2),
-    `${device.description}: ${has}; at most ${megabytes(maxBufferSize)} MB in a buffer, ${megabytes(maxStorageBufferBindingSize)} MB in a binding`,
+    ...aligned(rows, 2),
+    `${device.description}: ${has}; at most ${sizeText(maxBufferSize)} in a buffer, ${sizeText(maxStorageBufferBindingSize)} in a binding`,
     ...(complaint === null ? [] : [complaint]),
   ];
   return { json: { adapter: device.description, memory, complaint }, lines, status: complaint === null ? 0 : 1 };

@@ -66,7 +66,11 @@ export function trainLines(
   const { closedLoop, seconds, checkpoint, report } = summary;
   if (!finished) return [`interrupted after step ${step}, saved in ${checkpoint}; resume it with: ${resume}`];
   const steps = summary.resumedAt > 0 ? `steps ${summary.resumedAt + 1} to ${step}` : counted(step, 'step');
-  const lines = [`trained ${steps} in ${formatSeconds(seconds.train)} on ${summary.adapter}`];
+  const lines = [
+    summary.resumedAt > 0 && summary.resumedAt === step
+      ? `all ${counted(step, 'step')} were trained already: measured again on ${summary.adapter}`
+      : `trained ${steps} in ${formatSeconds(seconds.train)} on ${summary.adapter}`,
+  ];
   if (settings.ema !== null) lines.push(averagedWords(settings.ema));
   if (heldOut) {
     const compared = objectives.flatMap(({ name, title, baseline }) =>

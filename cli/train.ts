@@ -13,7 +13,6 @@ import { evaluationSamples } from '../model/data/index.ts';
 import type { KeptAnswers } from '../model/inspect/answers.ts';
 import { swappedLosses } from '../model/inspect/swapped.ts';
 import type { Policy } from '../model/policy/policy.ts';
-import { removeBase } from '../model/training/base-file.ts';
 import type { ClosedLoopRates } from '../model/training/history.ts';
 import { isLarge } from '../model/training/memory-plan.ts';
 import { expectRules, parametersOf } from '../model/training/parameter-rules.ts';
@@ -127,11 +126,13 @@ async function trainIn(run: Run): Promise<TrainResult> {
     const begin = performance.now();
     // Demonstrations of the built-in world take a while, and nothing about them can be refused.
     if (!settings.data) await expectDevice(run.device);
+    const { demonstrations } = settings.preset;
     const isMade = settings.data === null && !run.folder.resume;
-    if (isMade && run.plan) progress.note(plannedFrom(PLANNED_DEMONSTRATIONS, 'demonstrations'));
-    else if (isMade && isLarge(parametersOf(settings, { images: true, state: true })))
+    const fewSuffice = isMade && demonstrations > PLANNED_DEMONSTRATIONS;
+    if (fewSuffice && run.plan) progress.note(plannedFrom(PLANNED_DEMONSTRATIONS, 'demonstrations'));
+    else if (fewSuffice && (run.memory !== undefined || isLarge(parametersOf(settings, { images: true, state: true }))))
       await expectFewToFit(run, from, openWorld);
-    const episodes = isMade && run.plan ? PLANNED_DEMONSTRATIONS : settings.preset.demonstrations;
+    const episodes = fewSuffice && run.plan ? PLANNED_DEMONSTRATIONS : demonstrations;
     const prepared = await prepare(run, from, openWorld, episodes);
     const dataSeconds = (performance.now() - begin) / 1000;
     // A missing library for the report's figures is refused before the training, not after it.
@@ -149,7 +150,6 @@ async function trainIn(run: Run): Promise<TrainResult> {
         onHistory: (history) => events.write(history),
         closedLoop: settings.data === null ? (policy) => actingRates(policy, run) : undefined,
       });
-      if (!prepared.configuration.lora) await removeBase(checkpoint);
       const finished = { ...run, settings: prepared.settings };
       const summary = await concluded(finished, prepared, result, dataSeconds, device.description);
       result.policy.model.dispose();
@@ -190,7 +190,7 @@ async function prepare(
   return prepareRun({ settings, dataset, coTraining, given: given?.(dataset), resume, from, listener: progress });
 }
 
-/** Refuses a large model that does not fit before all demonstrations are made for it. */
+/** Refuses a run that does not fit before all demonstrations are made. */
 async function expectFewToFit(run: Run, ...given: [VisionLanguageFile | undefined, () => Promise<TabletopWorld>]) {
   const quiet = Object.assign(new Progress(), { note() {}, count() {} });
   const few = await prepare({ ...run, progress: quiet }, ...given, PLANNED_DEMONSTRATIONS);

@@ -62,8 +62,9 @@ class Pool {
 }
 
 export class Memory implements BufferSource {
-  /** Bytes of all buffers that exist now, whatever their lifetime. */
+  /** Bytes of all buffers that exist now, whatever their lifetime; and their largest sum since it was last set. */
   bytes = 0;
+  peakBytes = 0;
   /** Bytes that the step under way has taken from the pool and not given back; and their largest sum since it was last set. */
   stepBytes = 0;
   peakStepBytes = 0;
@@ -137,6 +138,7 @@ export class Memory implements BufferSource {
     this.expectNoError(this.gpu.popErrorScope(), `${label}: allocating ${bytes} bytes`);
     this.made?.add(buffer);
     this.bytes += bytes;
+    this.peakBytes = Math.max(this.peakBytes, this.bytes);
     return buffer;
   }
 }

@@ -65,27 +65,21 @@ export class ParameterSet implements Disposable {
     specifications: readonly ParameterSpecification[],
     { pieceBytes }: ParameterSetOptions = {},
   ) {
-    const double = specifications.find(({ name }, i) => specifications.findIndex((own) => own.name === name) < i);
-    if (double) throw new Error(`two parameters are named '${double.name}'`);
+    const double = groupBy(specifications, ({ name }) => name).find(({ length }) => length > 1);
+    if (double) throw new Error(`two parameters are named '${double[0].name}'`);
     const most = device.limits.maxStorageBufferBindingSize;
-    const runs = unique(specifications.map(({ group }) => group)).flatMap((group) => {
-      const own = specifications.filter((candidate) => candidate.group === group);
-      const kind = (candidate: ParameterSpecification) => `${rateOf(candidate)} ${storageOf(candidate)}`;
-      return unique(own.map(kind)).flatMap((kindOfRun) =>
+    const runs = groupBy(specifications, ({ group }) => group)
+      .flatMap((group) => groupBy(group, (own) => `${rateOf(own)} ${storageOf(own)}`))
+      .flatMap((alike) =>
         runsOf(
-          own
-            .filter((candidate) => kind(candidate) === kindOfRun)
-            .map((candidate) => piecesOf(candidate, most, pieceBytes)),
+          alike.map((own) => piecesOf(own, most, pieceBytes)),
           most,
         ),
       );
-    });
     try {
       this.arenas = runs.map((run) => this.makeArena(run));
-      const pieces = new Map<string, Tensor[]>();
-      for (const tensor of this.arenas.flatMap(({ tensors }) => tensors))
-        pieces.set(tensor.name, [...(pieces.get(tensor.name) ?? []), tensor]);
-      for (const [name, own] of pieces) this.byName.set(name, joinParameter(own));
+      const tensors = this.arenas.flatMap((arena) => arena.tensors);
+      for (const pieces of groupBy(tensors, ({ name }) => name)) this.byName.set(pieces[0].name, joinParameter(pieces));
     } catch (error) {
       this.dispose();
       throw error;
@@ -222,8 +216,15 @@ function bytesOf(piece: Piece): number {
   return alignedElements(piece) * bytesPerElement[specification.frozen ? storageOf(specification) : 'f32'];
 }
 
-function unique<T>(values: readonly T[]): T[] {
-  return [...new Set(values)];
+/** Values of one key together, in the order of their first ones. */
+function groupBy<T>(values: readonly T[], keyOf: (value: T) => string): T[][] {
+  const groups = new Map<string, T[]>();
+  for (const value of values) {
+    const group = groups.get(keyOf(value));
+    if (group) group.push(value);
+    else groups.set(keyOf(value), [value]);
+  }
+  return [...groups.values()];
 }
 
 const storageOf = ({ dtype = 'f32' }: ParameterSpecification): FloatType => dtype;

@@ -10,8 +10,9 @@ import type { Tensor } from './tensor.ts';
 /**
  * The results of `fn`, without the memory of what it makes on the way.
  *
- * `fn` runs again in backward: it reads the same tensors, gives the same results, and makes nothing else that is used outside. A result
- * without a gradient has none outside either. Throws where a result with one is not made by an operation on the way.
+ * `fn` runs again in backward, and the callbacks that it calls do too: it reads the same tensors, gives the same results, and makes nothing
+ * else that is used outside. A result without a gradient has none outside either. Throws where a result with one is not made by an operation
+ * on the way.
  */
 export function recompute(first: Tensor, op: string, fn: () => readonly Tensor[]): readonly Tensor[] {
   const step = first.device.currentStep(op);

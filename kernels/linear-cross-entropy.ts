@@ -186,7 +186,7 @@ function overTiles(ofHidden: Tensor, ofEmbedding: Tensor, targets: Tensor, rowWe
   const [, width] = embedding.shape;
   const rows = targets.size;
   const tiles = tilesOf(pieces, tileColumns(device, rows, width));
-  const stored = roundUp(tiles[0].columns, 4);
+  const stored = roundUp(Math.max(...tiles.map(({ columns }) => columns)), 4);
   const parameters = parametersOf(device);
   const run = (entry: string, tile: Tile, bindings: Bindings, workgroups: [number, number], cost: Costs) => {
     const { first, columns } = tile;

@@ -1,15 +1,15 @@
 /**
  * The weights that a run with low-rank adaptation keeps as they are: one safetensors file in the folder of its checkpoints, written once.
- * A checkpoint names it with the checksum of its bytes.
+ * It is named by the checksum of its bytes, so that the one of an earlier run stays until a checkpoint names the new one.
  */
-import { reasonOf } from '../../engine/files/errors.ts';
 import { safetensorsChunks, type TensorToWrite } from '../../engine/files/safetensors-writer.ts';
 import { InputError, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import { crc32 } from '../data/checksum.ts';
 import { contentsOf, metadataOf } from './saved-model.ts';
 
 export const BASE_FORMAT = 'insula frozen weights 1';
-const NAME = 'base.safetensors';
+const UNNAMED = 'base.safetensors';
+const NAMES = /^base(-[0-9a-f]{8})?\.safetensors$/;
 /** Bytes that are read together. */
 const PART = 2 ** 24;
 
@@ -32,27 +32,31 @@ export async function writeBase(checkpointPath: string, tensors: readonly Tensor
       yield part;
     }
   }
-  const { writeFileSafely } = await import('../../engine/files/files.ts');
-  await writeFileSafely(beside(checkpointPath, NAME), parts());
-  return { file: NAME, checksum };
+  const [{ writeFileSafely }, { rename }] = await Promise.all([
+    import('../../engine/files/files.ts'),
+    import('node:fs/promises'),
+  ]);
+  await writeFileSafely(beside(checkpointPath, UNNAMED), parts());
+  const file = `base-${checksum.toString(16).padStart(8, '0')}.safetensors`;
+  await rename(beside(checkpointPath, UNNAMED), beside(checkpointPath, file));
+  return { file, checksum };
 }
 
 /** @throws InputError if the base of a checkpoint is missing, or another file has its name */
 export async function openBase(checkpointPath: string, { file, checksum }: BaseReference): Promise<SafetensorsFile> {
   const path = beside(checkpointPath, file);
-  const { openFile } = await import('../../engine/files/files.ts');
-  const what = `which holds the frozen weights of ${checkpointPath}`;
-  const source = await openFile(path).catch((error) => {
-    throw new InputError(`${reasonOf(error)}, ${what}: put the file back that the run wrote beside it`);
-  });
+  const refusal = (problem: string) =>
+    new InputError(
+      `${checkpointPath} needs ${file} beside it, which ${problem}: copy both, or write one file with insula convert --checkpoint`,
+    );
+  const { kindOfPath, openFile } = await import('../../engine/files/files.ts');
+  if ((await kindOfPath(path)) === null) throw refusal('is missing');
+  const source = await openFile(path);
   try {
     let found = 0;
     for (let start = 0; start < source.size; start += PART)
       found = crc32(await source.read(start, Math.min(source.size, start + PART)), found);
-    if (found !== checksum)
-      throw new InputError(
-        `${path}: not the file of this name ${what}: its checksum is ${found}, not ${checksum}; put the file back that the run wrote beside it`,
-      );
+    if (found !== checksum) throw refusal('has another checksum');
     return await readSafetensors(source);
   } catch (error) {
     await source.close();
@@ -60,22 +64,24 @@ export async function openBase(checkpointPath: string, { file, checksum }: BaseR
   }
 }
 
-/** Removes the base of a run that a run without one has replaced. */
-export async function removeBase(checkpointPath: string): Promise<void> {
-  const path = beside(checkpointPath, NAME);
-  const file = await readSafetensors(path).catch(() => null);
-  if (!file) return;
-  const isBase = file.metadata.size > 0 && formatOf(file) === BASE_FORMAT;
-  await file.close();
-  if (!isBase) return;
-  const { rm } = await import('node:fs/promises');
-  await rm(path);
+/** Removes the bases of earlier runs from the folder of a checkpoint that names `kept`, or none. */
+export async function removeOtherBases(checkpointPath: string, kept?: BaseReference): Promise<void> {
+  const { readdir, rm } = await import('node:fs/promises');
+  for (const name of await readdir(beside(checkpointPath, '') || '.')) {
+    if (!NAMES.test(name) || name === kept?.file) continue;
+    const path = beside(checkpointPath, name);
+    if (await isBase(path)) await rm(path);
+  }
 }
 
-function formatOf(file: SafetensorsFile): unknown {
+/** Another program may have written a file of such a name. */
+async function isBase(path: string): Promise<boolean> {
+  const file = await readSafetensors(path).catch(() => null);
   try {
-    return contentsOf(file, 'base').format;
+    return file !== null && contentsOf(file, 'base').format === BASE_FORMAT;
   } catch {
-    return undefined;
+    return false;
+  } finally {
+    await file?.close();
   }
 }

@@ -24,7 +24,9 @@ export async function* measuredBatches<Example, Batch extends TrainingBatch>(
     const own = Array.from({ length: size }, (_, i) => examples[(start + i) % examples.length]);
     const batch = await maker.make(own, step + start);
     const inputs = trainingInputs(architecture, batch);
-    const kept = withoutTape(device, () => device.step(() => lossesOf(trainingPass(model, tensorsOf(device, inputs)))));
+    // Nothing is computed twice, because there is no backward: only the results of each part of the model are kept.
+    const pass = () => trainingPass(model, tensorsOf(device, inputs), { recompute: true });
+    const kept = withoutTape(device, () => device.step(() => lossesOf(pass())));
     const losses = await readLosses(kept, 'held-out measurement');
     for (const loss of Object.values(kept)) loss.dispose();
     yield { batch, inputs, losses, start };

@@ -1,5 +1,5 @@
 /** The memory of a training run, before any of it is allocated: the run itself, on a device that counts buffers and makes none. */
-import { counted, InputError } from '../../engine/files/errors.ts';
+import { InputError } from '../../engine/files/errors.ts';
 import { type Device, elementCount, planningDevice } from '../../engine/index.ts';
 import { chosenVariants, useVariants } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
@@ -31,12 +31,15 @@ export interface MemoryPlan {
   readonly activations: Readonly<Record<'own' | 'recomputed' | 'kept', number>>;
   /** Inputs, masks, tile lists, op parameters and losses of a training step. */
   readonly constants: number;
-  /** Held-out losses, gradient norms and checkpoints take this beside the training step, whose memory stays. */
+  /** Held-out losses, gradient norms and checkpoints take at most this beside the training step, whose memory stays. */
   readonly measuring: number;
-  /** Keys and values of a batch that acts, and what else acting takes. */
-  readonly caches: number;
+  /** A batch that acts takes this, of which `caches` are keys and values. */
   readonly acting: number;
-  /** All of these with the activations that the settings have; of acting only with `actEvery`, because it comes after training otherwise. */
+  readonly caches: number;
+  /**
+   * The most that there is at one time, with the activations that the settings have: what the training step keeps, and beside it the
+   * larger of measuring and acting, which come one after the other. Acting counts only with `actEvery`: otherwise it comes after training.
+   */
   readonly total: number;
 }
 
@@ -57,9 +60,10 @@ export async function memoryPlan(
   using planning = planningDevice(device);
   useVariants(planning, chosenVariants(device));
   const { memory } = planning;
-  let before = memory.bytes;
-  const grown = () => {
-    const growth = memory.bytes - before;
+  const { bytes: begun } = memory;
+  let before = begun;
+  const grown = (bytes = memory.bytes) => {
+    const growth = bytes - before;
     before = memory.bytes;
     return growth;
   };
@@ -76,26 +80,28 @@ export async function memoryPlan(
   await trainer.prepareStep(0);
   const own = activationsOf(trainer);
   const constants = grown() - own;
+  memory.peakBytes = memory.bytes;
   await (await trainer.step(0)).losses;
   await trainer.measure([null], null);
   await trainer.gradientNorms(0);
   for (const { pieces } of model.parameters)
     for (const { byteLength } of pieces) memory.giveStaging(memory.takeStaging(byteLength));
-  const measuring = grown();
+  const measured = memory.peakBytes;
+  const measuring = grown(measured);
+  memory.peakBytes = memory.bytes;
   const caches = await cacheBytes(model, batch);
-  const acting = grown();
+  const acted = memory.peakBytes;
+  const acting = grown(acted);
   using other = new TrainingStep(model, optimizer, { ...settings, recompute: !settings.recompute });
   other.capture(trainingInputs(model.architecture, batch));
   const others = activationsOf(other);
   const [recomputed, kept] = settings.recompute ? [own, others] : [others, own];
-  const parts = { weights, gradients, moments, average, constants, measuring };
-  const whenActing = settings.actEvery === null ? 0 : caches + acting;
   return {
-    ...{ ...parts, caches, acting },
+    ...{ weights, gradients, moments, average, constants, measuring, acting, caches },
     parameters: sizeOf(model.architecture.parameters),
     trained: sizeOf(model.architecture.parameters.filter(({ frozen }) => !frozen)),
     activations: { own, recomputed, kept },
-    total: Object.values(parts).reduce((sum, bytes) => sum + bytes, own + whenActing),
+    total: (settings.actEvery === null ? measured : Math.max(measured, acted)) - begun,
   };
 }
 
@@ -104,7 +110,7 @@ const sizeOf = (parameters: readonly ModelParameter[]) =>
 
 const activationsOf = (step: Pick<TrainingStep, 'stats'>) => step.stats().memory.activations;
 
-/** The keys and values of a batch that acts; what else acting takes stays in the pool of the device. */
+/** The keys and values of a batch that acts: they are gone once it has acted, and what else that takes stays in the pool of the device. */
 async function cacheBytes(model: Model, observation: ObservationBatch): Promise<number> {
   const { configuration, device } = model;
   if (!actingObjective(model.objectives)) return 0;
@@ -119,29 +125,38 @@ async function cacheBytes(model: Model, observation: ObservationBatch): Promise<
   return most - device.memory.bytes;
 }
 
-const sizeText = (bytes: number) => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
+/** Bytes as text, all in the unit that suits `whole`. */
+export const sizesIn = (whole: number) => (bytes: number) =>
+  whole < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
+const sizeText = (bytes: number) => sizesIn(bytes)(bytes);
 
 /** The plan in one line. */
-export function planText(plan: MemoryPlan): string {
-  const words = planRows(plan).map(([name, bytes]) => `${name} ${sizeText(bytes)}`);
+export function planText(plan: MemoryPlan, settings: RunSettings): string {
+  const words = planRows(plan, settings).map(([name, size]) => `${name} ${size}`);
   return `memory of ${(plan.parameters / 1e6).toFixed(1)} M parameters: ${words.join(', ')}`;
 }
 
-/** The plan as rows of a name, its bytes, and what it is. */
-export function planRows(plan: MemoryPlan): (readonly [string, number, string])[] {
+/** The plan as rows of a name, its size, and what it is. */
+export function planRows(
+  plan: MemoryPlan,
+  { actEvery }: Pick<RunSettings, 'actEvery'>,
+): (readonly [string, string, string])[] {
+  const sizeText = sizesIn(plan.total);
   const { own, recomputed, kept } = plan.activations;
+  const [count, trained] = [plan.parameters, plan.trained].map((own) => own.toLocaleString('en-US'));
+  const acting = actEvery === null ? 'after training, not in the total' : 'in turn with measuring';
   const rows = [
-    ['weights', plan.weights, counted(plan.parameters, 'parameter')],
-    ['gradients', plan.gradients, `of ${plan.trained} parameters; none for frozen ones`],
-    ['moments', plan.moments, "AdamW's: --moments"],
+    ['weights', plan.weights, `${count} parameters`],
+    ['gradients', plan.gradients, plan.trained < plan.parameters ? `${trained} parameters are trained` : ''],
+    ['moments', plan.moments, 'two of AdamW for each trained parameter: --moments'],
     ['average', plan.average, 'moving average of the weights: --ema'],
     ['activations', own, `${sizeText(kept)} without --recompute, ${sizeText(recomputed)} with it`],
     ['constants', plan.constants, 'inputs, tile lists and op parameters of a training step'],
-    ['measuring', plan.measuring, 'held-out losses, gradient norms, checkpoints'],
+    ['measuring', plan.measuring, 'gradient norms, held-out losses, checkpoints'],
     ['total', plan.total, ''],
-    ['acting', plan.caches + plan.acting, `on a batch; ${sizeText(plan.caches)} are keys and values`],
+    ['acting', plan.acting, `${acting}; ${sizeText(plan.caches)} are keys and values`],
   ] as const;
-  return rows.filter(([, bytes]) => bytes > 0);
+  return rows.flatMap(([name, bytes, what]) => (bytes > 0 ? [[name, sizeText(bytes), what] as const] : []));
 }
 
 /** The memory that there is for a run. */
@@ -166,7 +181,7 @@ export async function expectMemory(
   const large = isLarge(new Architecture(configuration).parameters);
   if (!large && !memory) return;
   const plan = await memoryPlan(device, configuration, settings);
-  if (large) note(planText(plan));
+  if (large) note(planText(plan, settings));
   const complaint = memory && (await memoryComplaint(device, configuration, settings, plan, memory));
   if (complaint) throw new InputError(complaint);
 }
@@ -181,40 +196,35 @@ export async function memoryComplaint(
 ): Promise<string | null> {
   if (total <= bytes) return null;
   const what = `this run takes ${sizeText(total)}, more than the ${sizeText(bytes)} of ${source}`;
-  const planned = (candidate: Candidate) => {
+  const totalOf = async (candidate: Candidate) => {
     const own = { ...settings, ...candidate };
     const { lora } = candidate;
     const adapters = lora ? { lora: { rank: lora, experts: Object.keys(configuration.experts) } } : {};
-    return memoryPlan(device, { ...configuration, precision: own.precision, ...adapters }, own);
+    return (await memoryPlan(device, { ...configuration, precision: own.precision, ...adapters }, own)).total;
   };
-  const all = candidates(settings);
-  const least = all.pop();
-  const leastPlan = least && (await planned(least));
-  if (!leastPlan || leastPlan.total > bytes) {
-    const tooMuch = `${what}${least ? `; ${optionsOf(least)} would be too much too` : ''}: choose a smaller model`;
-    if (!canAdapt(settings)) return tooMuch;
-    const candidate = { ...least, lora: usualRank(configuration) };
-    const plan = await planned(candidate);
-    return plan.total > bytes ? tooMuch : `${what}: ${optionsOf(candidate)} would take ${sizeText(plan.total)}`;
+  const own = candidates(settings);
+  // Low-rank adaptation trains other weights, so it is named only where nothing else fits.
+  const canAdapt = settings.system !== PACKED_QUESTIONS && settings.lora === null;
+  const adapting = canAdapt ? own.map((candidate) => ({ ...candidate, lora: usualRank(configuration) })) : [];
+  let least: Candidate | undefined;
+  for (const all of [own.slice(1), adapting]) {
+    // The plan of a large model takes seconds, and the last candidate, which takes least, tells whether any fits.
+    least = all.at(-1) ?? least;
+    if (!least || (await totalOf(least)) > bytes) continue;
+    for (const candidate of all) {
+      const total = await totalOf(candidate);
+      if (total <= bytes) return `${what}: ${optionsOf(candidate)} would take ${sizeText(total)}`;
+    }
   }
-  let fitting = { candidate: least, plan: leastPlan };
-  for (const candidate of all) {
-    const plan = await planned(candidate);
-    if (plan.total > bytes) continue;
-    fitting = { candidate, plan };
-    break;
-  }
-  return `${what}: ${optionsOf(fitting.candidate)} would take ${sizeText(fitting.plan.total)}`;
+  return `${what}${least ? `; ${optionsOf(least)} would be too much too` : ''}: choose a smaller model`;
 }
 
 type Candidate = Partial<Pick<RunSettings, 'batch' | 'accumulate' | 'recompute' | 'moments' | 'precision' | 'lora'>>;
 
-/** Low-rank adaptation trains other weights, so it is named only where nothing else fits. */
-const canAdapt = ({ system, lora }: RunSettings): boolean => system !== PACKED_QUESTIONS && lora === null;
 const usualRank = ({ experts, kvHeads, headDimension }: ModelConfiguration): number =>
   Math.min(16, kvHeads * headDimension, ...Object.values(experts).map(({ width, hidden }) => Math.min(width, hidden)));
 
-/** Settings that take less, those first that change least; a smaller batch is made up for by accumulation, which pretraining lacks. */
+/** No change, and settings that take less, those first that change least; a smaller batch is made up for by accumulation, which pretraining lacks. */
 function candidates({ system, batch, accumulate, recompute, moments, precision }: RunSettings): Candidate[] {
   const trains = system !== PACKED_QUESTIONS;
   const savings: Candidate[] = [{}];
@@ -224,7 +234,7 @@ function candidates({ system, batch, accumulate, recompute, moments, precision }
   const batches: Candidate[] = [{}];
   for (let own = Math.floor(batch / 2); own >= 1; own = Math.floor(own / 2))
     batches.push({ batch: own, ...(trains && { accumulate: Math.ceil((batch * accumulate) / own) }) });
-  return batches.flatMap((own) => savings.map((saving) => ({ ...saving, ...own }))).slice(1);
+  return batches.flatMap((own) => savings.map((saving) => ({ ...saving, ...own })));
 }
 
 const optionsOf = (candidate: Candidate) =>

@@ -48,7 +48,7 @@ export type Preset = Readonly<v.InferOutput<typeof presetSchema>>;
 
 const tiny: Preset = {
   name: 'tiny',
-  description: 'the smallest: on two processor cores it trains in minutes and is pretrained in half an hour',
+  description: 'the smallest that learns, in minutes on two processor cores',
   backbone: { width: 96, hidden: 256 },
   expert: { width: 64, hidden: 192 },
   depth: 3,
@@ -78,7 +78,7 @@ const tiny: Preset = {
 const nano: Preset = {
   ...tiny,
   name: 'nano',
-  description: 'for tests and first tries: it trains a step in milliseconds, and learns nothing of use',
+  description: 'for tests and first tries, a step in milliseconds',
   backbone: { width: 16, hidden: 32 },
   expert: { width: 16, hidden: 32 },
   depth: 2,
@@ -99,8 +99,7 @@ const nano: Preset = {
 const small: Preset = {
   ...tiny,
   name: 'small',
-  description:
-    'wider and a layer deeper, with more demonstrations: it trains in a quarter of an hour and is pretrained in one',
+  description: 'wider and a layer deeper, with more demonstrations',
   backbone: { width: 128, hidden: 320 },
   expert: { width: 96, hidden: 256 },
   depth: 4,
@@ -115,12 +114,20 @@ const small: Preset = {
   finalHeldOutSteps: 256,
 };
 
+const ofLaptop = {
+  steps: 20_000,
+  batch: 16,
+  learningRate: 5e-4,
+  warmUpSteps: 500,
+  evaluateEvery: 1000,
+  saveEvery: 1000,
+};
+
 /** All widths are multiples of 64, and all head dimensions are 64. */
 const laptop: Preset = {
   ...tiny,
   name: 'laptop',
-  description:
-    'for the GPU of a laptop: 30 M parameters and pictures of 96 pixels; from random weights, because no model of its sizes comes with Insula, so that it needs hours and hundreds of episodes of your own --data to be of use',
+  description: 'for the GPU of a laptop, with 30 M parameters',
   backbone: { width: 384, hidden: 1280 },
   expert: { width: 256, hidden: 768 },
   depth: 8,
@@ -131,16 +138,8 @@ const laptop: Preset = {
   initialValues: 'uniform',
   fastVocabulary: 512,
   demonstrations: 1000,
-  steps: 20_000,
-  batch: 16,
-  learningRate: 5e-4,
-  warmUpSteps: 500,
-  evaluateEvery: 1000,
-  saveEvery: 1000,
-  pretraining: {
-    ...{ steps: 20_000, batch: 16, learningRate: 5e-4, warmUpSteps: 500 },
-    ...{ evaluateEvery: 1000, saveEvery: 1000 },
-  },
+  ...ofLaptop,
+  pretraining: ofLaptop,
   heldOutSteps: 128,
   finalHeldOutSteps: 256,
 };
@@ -166,8 +165,7 @@ const smol: Preset = {
   ...tiny,
   ...large,
   name: 'smol',
-  description:
-    "the sizes of SmolVLA (the first 16 layers of SmolVLM2-500M): 445 M parameters, 1024 patches a picture of 512 pixels; random weights in the system's own family of backbone, to measure and to plan",
+  description: 'the sizes of SmolVLA, with 445 M parameters',
   backbone: { width: 960, hidden: 2560 },
   expert: { width: 720, hidden: 2048 },
   depth: 16,
@@ -178,7 +176,7 @@ const smol: Preset = {
   vocabulary: 49_280,
   batch: 4,
   learningRate: 1e-4,
-  pretraining: { ...laptop.pretraining, batch: 4, learningRate: 1e-4 },
+  pretraining: { ...ofLaptop, batch: 4, learningRate: 1e-4 },
 };
 
 /** Gemma 2B, the expert of 300 M and SigLIP So400m/14 at 224 pixels (openpi, gemma.py and siglip.py). */
@@ -186,8 +184,7 @@ const paligemma: Preset = {
   ...tiny,
   ...large,
   name: 'paligemma',
-  description:
-    'the sizes of pi0 and pi0.5 (PaliGemma and an expert of 300 M): 3.3 B parameters, 256 patches a picture of 224 pixels; random weights, to measure and to plan: --plan says what a run takes',
+  description: 'the sizes of pi0 and pi0.5, with 3.3 B parameters',
   backbone: { width: 2048, hidden: 16_384 },
   expert: { width: 1024, hidden: 4096 },
   depth: 18,
@@ -198,7 +195,7 @@ const paligemma: Preset = {
   vocabulary: 257_152,
   batch: 1,
   learningRate: 2.5e-5,
-  pretraining: { ...laptop.pretraining, batch: 1, learningRate: 2.5e-5 },
+  pretraining: { ...ofLaptop, batch: 1, learningRate: 2.5e-5 },
 };
 
 export const presets: readonly Preset[] = [nano, tiny, small, laptop, smol, paligemma];

@@ -1,7 +1,7 @@
 /** The record of a run: its history of losses and measurements, and its checkpoints. */
 import type { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription, Reference } from '../architecture/objectives/index.ts';
-import type { BaseReference } from './base-file.ts';
+import { type BaseReference, removeOtherBases } from './base-file.ts';
 import { type Checkpoint, type CheckpointSettings, saveBase, saveCheckpoint } from './checkpoint.ts';
 import { answersDescription } from './co-training.ts';
 import { type ActingRow, emptyHistory, type Losses, type RunHistory } from './history.ts';
@@ -139,6 +139,8 @@ class RunRecord<Example> {
     const { act, history, trainer, signal, options } = this;
     if (!act) return true;
     const measured = await unlessAborted(signal, () => trainer.optimizer.averaged(act));
+    // What waits for the next chunk would lie beside what measuring takes.
+    trainer.model.device.memory.trim();
     if (!measured) return false;
     const row = { step, ...measured };
     history.acting = [...(history.acting ?? []).filter((own) => own.step !== step), row];
@@ -191,6 +193,7 @@ class RunRecord<Example> {
     const { model, optimizer } = trainer;
     if (this.settings.configuration.lora) this.base ??= await saveBase(path, model);
     await saveCheckpoint(path, model, optimizer, this.settings, { step, history }, this.base);
+    if (this.savedStep === null) await removeOtherBases(path, this.base);
     this.savedStep = step;
     await options.onHistory?.(history);
     listener.saved(step, path);

@@ -3,7 +3,7 @@ import { AdamW, GradientNorms } from '../../kernels/index.ts';
 import { type Inputs, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Reference } from '../architecture/objectives/index.ts';
-import { type LossShares, type TrainingPass, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
+import { type LossShares, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import type { Losses, RunHistory } from './history.ts';
 import { Means, measuredBatches, readLosses } from './measuring.ts';
 import type { RunSettings } from './run-settings.ts';
@@ -104,21 +104,28 @@ export class Trainer<Example> implements Disposable {
     return sum / batches;
   }
 
-  /** L2 norms of the gradient of each loss for each group of parameters, on the batch of training step `step`. */
+  /**
+   * L2 norms of the gradient of each loss for each group of parameters, on the batch of training step `step`. They are taken with
+   * recomputation, whatever the settings have, because the training step keeps its memory meanwhile: they differ by rounding only.
+   */
   async gradientNorms(step: number): Promise<RunHistory['gradients']> {
     const { model, device } = this;
     using norms = new GradientNorms(model.parameters);
+    // Every pass has other sizes of buffers, and what waits for the next one would lie beside them.
+    device.memory.trim();
     const inputs = await this.inputs(step, 0);
     const result: RunHistory['gradients'] = [];
     for (const { name: loss } of model.objectives) {
       device.step(() => {
         model.parameters.zeroGradients();
-        const own = this.pass(inputs).objectives[loss].loss;
+        const { objectives } = trainingPass(model, tensorsOf(device, inputs), { recompute: true });
+        const own = objectives[loss].loss;
         // Every parameter that it reaches may be frozen: then its gradients stay zero.
         if (own.wantsGradient) backward(own);
         norms.measure();
       });
       const { groups } = await norms.read();
+      device.memory.trim();
       for (const [group, norm] of Object.entries(groups)) result.push({ step, loss, group, norm });
     }
     return result;
@@ -138,10 +145,6 @@ export class Trainer<Example> implements Disposable {
   private measured(examples: readonly Example[], signal?: AbortSignal) {
     const how = { size: this.settings.batch, step: MEASURING_STEP, signal };
     return measuredBatches(this.model, this.maker, examples, how);
-  }
-
-  private pass(inputs: Inputs): TrainingPass {
-    return trainingPass(this.model, tensorsOf(this.device, inputs), { recompute: this.settings.recompute });
   }
 
   private async inputs(step: number, part: number): Promise<Inputs> {

@@ -12,6 +12,7 @@ import type { BlockInput, ModelConfiguration } from '../architecture/configurati
 import { Architecture, type Model } from '../architecture/model.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
 import { configurationOf, systemNamed } from '../systems/index.ts';
+import { BASE_FORMAT } from './base-file.ts';
 import { checkTokens } from './checkpoint-check.ts';
 import { configurationSchema, encodingSchema } from './checkpoint-schema.ts';
 import { contentsOf, expectFitting, loadModel, metadataOf, openSaved } from './saved-model.ts';
@@ -118,12 +119,16 @@ export async function isVisionLanguageModel(path: string): Promise<boolean> {
 function modelIn(file: SafetensorsFile): VisionLanguageFile {
   const { name } = file;
   const { contents, format } = contentsOf(file, 'vision-language model');
+  const other =
+    format === BASE_FORMAT
+      ? 'the frozen weights of a run with --lora'
+      : typeof format === 'number' && 'a checkpoint of insula train or pretrain';
   if (format !== VISION_LANGUAGE_FORMAT)
     throw new InputError(
       typeof format === 'string' && format.startsWith(FORMAT)
         ? `${name}: format ${quote(format)}; this version reads ${quote(VISION_LANGUAGE_FORMAT)}: use the version that wrote it`
-        : typeof format === 'number'
-          ? `${name}: a checkpoint of insula train or pretrain, not a vision-language model: name one that comes with Insula, or a model.safetensors of insula pretrain`
+        : other
+          ? `${name}: ${other}, not a vision-language model: name one that comes with Insula, or a model.safetensors of insula pretrain`
           : `${name}: not a vision-language model, which insula pretrain writes; its format is ${quote(format ?? null)}`,
     );
   const where = "the vision-language model's metadata";

@@ -10,7 +10,6 @@ import { Architecture } from '../../model/architecture/model.ts';
 import { evaluationSamples, wholeEpisodes } from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { Policy } from '../../model/policy/policy.ts';
-import { removeBase } from '../../model/training/base-file.ts';
 import { observationAt } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { memoryPlan } from '../../model/training/memory-plan.ts';
@@ -26,7 +25,8 @@ import { writeSeeing } from '../support/vision-language.ts';
 const RUN: TestRun = { system: 'knowledge-insulation', lora: 2, gates: 1, ema: 0.5 };
 let folder = '';
 const at = (...parts: string[]) => join(folder, ...parts);
-const [WHOLE, BASE] = ['whole/checkpoint.safetensors', 'whole/base.safetensors'];
+const WHOLE = 'whole/checkpoint.safetensors';
+let base = '';
 
 /** Trains into a folder of its own, and frees the model. */
 async function train(path: string, options: TestRun = {}) {
@@ -46,13 +46,14 @@ const namesIn = async (path: string) => {
 /** Another copy of the whole run, whose files a test may change. */
 async function copied(name: string): Promise<string> {
   await mkdir(at(name));
-  for (const file of ['checkpoint.safetensors', 'base.safetensors']) await copyFile(at('whole', file), at(name, file));
+  for (const file of ['checkpoint.safetensors', base]) await copyFile(at('whole', file), at(name, file));
   return at(name, 'checkpoint.safetensors');
 }
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'insula-lora-'));
   await train(at(WHOLE), { preset: { ...minutePreset, saveEvery: 2 } });
+  base = (await readdir(at('whole'))).find((name) => /^base-[0-9a-f]{8}\.safetensors$/.test(name))!;
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
@@ -64,7 +65,7 @@ test('the frozen weights are in a file of their own, the trained ones with their
   const { parameters } = new Architecture(configuration);
   const names = (frozen: boolean) =>
     parameters.filter((own) => (own.frozen ?? false) === frozen).map(({ name }) => name);
-  expect(await namesIn(at(BASE))).toEqual(names(true).sort());
+  expect(await namesIn(at('whole', base))).toEqual(names(true).sort());
   const kinds = ['firstMoment', 'secondMoment', 'trainingWeight'].map((kind) => `optimizer/${kind}/`);
   const kept = names(false).flatMap((name) => ['', ...kinds].map((prefix) => prefix + name));
   expect(await namesIn(at(WHOLE))).toEqual(kept.sort());
@@ -75,15 +76,14 @@ test('interrupted and resumed it has the same bits, and its base is written once
   const listener = quietListener({ step: (step) => step === 3 && abort.abort() });
   const path = at('part/checkpoint.safetensors');
   await train(path, { preset: { ...minutePreset, saveEvery: 2 }, signal: abort.signal, listener });
-  const base = await readFile(at('part/base.safetensors'));
-  expect(base).toEqual(await readFile(at(BASE)));
-  const marked = Buffer.from(base);
+  const bytes = await readFile(at('part', base));
+  expect(bytes).toEqual(await readFile(at('whole', base)));
   const resume = await openCheckpoint(path);
   // What lies on the disk now would be replaced if it were written again.
-  await rm(at('part/base.safetensors'));
+  await rm(at('part', base));
   await train(path, { preset: { ...minutePreset, saveEvery: 2 }, resume });
-  expect(existsSync(at('part/base.safetensors'))).toBe(false);
-  await writeFile(at('part/base.safetensors'), marked);
+  expect(existsSync(at('part', base))).toBe(false);
+  await writeFile(at('part', base), bytes);
   const [one, other] = await Promise.all([at(WHOLE), path].map(openCheckpoint));
   const device = await testDevice('normal');
   using model = await one.loadModel(device);
@@ -96,35 +96,39 @@ test('interrupted and resumed it has the same bits, and its base is written once
 describe('a base that is not that of its checkpoint', () => {
   test('is missed, with what to do', async () => {
     const path = await copied('missing');
-    await rm(at('missing/base.safetensors'));
+    await rm(at('missing', base));
     await expect(openCheckpoint(path)).rejects.toThrow(
-      /^\S*missing\/base\.safetensors: cannot open it: no such file or folder, which holds the frozen weights of \S*missing\/checkpoint\.safetensors: put the file back that the run wrote beside it$/,
+      `${path} needs ${base} beside it, which is missing: copy both, or write one file with insula convert --checkpoint`,
     );
   });
 
   test('is refused by its checksum', async () => {
     const path = await copied('changed');
-    const bytes = await readFile(at('changed/base.safetensors'));
+    const bytes = await readFile(at('changed', base));
     bytes[bytes.length - 1] ^= 1;
-    await writeFile(at('changed/base.safetensors'), bytes);
+    await writeFile(at('changed', base), bytes);
     await expect(openCheckpoint(path)).rejects.toThrow(
-      /^\S*changed\/base\.safetensors: not the file of this name which holds .*: its checksum is \d+, not \d+; put the file back that the run wrote beside it$/,
+      `${path} needs ${base} beside it, which has another checksum: copy both, or write one file with insula convert --checkpoint`,
     );
   });
 
   test('is no checkpoint itself', async () => {
-    await expect(openCheckpoint(at(BASE))).rejects.toThrow(
-      /base\.safetensors: the frozen weights of a run with --lora: name the checkpoint beside it$/,
-    );
+    const what = `${base}: the frozen weights of a run with --lora`;
+    await expect(openCheckpoint(at('whole', base))).rejects.toThrow(`${what}: name the checkpoint beside it`);
+    await expect(openVisionLanguageModel(at('whole', base))).rejects.toThrow(`${what}, not a vision-language model:`);
   });
 
-  test('goes with the run that another one without it replaces, and no other file does', async () => {
-    await copied('replaced');
-    await removeBase(at('replaced/checkpoint.safetensors'));
-    expect(await readdir(at('replaced'))).toEqual(['checkpoint.safetensors']);
-    await writeSafetensors(at('replaced/base.safetensors'), []);
-    await removeBase(at('replaced/checkpoint.safetensors'));
-    expect(existsSync(at('replaced/base.safetensors'))).toBe(true);
+  test('goes once another run has its first checkpoint there, and no other file does', async () => {
+    const path = await copied('replaced');
+    await writeSafetensors(at('replaced/base-00000000.safetensors'), []);
+    const left = () => readdir(at('replaced'));
+    await train(path, { seed: 1, steps: 0 });
+    const own = (await left()).find((name) => name.startsWith('base-') && !name.startsWith('base-0000'))!;
+    expect(own).not.toBe(base);
+    expect(await left()).toEqual(['base-00000000.safetensors', own, 'checkpoint.safetensors'].sort());
+    await (await openCheckpoint(path)).close();
+    await train(path, { lora: null, gates: null, steps: 0 });
+    expect(await left()).toEqual(['base-00000000.safetensors', 'checkpoint.safetensors']);
   });
 });
 

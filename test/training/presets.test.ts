@@ -32,7 +32,7 @@ describe('the sizes of a preset', () => {
   test.each(['laptop', 'smol', 'paligemma'])('%s has the parameters that its description says', (preset) => {
     const { parameters } = new Architecture(measuredConfiguration(DEFAULT_SYSTEM, { preset }));
     const count = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-    const [, number, unit] = /: ([\d.]+) ([MB]) parameters/.exec(presetNamed(preset).description)!;
+    const [, number, unit] = / ([\d.]+) ([MB]) parameters/.exec(presetNamed(preset).description)!;
     const digits = number.split('.')[1]?.length ?? 0;
     // What counts beside the sizes, tokens and actions of the data, is far below the last digit.
     expect(Math.abs(count / { M: 1e6, B: 1e9 }[unit]! - Number(number))).toBeLessThan(0.6 * 10 ** -digits);
