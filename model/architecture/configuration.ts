@@ -128,7 +128,8 @@ export interface ParameterRule {
 
 /**
  * Low-rank adaptation (LoRA: Hu et al. 2021, arXiv 2106.09685): beside each matrix of the transformers of some experts, two thin ones learn.
- * These transformers keep their values, and with the backbone's the token embeddings and the matrix of the logits, unless a rule says otherwise.
+ * These transformers keep their values, and with the backbone's the token embeddings and the matrix of the logits, unless a rule says
+ * otherwise; the modulation of adaptive norms is trained whole.
  */
 export interface LoraSettings {
   readonly rank: number;

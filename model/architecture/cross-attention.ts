@@ -29,6 +29,7 @@ import { adapterOf, type ModelConfiguration, memoryOf } from './configuration.ts
 import {
   type Adapter,
   adaptersOfLayers,
+  keptOfLayers,
   type Layer,
   LayerNorm,
   Linear,
@@ -95,6 +96,7 @@ export function crossAttentionOf(configuration: ModelConfiguration, expert: stri
   return {
     parameters: parametersOfLayers(sublayers.flatMap((own) => own ?? [])),
     adapters: adaptersOfLayers(sublayers.flatMap((own) => own ?? [])),
+    kept: keptOfLayers(sublayers.flatMap((own) => own ?? [])),
     contentsOf: (values, rows) => sublayers.map((own) => own?.reading.keysAndValues(values, rows)),
     run(values, layer, x, memory, condition) {
       const sublayer = sublayers[layer];
@@ -155,6 +157,7 @@ function plainSublayer(configuration: ModelConfiguration, expert: string, at: st
   const reading = readingOf(configuration, expert, at, adapterOf(configuration, expert));
   return {
     parameters: parametersOfLayers([norm, reading]),
+    kept: keptOfLayers([norm, reading]),
     adapters: reading.adapters,
     reading,
     run(values, x, read, condition) {
@@ -179,6 +182,7 @@ function gatedSublayer(configuration: ModelConfiguration, expert: string, at: st
   const [ofReading, ofMlp] = [gate('cross_attn_gate'), gate('cross_attn_mlp_gate')];
   return {
     parameters: parametersOfLayers([before, between, reading, up, down, ofReading, ofMlp]),
+    kept: [],
     reading,
     run(values, x, read) {
       const gated = (own: Tensor, branch: Tensor, gate: Table) =>

@@ -32,6 +32,8 @@ export interface Layer {
   readonly parameters: readonly ModelParameter[];
   /** The parameters of its low-rank adaptation, which come after all others of the model. */
   readonly adapters?: readonly ModelParameter[];
+  /** The parameters that low-rank adaptation of its expert keeps as they are; default: all. */
+  readonly kept?: readonly ModelParameter[];
 }
 
 /** The parameters of layers in order. */
@@ -40,6 +42,9 @@ export const parametersOfLayers = (layers: readonly Layer[]): ModelParameter[] =
 
 export const adaptersOfLayers = (layers: readonly Layer[]): ModelParameter[] =>
   layers.flatMap(({ adapters = [] }) => adapters);
+
+export const keptOfLayers = (layers: readonly Layer[]): ModelParameter[] =>
+  layers.flatMap(({ parameters, kept = parameters }) => kept);
 
 /** The epsilon of torch.nn.LayerNorm. */
 export const TORCH_EPSILON = 1e-5;
@@ -171,10 +176,12 @@ interface Normed {
 
 /**
  * RMSNorm of one expert, before a branch of its residual stream. An adaptive norm takes scale and shift from a condition, and gates
- * the branch (Peebles and Xie 2023, arXiv 2212.09748; openpi, gemma.py).
+ * the branch (Peebles and Xie 2023, arXiv 2212.09748; openpi, gemma.py). Low-rank adaptation
+ * trains its modulation whole, which begins at 0: kept, it would never let the condition in.
  */
 export class Norm implements Layer {
   readonly parameters: readonly ModelParameter[];
+  readonly kept: readonly ModelParameter[];
   private readonly modulation: Linear | null;
   private readonly gain: Table | null;
 
@@ -191,6 +198,7 @@ export class Norm implements Layer {
       ? new Linear(group, `${name}.dense`, { outputs: 3 * width, inputs: width }, { initialisation: 'zero' })
       : null;
     this.parameters = (this.gain ?? this.modulation!).parameters;
+    this.kept = adaptive ? [] : this.parameters;
   }
 
   /**

@@ -155,8 +155,7 @@ test('the base begins with the numbers that it has without adapters, A like a ma
 describe.each(['f32', 'bf16'] as const)('a training step with a base in %s', (precision) => {
   test('changes no bit of what is frozen, and has gradients and moments for the rest alone', async () => {
     const device = await testDevice('normal');
-    // Behind closed gates no adapter would get a gradient.
-    using model = new Model(device, adapted(insulation, { precision, rules: [{ match: '*', gateBias: 1 }] }));
+    using model = new Model(device, adapted(insulation, { precision }));
     model.initialise(3);
     using optimizer = new AdamW(model.parameters, { weightDecay: 0.01, maximumNorm: 1, average: 0.5 });
     using training = new TrainingStep(model, optimizer);
@@ -209,10 +208,8 @@ test('with adapters on both experts the losses stay as insulated as they are, an
   expect(causes('token', 'backbone')).toEqual({ ...frozen, 'layer 0': 'another', 'layer 1': 'another' });
   expect(causes('flow', 'backbone')).toEqual({ ...frozen, 'layer 0': 'table', 'layer 1': 'table' });
   const projections = ['action_in_proj', 'action_out_proj', 'time_mlp_in', 'time_mlp_out'];
-  const ofExpert = (cause: string) => ({
-    norm: 'frozen',
-    ...Object.fromEntries(['layer 0', 'layer 1', ...projections].map((name) => [name, cause])),
-  });
+  const ofExpert = (cause: string) =>
+    Object.fromEntries(['layer 0', 'layer 1', 'norm', ...projections].map((name) => [name, cause]));
   expect(causes('flow', 'expert')).toEqual(ofExpert('another'));
   expect(causes('token', 'expert')).toEqual(ofExpert('no path'));
 });
@@ -238,6 +235,36 @@ test.each(['knowledge-insulation', 'pi0-fast', 'openvla-oft'])('%s: merged it ac
   if (before.actions) expectClose(after.actions!, before.actions, 1e-5, 'actions');
   expect(before.actions !== null || before.ids.length > 0).toBe(true);
 });
+
+/** Its expert reads images by cross-attention too, and every norm of it is adaptive. */
+const crossing: System = {
+  ...insulation,
+  name: 'adaptive cross-attention',
+  experts: { backbone: { encoder: true }, expert: { crossAttention: { every: 2, gated: false } } },
+};
+
+test.each([insulation, crossing, ...['pi0', 'robovlms-flamingo'].map(systemNamed)])(
+  '$name: two steps after the start, everything that is trained and that a loss can reach has had a gradient',
+  async (system) => {
+    const configuration = adapted(system);
+    using anywhere = await modelOf(configuration);
+    const reached = [...(await gradientsOf(anywhere)).gradients].filter(([, own]) => own.some((value) => value !== 0));
+    using model = new Model(anywhere.device, configuration);
+    model.initialise(0);
+    using optimizer = new AdamW(model.parameters, { weightDecay: 0, maximumNorm: 1 });
+    using training = new TrainingStep(model, optimizer);
+    const inputs = trainingInputs(model.architecture, randomBatch(configuration, 2, 1));
+    const had = new Set<string>();
+    for (let step = 0; step < 3; step++) {
+      for (const [name, own] of (await gradientsOf(model)).gradients)
+        if (own.some((value) => value !== 0)) had.add(name);
+      if (step < 2) await training.run([inputs], 1e-3, () => {});
+    }
+    expect(reached.map(([name]) => name).filter((name) => !had.has(name))).toEqual([]);
+    const ofExpert = model.architecture.parameters.filter(({ group, frozen }) => group === 'expert' && !frozen);
+    expect(ofExpert.map(({ name }) => name).filter((name) => !had.has(name))).toEqual([]);
+  },
+);
 
 test('what cannot be adapted is refused, with the matrix', () => {
   const refusal = (own: Partial<typeof lora & { experts: string[] }>) => () =>

@@ -23,7 +23,7 @@ import { minutePreset, quietListener, syntheticDataset } from '../support/synthe
 import { type TestRun, trainRun } from '../support/train-run.ts';
 import { writeSeeing } from '../support/vision-language.ts';
 
-const RUN: TestRun = { system: 'knowledge-insulation', lora: 2, gates: 1, ema: 0.5 };
+const RUN: TestRun = { system: 'knowledge-insulation', lora: 2, ema: 0.5 };
 let folder = '';
 const at = (...parts: string[]) => join(folder, ...parts);
 const [WHOLE, BASE] = ['whole/checkpoint.safetensors', 'whole/base.safetensors'];
@@ -172,7 +172,7 @@ describe('a run from a vision-language model', () => {
     const notes: string[] = [];
     const listener = quietListener({ note: (line) => notes.push(line) });
     const path = at('begun/checkpoint.safetensors');
-    await train(path, { from, loraOn: ['backbone'], loraAlpha: 4, precision: 'bf16', listener });
+    await train(path, { from, loraAlpha: 4, precision: 'bf16', listener });
     const checkpoint = await openCheckpoint(path);
     using model = await checkpoint.loadModel(await device());
     await checkpoint.close();
@@ -201,12 +201,18 @@ describe('a run from a vision-language model', () => {
     const from = await openVisionLanguageModel(at('seeing.safetensors'));
     const notes: string[] = [];
     await train(at('both/checkpoint.safetensors'), {
-      ...{ from, steps: 0, listener: quietListener({ note: (line) => notes.push(line) }) },
+      ...{
+        from,
+        loraOn: ['backbone', 'expert'],
+        steps: 0,
+        listener: quietListener({ note: (line) => notes.push(line) }),
+      },
     });
     await from.close();
     expect(notes.filter((line) => /random weights|whole/.test(line))).toEqual([
-      expect.stringMatching(/^warning: expert keep random weights, because .*seeing\.safetensors has none for them$/),
-      'warning: --lora-on without expert would train it whole',
+      expect.stringMatching(
+        /^warning: expert keeps random weights, because .*seeing\.safetensors has none for it; --lora-on backbone trains expert whole$/,
+      ),
     ]);
   });
 
@@ -221,7 +227,7 @@ describe('a run from a vision-language model', () => {
     (damaged.data as Uint16Array)[7] = 0x7e00;
     await writeSafetensors(at('nan.safetensors'), tensors, { metadata: Object.fromEntries(metadata) });
     const from = await openVisionLanguageModel(at('nan.safetensors'));
-    await expect(train(at('nan/checkpoint.safetensors'), { from, loraOn: ['backbone'] })).rejects.toThrow(
+    await expect(train(at('nan/checkpoint.safetensors'), { from })).rejects.toThrow(
       /nan\.safetensors: damaged: tensor ".*layers\.0\.mlp\.up_proj\.weight" holds NaN at element 7$/,
     );
     await from.close();
