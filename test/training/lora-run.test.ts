@@ -133,7 +133,7 @@ test('insula convert: one file that acts as the run does, without its parts', as
   const { json, lines } = await runCommand(convert, { checkpoint: at(WHOLE), out });
   expect(json).toMatchObject({ file: out, step: 6, merged: { rank: 2 } });
   expect(lines).toEqual([
-    `${out}: for acting alone, of ${at(WHOLE)} at step 6, adapters of rank 2 merged into backbone and expert`,
+    `${out}: for acting alone, of ${at(WHOLE)} at step 6, low-rank matrices (rank 2) merged into backbone and expert`,
   ]);
   const device = await testDevice('normal');
   const samples = evaluationSamples(wholeEpisodes(syntheticDataset().episodes), 3);
@@ -185,7 +185,7 @@ describe('a run from a vision-language model', () => {
     expect(notes.filter((line) => line.startsWith('warning'))).toEqual([
       expect.stringMatching(/^warning: the embeddings of \d+ new tokens keep random values, because they are frozen$/),
     ]);
-    expect(notes.join('\n')).toMatch(/anew begin .*expert \(\d+\), adapters of backbone \(\d+\)/);
+    expect(notes.join('\n')).toMatch(/anew begin .*expert \(\d+\), low-rank matrices of backbone \(\d+\)/);
     const matrix = parameters.find(({ name, group }) => group === 'backbone' && name.includes('q_proj'))!.name;
     const theirs = await from.read(matrix);
     await from.close();
