@@ -9,7 +9,7 @@ import {
   sourceOf,
   tokensPerImage,
 } from './configuration.ts';
-import { adapterParts, HEAD_DIMENSION_LIMIT, isHeadDimension, type ModelParameter } from './layers.ts';
+import { HEAD_DIMENSION_LIMIT, isHeadDimension, lowRankParts, type ModelParameter } from './layers.ts';
 import { memoryComplaint } from './memory-check.ts';
 import { objectivesComplaint } from './objectives/check-objectives.ts';
 import { readBy } from './reach.ts';
@@ -236,7 +236,7 @@ function loraComplaint({ lora, experts }: ModelConfiguration): string | null {
 export function rankComplaint(adapters: readonly ModelParameter[], rank: number): string | null {
   const [tightest] = adapters
     .flatMap(({ name, shape: [, inputs] }, i) => {
-      const parts = adapterParts(name);
+      const parts = lowRankParts(name);
       return parts ? [{ matrix: parts.matrix, sides: [adapters[i + 1].shape[0], inputs] }] : [];
     })
     .sort((a, b) => Math.min(...a.sides) - Math.min(...b.sides));

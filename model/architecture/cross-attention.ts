@@ -25,14 +25,14 @@ import {
   tanh,
 } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
-import { adapterOf, type ModelConfiguration, memoryOf } from './configuration.ts';
+import { lowRankOf, type ModelConfiguration, memoryOf } from './configuration.ts';
 import {
-  type Adapter,
   adaptersOfLayers,
   keptOfLayers,
   type Layer,
   LayerNorm,
   Linear,
+  type LowRankSettings,
   Norm,
   parametersOfLayers,
   Table,
@@ -118,7 +118,12 @@ interface Sublayer extends Layer {
 }
 
 /** A(x, m) = W_o attention(W_q x, W_k m, W_v m); see the head of this file. */
-function readingOf(configuration: ModelConfiguration, expert: string, at: string, adapter: Adapter | null = null) {
+function readingOf(
+  configuration: ModelConfiguration,
+  expert: string,
+  at: string,
+  adapter: LowRankSettings | null = null,
+) {
   const { experts, heads, kvHeads, headDimension, precision = 'f32' } = configuration;
   const { width } = experts[expert];
   const memoryWidth = experts[memoryOf(configuration, expert)[0].weights].width;
@@ -154,7 +159,7 @@ function readingOf(configuration: ModelConfiguration, expert: string, at: string
 function plainSublayer(configuration: ModelConfiguration, expert: string, at: string): Sublayer {
   const { width, adaptive = false } = configuration.experts[expert];
   const norm = new Norm(expert, `${at}.cross_attn_layernorm`, width, backboneOf(configuration).norm, adaptive);
-  const reading = readingOf(configuration, expert, at, adapterOf(configuration, expert));
+  const reading = readingOf(configuration, expert, at, lowRankOf(configuration, expert));
   return {
     parameters: parametersOfLayers([norm, reading]),
     kept: keptOfLayers([norm, reading]),

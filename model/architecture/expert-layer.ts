@@ -1,7 +1,7 @@
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
 import { gatedMlp, multiply } from '../../kernels/index.ts';
 import type { Backbone } from './backbones/index.ts';
-import { adapterOf, type ExpertSettings, type ModelConfiguration } from './configuration.ts';
+import { type ExpertSettings, lowRankOf, type ModelConfiguration } from './configuration.ts';
 import { adaptersOfLayers, keptOfLayers, type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
 /** The weights of one expert in one layer. */
@@ -27,7 +27,7 @@ export class ExpertLayer implements Layer {
     private readonly family: Backbone,
   ) {
     const { heads, kvHeads, headDimension } = configuration;
-    const adapter = adapterOf(configuration, group);
+    const adapter = lowRankOf(configuration, group);
     this.adapted = adapter !== null;
     const norm = (name: string) => new Norm(group, `${prefix}.${name}`, width, family.norm, adaptive);
     const matrix = (name: string, outputs: number, inputs: number) =>

@@ -61,7 +61,7 @@ interface Sizes {
 }
 
 /** The low-rank adaptation of a matrix; see kernels/low-rank.ts. */
-export interface Adapter {
+export interface LowRankSettings {
   readonly rank: number;
   readonly scale: number;
 }
@@ -70,7 +70,7 @@ export interface Adapter {
 const thinName = (name: string, own: 'A' | 'B') => `${name}.lora_${own}.weight`;
 
 /** The names of the adapted matrix and of B, given that of A; null for any other name. */
-export function adapterParts(name: string): { readonly matrix: string; readonly up: string } | null {
+export function lowRankParts(name: string): { readonly matrix: string; readonly up: string } | null {
   const own = /^(.*)\.lora_A\.weight$/.exec(name)?.[1];
   return own === undefined ? null : { matrix: `${own}.weight`, up: thinName(own, 'B') };
 }
@@ -78,7 +78,7 @@ export function adapterParts(name: string): { readonly matrix: string; readonly 
 interface LinearSettings {
   readonly bias?: boolean;
   readonly initialisation?: Initialisation;
-  readonly adapter?: Adapter | null;
+  readonly adapter?: LowRankSettings | null;
 }
 
 /** A matrix [outputs, inputs] and a bias, or the matrix alone; with an adapter, whose product begins at 0, beside it. */
@@ -86,7 +86,7 @@ export class Linear implements Layer {
   readonly parameters: readonly ModelParameter[];
   readonly adapters: readonly ModelParameter[];
   private readonly names: { readonly weight: string; readonly bias: string | null };
-  private readonly adapter: Adapter | null;
+  private readonly adapter: LowRankSettings | null;
 
   constructor(
     group: string,

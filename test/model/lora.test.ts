@@ -5,7 +5,7 @@ import { AdamW } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import type { ModelConfiguration } from '../../model/architecture/configuration.ts';
 import { tensorsOf } from '../../model/architecture/inputs.ts';
-import { adapterParts } from '../../model/architecture/layers.ts';
+import { lowRankParts } from '../../model/architecture/layers.ts';
 import { merged, withoutAdapters } from '../../model/architecture/merged.ts';
 import type { MixtureOptions } from '../../model/architecture/mixture.ts';
 import { Architecture, Model } from '../../model/architecture/model.ts';
@@ -66,7 +66,7 @@ async function wholeOf(model: Model): Promise<Model> {
   const whole = new Model(model.device, withoutAdapters(model.configuration));
   for (const own of whole.parameters) own.write(await model.parameters.get(own.name).read());
   for (const { name } of model.architecture.parameters) {
-    const parts = adapterParts(name);
+    const parts = lowRankParts(name);
     if (!parts) continue;
     const [down, up, matrix] = [name, parts.up, parts.matrix].map((own) => model.parameters.get(own));
     const [m, n] = matrix.shape;
@@ -106,7 +106,7 @@ describe.each(cases)('$title', ({ configuration }) => {
     for (const { name, frozen, adapter } of model.architecture.parameters) {
       if (frozen) expect(own.gradients.has(name), name).toBe(false);
       else if (!adapter) compare(own.gradients.get(name)!, all.gradients.get(name)!, name);
-      const parts = adapterParts(name);
+      const parts = lowRankParts(name);
       if (!parts) continue;
       matrices++;
       const [down, up, matrix] = [name, parts.up, parts.matrix].map((own) => model.parameters.get(own));
@@ -142,7 +142,7 @@ test('the base begins with the numbers that it has without adapters, A like a ma
   const names = new Set(base.map(({ name }) => name));
   for (const { name, shape, group } of parameters.slice(base.length)) {
     const values = (await model.parameters.get(name).read()) as Float32Array;
-    const parts = adapterParts(name);
+    const parts = lowRankParts(name);
     const matrix = parts?.matrix ?? name.replace('lora_B.', '');
     expect(names.has(matrix), matrix).toBe(true);
     expect(base.find((own) => own.name === matrix)!.group).toBe(group);

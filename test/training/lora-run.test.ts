@@ -81,16 +81,21 @@ test('interrupted and resumed it has the same bits, and its base is written once
   const resume = await openCheckpoint(path);
   // What lies on the disk now would be replaced if it were written again.
   await rm(at('part/base.safetensors'));
-  await train(path, { preset: { ...minutePreset, saveEvery: 2 }, resume });
+  const notes: string[] = [];
+  const resumed = quietListener({ note: (line) => notes.push(line) });
+  await train(path, { preset: { ...minutePreset, saveEvery: 2 }, resume, listener: resumed });
+  expect(notes.join('\n')).toMatch(
+    /low-rank adaptation of backbone and expert, rank 2: \d+ of \d+ parameters are trained/,
+  );
   expect(existsSync(at('part/base.safetensors'))).toBe(false);
   await writeFile(at('part/base.safetensors'), marked);
   const [one, other] = await Promise.all([at(WHOLE), path].map(openCheckpoint));
   const device = await testDevice('normal');
   using model = await one.loadModel(device);
-  using resumed = await other.loadModel(device);
+  using continued = await other.loadModel(device);
   await Promise.all([one.close(), other.close()]);
   for (const { name } of model.parameters)
-    expect(await resumed.parameters.get(name).read(), name).toEqual(await model.parameters.get(name).read());
+    expect(await continued.parameters.get(name).read(), name).toEqual(await model.parameters.get(name).read());
 });
 
 describe('a base that is not that of its checkpoint', () => {
