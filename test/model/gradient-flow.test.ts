@@ -240,6 +240,12 @@ describe('insula inspect', () => {
     [{ gradients: true, observations: 'random', data: ['x'] }, '--data changes nothing with --observations random'],
     [{ gradients: true, data: ['x'], depth: 1 }, '--depth is for --observations random'],
     [{ gradients: true, gates: 1, system: 'openvla' }, '--gates: openvla has no adaptive norms'],
+    [
+      { gradients: true, lora: 4, system: 'frozen-backbone' },
+      '--lora 4: frozen-backbone freezes backbone: give --lora-on expert',
+    ],
+    [{ gradients: true, lora: 400 }, '--lora 400: '],
+    [{ gradients: true, lora: 4, 'lora-on': ['actor'] }, '--lora-on actor: no expert of knowledge-insulation'],
   ] as [ValuesOf<typeof inspect.options>, string][])('%j is refused', async (values, message) => {
     await expect(runCommand(inspect, { adapter: 'null', ...values })).rejects.toThrow(message);
   });
