@@ -35,7 +35,7 @@ export const convert = command({
   options: {
     ...dataSetOptions,
     checkpoint: text(
-      'file that insula train wrote, in place of a data set: it becomes one for acting alone, without moments and auxiliary heads, with the adapters of --lora merged into the matrices beside them',
+      'file that insula train wrote, in place of a data set: it becomes one for acting alone, without moments and auxiliary heads. The low-rank matrices of --lora are merged into the matrices beside them; in bf16 this drops changes below 2^-9 of a weight',
       { excludes: Object.keys(dataSetOptions) },
     ),
     out: { ...text('folder for the LeRobot data set, or file for the checkpoint; required'), value: 'PATH' },
@@ -61,7 +61,7 @@ interface ConvertedCheckpoint {
   readonly file: string;
   readonly source: string;
   readonly step: number;
-  /** The adapters that were merged; null if the model had none. */
+  /** The low-rank adaptation that was merged; null if the model had none. */
   readonly merged: LoraSettings | null;
 }
 
@@ -89,7 +89,7 @@ async function dataSet(
   return { json, lines: [line] };
 }
 
-/** Writes a checkpoint for acting alone, without adapters. */
+/** Writes a checkpoint for acting alone, without low-rank matrices. */
 async function actingCheckpoint(
   path: string,
   { out, adapter, floor, tuning }: Values,
@@ -108,7 +108,7 @@ async function actingCheckpoint(
       const { lora } = settings.configuration;
       const acting = lora ? await merged(model) : model;
       await exportCheckpoint(out, acting, { ...settings, configuration: acting.configuration }, trained);
-      const how = lora ? `, adapters of rank ${lora.rank} merged into ${lora.experts.join(' and ')}` : '';
+      const how = lora ? `, low-rank matrices (rank ${lora.rank}) merged into ${lora.experts.join(' and ')}` : '';
       const json = { file: out, source: path, step: trained.step, merged: lora ?? null };
       return { json, lines: [`${out}: for acting alone, of ${path} at step ${trained.step}${how}`] };
     } finally {

@@ -28,7 +28,18 @@ import { expectUsedSizes, measuredSystems, stepSizeOptions } from './step-option
 /** Examples of a batch by default. */
 const EXAMPLES = 8;
 
-const { prompt, target, horizon, depth, lora, accumulate, recompute, precision, moments } = stepSizeOptions;
+const {
+  prompt,
+  target,
+  horizon,
+  depth,
+  lora,
+  'lora-on': loraOn,
+  accumulate,
+  recompute,
+  precision,
+  moments,
+} = stepSizeOptions;
 const but = <T>(option: Option<T>, excludes: readonly string[]): Option<T> => ({ ...option, excludes });
 const notStep = <T>(option: Option<T>) => but(option, ['step']);
 const ofSystem = <T>(option: Option<T>) => but(option, ['checkpoint']);
@@ -70,6 +81,7 @@ export const subjectOptions = {
   horizon: ofSystem(horizon),
   depth: ofSystem(depth),
   lora: ofSystem(lora),
+  'lora-on': loraOn,
   accumulate: { ...accumulate, needs: 'step' },
   recompute: { ...recompute, needs: 'step' },
   precision: { ...precision, needs: 'step' },
@@ -180,7 +192,7 @@ async function ofCheckpoint<T>(values: SubjectValues, progress: Progress, work: 
 
 /** A run of training before its first step, on its data. */
 async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: Work<T>): Promise<T> {
-  const { system, preset, from: start, gates, lora, data, dataset: names } = values;
+  const { system, preset, from: start, gates, lora, 'lora-on': loraOn, data, dataset: names } = values;
   const { rate, map, channels, robot, task, variation } = values;
   const { batch = EXAMPLES, seed = 0, table } = values;
   const named = {
@@ -189,6 +201,7 @@ async function ofRunsStart<T>(values: SubjectValues, progress: Progress, work: W
     from: start,
     gates,
     lora,
+    'lora-on': loraOn,
     data,
     dataset: names,
     rate,

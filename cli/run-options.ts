@@ -95,10 +95,13 @@ export const runOptions = {
   ),
   freeze: texts('parameters that keep their values: groups (vision, backbone, expert), or patterns of names with *'),
   lora: number(
-    'rank of low-rank adaptation (LoRA): beside the matrices of the transformers of --lora-on two thin ones are trained, and these transformers, with the backbone also the token embeddings, keep their values; all else (vision tower, projections of state and actions, heads) is trained whole, unless --freeze names it; none by default',
+    'rank of low-rank adaptation (LoRA) of the experts of --lora-on; none by default. Beside each matrix of their transformers two thin ones are trained. These transformers keep their values, and so do the token embeddings with the backbone. All else is trained whole, unless --freeze names it: vision tower, projections of state and actions, heads, modulation of adaptive norms',
     1,
   ),
-  'lora-on': texts('experts that --lora adapts: backbone, expert; all by default', { needs: 'lora' }),
+  'lora-on': texts(
+    'experts that --lora adapts: backbone, expert; by default those that --from gives weights for, which is the backbone, and all with random weights',
+    { needs: 'lora' },
+  ),
   'lora-alpha': decimal(
     'products of --lora are multiplied by this number and divided by the rank; the rank by default',
     {

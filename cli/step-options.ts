@@ -4,7 +4,7 @@ import { measuredSystem } from '../model/inspect/measured-step.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import { choice, number } from './options.ts';
-import { memoryOptions, presetNames, systemNames } from './run-options.ts';
+import { memoryOptions, presetNames, runOptions, systemNames } from './run-options.ts';
 
 /** The systems of training, and the packed questions of pretraining. */
 export const measuredSystems = [...systemNames, PACKED_QUESTIONS];
@@ -19,7 +19,8 @@ export const stepSizeOptions = {
   target: number('tokens to be predicted; 24 by default', 1),
   horizon: number("actions in a chunk; by default those of the system's recipe, or 10", 1),
   depth: number("layers; the preset's by default", 1),
-  lora: number('rank of low-rank adaptation (LoRA) of all experts; none by default', 1),
+  lora: number('rank of low-rank adaptation (LoRA) of the experts of --lora-on; none by default', 1),
+  'lora-on': runOptions['lora-on'],
   ...memoryOptions,
 };
 

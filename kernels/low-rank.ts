@@ -1,5 +1,6 @@
 import type { Tensor } from '../engine/index.ts';
 import { gelu, swish } from './activation.ts';
+import { cast, type FloatType } from './cast.ts';
 import { add, scale } from './elementwise.ts';
 import type { Activation } from './epilogue.ts';
 import { type LinearOptions, linear } from './linear.ts';
@@ -26,7 +27,9 @@ const activated: Readonly<Record<Activation, (x: Tensor) => Tensor>> = { gelu, s
  *
  *   dA = scale (d B)^T x     dB = scale d^T (x A^T)     dx = d W + scale (d B) A
  *
- * A frozen W gets no gradient, and so costs no product for one. x A^T is f32 whatever the storage of x. Throws when the shapes do not fit.
+ * A frozen W gets no gradient, and so costs no product for one. All terms before the activation, or all if there is none, are added in
+ * f32 and rounded once to the storage of the result: rounded by itself, a product of thin matrices that is small beside the others would
+ * be lost. Throws when the shapes do not fit.
  */
 export function lowRank(
   x: Tensor,
@@ -37,12 +40,19 @@ export function lowRank(
 ): Tensor {
   const thin = linear(x, down, null, { dtype: 'f32' });
   const scaled = factor === 1 ? thin : scale(thin, factor);
-  const whole = linear(x, weight, bias, { ...options, ...(!activation && { residual }) });
-  const dtype = options.dtype ?? (whole.dtype as LinearOptions['dtype']);
-  const sum = linear(scaled, up, null, { residual: whole, dtype });
-  const output = activation ? activated[activation](sum) : sum;
-  const between = [thin, scaled, whole, ...(activation ? [sum] : [])];
+  const dtype = options.dtype ?? (x.dtype as FloatType);
+  const first = residual && !activation ? cast(residual, 'f32') : null;
+  const product = linear(scaled, up, null, { ...(first && { residual: first }), dtype: 'f32' });
+  const whole = linear(x, weight, bias, { residual: product, dtype: 'f32' });
+  // Backward of an activation reads its argument, which takes half of the memory in half the precision.
+  const sum = cast(whole, dtype);
+  const active = activation ? activated[activation](sum) : sum;
+  const output = activation && residual ? add(active, residual) : active;
   // Without a tape nothing reads them again.
-  if (!sum.recorded) for (const { buffer } of between) x.device.currentStep('lowRank').release(buffer);
-  return activation && residual ? add(output, residual) : output;
+  if (!sum.recorded) {
+    const between = new Set([thin, scaled, product, whole, sum, active, ...(first ? [first] : [])]);
+    for (const own of between)
+      if (own !== output && own !== residual) x.device.currentStep('lowRank').release(own.buffer);
+  }
+  return output;
 }

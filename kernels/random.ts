@@ -38,7 +38,7 @@ const MOST_ELEMENTS = 2 ** 34;
 /**
  * Overwrites a tensor with uniform numbers in [-bound, bound), whose standard deviation is bound / sqrt(3): element i is
  * (floor(word i / 2^8) - 2^23) * f32(bound / 2^23), rounded to f32 and then to the tensor's f32, f16 or bf16, with word i that of the
- * host's `randomStream(seed, step, stream)`. Inside a step, without a tape, and not beyond the tensor: what follows its last group of four stays.
+ * host's `randomStream(seed, step, stream)`. In f16 and bf16, numbers beside a bound may be rounded to it, or just beyond it. Inside a step, without a tape, and not beyond the tensor: what follows its last group of four stays.
  *
  * The tensor is given in its `pieces`, one after another, which get the numbers that it would get whole: 2^34 elements at most, and in
  * all pieces but the last a multiple of four.

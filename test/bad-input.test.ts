@@ -343,13 +343,17 @@ describe('a training run', () => {
       /^--gradient-scale: pi0 stops the gradient of no edge; leave it out, or choose another --system$/,
     ],
     [{ lora: 4, 'lora-on': ['actor'] }, /^--lora-on actor: no expert of .* has this name; there are backbone, expert$/],
-    [{ lora: 4, 'lora-on': ['expert'] }, /^--lora-on expert: the gates of expert begin closed .*: give --gates 1, or/],
-    [{ lora: 999, gates: 1 }, /lora has rank 999, and .*k_proj\.weight is \[\d+, \d+\]: the rank is at most \d+$/],
+    [{ lora: 4, 'lora-on': ['expert', 'expert'] }, /^--lora-on expert,expert: expert is there twice; name it once$/],
+    [{ lora: 999, gates: 1 }, /^--lora 999: .*k_proj\.weight is \[\d+, \d+\]: the rank is at most \d+$/],
     [
       { lora: 4, 'lora-on': ['backbone'], freeze: ['backbone'] },
-      /^--lora-on backbone: --freeze keeps the adapters of backbone too; leave one of them out$/,
+      /^--lora-on backbone: --freeze keeps the low-rank matrices of backbone too: give --lora-on expert$/,
     ],
-    [{ lora: 4, gates: 1, freeze: ['*'] }, /^--lora-on backbone: --freeze keeps the adapters of backbone too/],
+    [
+      { lora: 4, freeze: ['*'] },
+      /^--lora 4: --freeze keeps the low-rank matrices of backbone too: leave one of them out$/,
+    ],
+    [{ lora: 4, system: 'frozen-backbone' }, /^--lora 4: frozen-backbone freezes backbone: give --lora-on expert$/],
     [{ system: 'pi0', tokens: 'bins' }, /^--tokens: pi0 has no discrete tokens; leave it out/],
   ])('settings of parameters and tokens that change nothing: %o', async (options, message) => {
     await expectLine(() => run({ ...options, data: [at('nowhere')], dataset: undefined }), message);

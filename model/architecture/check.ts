@@ -9,7 +9,7 @@ import {
   sourceOf,
   tokensPerImage,
 } from './configuration.ts';
-import { adapterParts, HEAD_DIMENSION_LIMIT, isHeadDimension, type ModelParameter } from './layers.ts';
+import { HEAD_DIMENSION_LIMIT, isHeadDimension, lowRankParts, type ModelParameter } from './layers.ts';
 import { memoryComplaint } from './memory-check.ts';
 import { objectivesComplaint } from './objectives/check-objectives.ts';
 import { readBy } from './reach.ts';
@@ -233,19 +233,17 @@ function loraComplaint({ lora, experts }: ModelConfiguration): string | null {
 }
 
 /** The complaint that a rank is above the smallest side of the adapted matrices; null if it is not. */
-export function rankComplaint(adapters: readonly ModelParameter[]): string | null {
+export function rankComplaint(adapters: readonly ModelParameter[], rank: number): string | null {
   const [tightest] = adapters
-    .flatMap(({ name, shape: [rank, inputs] }, i) => {
-      const parts = adapterParts(name);
-      return parts ? [{ matrix: parts.matrix, rank, sides: [adapters[i + 1].shape[0], inputs] }] : [];
+    .flatMap(({ name, shape: [, inputs] }, i) => {
+      const parts = lowRankParts(name);
+      return parts ? [{ matrix: parts.matrix, sides: [adapters[i + 1].shape[0], inputs] }] : [];
     })
     .sort((a, b) => Math.min(...a.sides) - Math.min(...b.sides));
   if (!tightest) return null;
-  const { matrix, rank, sides } = tightest;
+  const { matrix, sides } = tightest;
   const most = Math.min(...sides);
-  return rank <= most
-    ? null
-    : `lora has rank ${rank}, and ${matrix} is [${sides.join(', ')}]: the rank is at most ${most}`;
+  return rank <= most ? null : `${matrix} is [${sides.join(', ')}]: the rank is at most ${most}`;
 }
 
 /** Warnings about a configuration that can run, but is hardly the one that was meant: a line each. */

@@ -2,7 +2,7 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Edge } from '../../kernels/index.ts';
 import type { BackboneName, BackboneVariant } from './backbones/index.ts';
-import type { Adapter } from './layers.ts';
+import type { LowRankSettings } from './layers.ts';
 import type { ObjectiveSettings } from './objectives/settings.ts';
 import type { Precision } from './precision.ts';
 
@@ -128,7 +128,8 @@ export interface ParameterRule {
 
 /**
  * Low-rank adaptation (LoRA: Hu et al. 2021, arXiv 2106.09685): beside each matrix of the transformers of some experts, two thin ones learn.
- * These transformers keep their values, and with the backbone's the token embeddings and the matrix of the logits, unless a rule says otherwise.
+ * These transformers keep their values, and with the backbone's the token embeddings and the matrix of the logits, unless a rule says
+ * otherwise; the modulation of adaptive norms is trained whole.
  */
 export interface LoraSettings {
   readonly rank: number;
@@ -169,8 +170,8 @@ export interface ModelConfiguration {
   readonly initialValues?: InitialValues;
 }
 
-/** The adapter of the matrices of an expert; null if they have none. */
-export function adapterOf({ lora }: Pick<ModelConfiguration, 'lora'>, expert: string): Adapter | null {
+/** The low-rank adaptation of the matrices of an expert; null if they have none. */
+export function lowRankOf({ lora }: Pick<ModelConfiguration, 'lora'>, expert: string): LowRankSettings | null {
   if (!lora?.experts.includes(expert)) return null;
   const { rank, alpha = rank } = lora;
   return { rank, scale: alpha / rank };

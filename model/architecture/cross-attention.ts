@@ -25,13 +25,14 @@ import {
   tanh,
 } from '../../kernels/index.ts';
 import { backboneOf } from './backbones/index.ts';
-import { adapterOf, type ModelConfiguration, memoryOf } from './configuration.ts';
+import { lowRankOf, type ModelConfiguration, memoryOf } from './configuration.ts';
 import {
-  type Adapter,
   adaptersOfLayers,
+  keptOfLayers,
   type Layer,
   LayerNorm,
   Linear,
+  type LowRankSettings,
   Norm,
   parametersOfLayers,
   Table,
@@ -95,6 +96,7 @@ export function crossAttentionOf(configuration: ModelConfiguration, expert: stri
   return {
     parameters: parametersOfLayers(sublayers.flatMap((own) => own ?? [])),
     adapters: adaptersOfLayers(sublayers.flatMap((own) => own ?? [])),
+    kept: keptOfLayers(sublayers.flatMap((own) => own ?? [])),
     contentsOf: (values, rows) => sublayers.map((own) => own?.reading.keysAndValues(values, rows)),
     run(values, layer, x, memory, condition) {
       const sublayer = sublayers[layer];
@@ -116,7 +118,12 @@ interface Sublayer extends Layer {
 }
 
 /** A(x, m) = W_o attention(W_q x, W_k m, W_v m); see the head of this file. */
-function readingOf(configuration: ModelConfiguration, expert: string, at: string, adapter: Adapter | null = null) {
+function readingOf(
+  configuration: ModelConfiguration,
+  expert: string,
+  at: string,
+  adapter: LowRankSettings | null = null,
+) {
   const { experts, heads, kvHeads, headDimension, precision = 'f32' } = configuration;
   const { width } = experts[expert];
   const memoryWidth = experts[memoryOf(configuration, expert)[0].weights].width;
@@ -152,9 +159,10 @@ function readingOf(configuration: ModelConfiguration, expert: string, at: string
 function plainSublayer(configuration: ModelConfiguration, expert: string, at: string): Sublayer {
   const { width, adaptive = false } = configuration.experts[expert];
   const norm = new Norm(expert, `${at}.cross_attn_layernorm`, width, backboneOf(configuration).norm, adaptive);
-  const reading = readingOf(configuration, expert, at, adapterOf(configuration, expert));
+  const reading = readingOf(configuration, expert, at, lowRankOf(configuration, expert));
   return {
     parameters: parametersOfLayers([norm, reading]),
+    kept: keptOfLayers([norm, reading]),
     adapters: reading.adapters,
     reading,
     run(values, x, read, condition) {
@@ -179,6 +187,7 @@ function gatedSublayer(configuration: ModelConfiguration, expert: string, at: st
   const [ofReading, ofMlp] = [gate('cross_attn_gate'), gate('cross_attn_mlp_gate')];
   return {
     parameters: parametersOfLayers([before, between, reading, up, down, ofReading, ofMlp]),
+    kept: [],
     reading,
     run(values, x, read) {
       const gated = (own: Tensor, branch: Tensor, gate: Table) =>

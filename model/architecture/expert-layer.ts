@@ -1,13 +1,14 @@
 import type { ParameterSet, Tensor } from '../../engine/index.ts';
 import { gatedMlp, multiply } from '../../kernels/index.ts';
 import type { Backbone } from './backbones/index.ts';
-import { adapterOf, type ExpertSettings, type ModelConfiguration } from './configuration.ts';
-import { adaptersOfLayers, type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
+import { type ExpertSettings, lowRankOf, type ModelConfiguration } from './configuration.ts';
+import { adaptersOfLayers, keptOfLayers, type Layer, Linear, Norm, parametersOfLayers } from './layers.ts';
 
 /** The weights of one expert in one layer. */
 export class ExpertLayer implements Layer {
   readonly parameters;
   readonly adapters;
+  readonly kept;
   /** Whether its matrices have adapters. */
   readonly adapted: boolean;
   readonly attentionNorm: Norm;
@@ -26,7 +27,7 @@ export class ExpertLayer implements Layer {
     private readonly family: Backbone,
   ) {
     const { heads, kvHeads, headDimension } = configuration;
-    const adapter = adapterOf(configuration, group);
+    const adapter = lowRankOf(configuration, group);
     this.adapted = adapter !== null;
     const norm = (name: string) => new Norm(group, `${prefix}.${name}`, width, family.norm, adaptive);
     const matrix = (name: string, outputs: number, inputs: number) =>
@@ -46,6 +47,7 @@ export class ExpertLayer implements Layer {
     const layers = [attentionNorm, query, key, value, output, mlpNorm, ...mlp];
     this.parameters = parametersOfLayers(layers);
     this.adapters = adaptersOfLayers(layers);
+    this.kept = keptOfLayers(layers);
   }
 
   /** x [batch, rows, width] + MLP(norm(x)) */

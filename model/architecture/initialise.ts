@@ -6,10 +6,10 @@ import type { Initialisation, ModelParameter } from './layers.ts';
 /**
  * Fills parameters for training from scratch; the same seed gives the same numbers.
  *
- * Matrices are LeCun normal, or uniform of the same deviation: standard deviation 1 / sqrt(fan-in). Token and position embeddings have 1 / sqrt(width),
- * so that embeddings times sqrt(width), and logits, start near standard deviation 1, as latents of a resampler do. Gains of 1 + weight, adaptive
- * modulation, biases and learned rows are 0 and other gains 1, as in openpi; unlike there, the image projector does not start
- * at zero, because no weights are loaded.
+ * Matrices are LeCun normal, or uniform of the same deviation: standard deviation 1 / sqrt(fan-in). Token and position embeddings have
+ * 1 / sqrt(width), so that embeddings times sqrt(width), and logits, start near standard deviation 1. The latents of a resampler have
+ * standard deviation 1. Gains of 1 + weight, adaptive modulation, biases and learned rows are 0 and other gains 1, as in openpi; unlike
+ * there, the image projector does not start at zero, because no weights are loaded.
  */
 export function initialise(
   parameters: ParameterSet,

@@ -32,6 +32,8 @@ export interface Layer {
   readonly parameters: readonly ModelParameter[];
   /** The parameters of its low-rank adaptation, which come after all others of the model. */
   readonly adapters?: readonly ModelParameter[];
+  /** The parameters that low-rank adaptation of its expert keeps as they are; default: all. */
+  readonly kept?: readonly ModelParameter[];
 }
 
 /** The parameters of layers in order. */
@@ -40,6 +42,9 @@ export const parametersOfLayers = (layers: readonly Layer[]): ModelParameter[] =
 
 export const adaptersOfLayers = (layers: readonly Layer[]): ModelParameter[] =>
   layers.flatMap(({ adapters = [] }) => adapters);
+
+export const keptOfLayers = (layers: readonly Layer[]): ModelParameter[] =>
+  layers.flatMap(({ parameters, kept = parameters }) => kept);
 
 /** The epsilon of torch.nn.LayerNorm. */
 export const TORCH_EPSILON = 1e-5;
@@ -56,7 +61,7 @@ interface Sizes {
 }
 
 /** The low-rank adaptation of a matrix; see kernels/low-rank.ts. */
-export interface Adapter {
+export interface LowRankSettings {
   readonly rank: number;
   readonly scale: number;
 }
@@ -65,7 +70,7 @@ export interface Adapter {
 const thinName = (name: string, own: 'A' | 'B') => `${name}.lora_${own}.weight`;
 
 /** The names of the adapted matrix and of B, given that of A; null for any other name. */
-export function adapterParts(name: string): { readonly matrix: string; readonly up: string } | null {
+export function lowRankParts(name: string): { readonly matrix: string; readonly up: string } | null {
   const own = /^(.*)\.lora_A\.weight$/.exec(name)?.[1];
   return own === undefined ? null : { matrix: `${own}.weight`, up: thinName(own, 'B') };
 }
@@ -73,7 +78,7 @@ export function adapterParts(name: string): { readonly matrix: string; readonly 
 interface LinearSettings {
   readonly bias?: boolean;
   readonly initialisation?: Initialisation;
-  readonly adapter?: Adapter | null;
+  readonly adapter?: LowRankSettings | null;
 }
 
 /** A matrix [outputs, inputs] and a bias, or the matrix alone; with an adapter, whose product begins at 0, beside it. */
@@ -81,7 +86,7 @@ export class Linear implements Layer {
   readonly parameters: readonly ModelParameter[];
   readonly adapters: readonly ModelParameter[];
   private readonly names: { readonly weight: string; readonly bias: string | null };
-  private readonly adapter: Adapter | null;
+  private readonly adapter: LowRankSettings | null;
 
   constructor(
     group: string,
@@ -171,10 +176,12 @@ interface Normed {
 
 /**
  * RMSNorm of one expert, before a branch of its residual stream. An adaptive norm takes scale and shift from a condition, and gates
- * the branch (Peebles and Xie 2023, arXiv 2212.09748; openpi, gemma.py).
+ * the branch (Peebles and Xie 2023, arXiv 2212.09748; openpi, gemma.py). Low-rank adaptation
+ * trains its modulation whole, which begins at 0: kept, it would never let the condition in.
  */
 export class Norm implements Layer {
   readonly parameters: readonly ModelParameter[];
+  readonly kept: readonly ModelParameter[];
   private readonly modulation: Linear | null;
   private readonly gain: Table | null;
 
@@ -191,6 +198,7 @@ export class Norm implements Layer {
       ? new Linear(group, `${name}.dense`, { outputs: 3 * width, inputs: width }, { initialisation: 'zero' })
       : null;
     this.parameters = (this.gain ?? this.modulation!).parameters;
+    this.kept = adaptive ? [] : this.parameters;
   }
 
   /**

@@ -1,7 +1,7 @@
 import type { Tensor } from '../../engine/index.ts';
 import { add, cast, matmul, scale } from '../../kernels/index.ts';
-import { adapterOf, type ModelConfiguration } from './configuration.ts';
-import { adapterParts } from './layers.ts';
+import { lowRankOf, type ModelConfiguration } from './configuration.ts';
+import { lowRankParts } from './layers.ts';
 import { Model } from './model.ts';
 
 /** The configuration without low-rank adaptation. */
@@ -16,12 +16,12 @@ export function withoutAdapters({ lora: _, ...configuration }: ModelConfiguratio
 export async function merged(model: Model): Promise<Model> {
   const { device, configuration, architecture, parameters } = model;
   for (const { name, group } of architecture.parameters) {
-    const parts = adapterParts(name);
+    const parts = lowRankParts(name);
     if (!parts) continue;
     const matrix = parameters.get(parts.matrix);
     const whole = device.step((): Tensor => {
       const product = matmul(parameters.get(parts.up), parameters.get(name));
-      return add(cast(matrix, 'f32'), scale(product, adapterOf(configuration, group)!.scale));
+      return add(cast(matrix, 'f32'), scale(product, lowRankOf(configuration, group)!.scale));
     });
     matrix.write(await whole.read());
     whole.dispose();

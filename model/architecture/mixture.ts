@@ -123,13 +123,6 @@ export class Mixture {
     return [...layers, norm, ...(cross ? [cross] : [])];
   }
 
-  /** Those of an expert's layers that low-rank adaptation keeps as they are: all but a gated cross-attention. */
-  keptByAdaptation(expert: string): readonly Layer[] {
-    const { crossAttention } = this.configuration.experts[expert];
-    const { layers, norm, cross } = this.experts[expert];
-    return [...layers, norm, ...(cross && !crossAttention!.gated ? [cross] : [])];
-  }
-
   /** The cross-attention of an expert; null if it reads no memory. */
   crossAttentionOf(expert: string): CrossAttention | null {
     return this.experts[expert].cross;

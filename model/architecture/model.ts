@@ -5,7 +5,14 @@ import { BlockInputs } from './blocks.ts';
 import { duplicate, expectRunnable, rankComplaint, refuse } from './check.ts';
 import { blockNamed, type ModelConfiguration } from './configuration.ts';
 import { initialise } from './initialise.ts';
-import { adaptersOfLayers, type Layer, type ModelParameter, parametersOfLayers, Table } from './layers.ts';
+import {
+  adaptersOfLayers,
+  keptOfLayers,
+  type Layer,
+  type ModelParameter,
+  parametersOfLayers,
+  Table,
+} from './layers.ts';
 import { Mixture } from './mixture.ts';
 import { type Objective, objectivesOf } from './objectives/index.ts';
 import { withPrecision } from './precision.ts';
@@ -50,7 +57,9 @@ export class Architecture {
     const all = [...parametersOfLayers(body), ...heads, ...parametersOfLayers(last)];
     const kept = this.keptByAdaptation();
     const adapters = Object.keys(experts).flatMap((name) => adaptersOfLayers(this.mixture.layersOf(name)));
-    refuse(rankComplaint(adapters));
+    const { rank = 0 } = configuration.lora ?? {};
+    const ofRank = rankComplaint(adapters, rank);
+    refuse(ofRank && `lora has rank ${rank}, and ${ofRank}`);
     const adapted = [...all.map((own) => (kept.has(own.name) ? { ...own, frozen: true } : own)), ...adapters];
     this.parameters = withPrecision(withRules(adapted, rules), precision);
     refuse(duplicate('parameters', this.parameters));
@@ -68,10 +77,10 @@ export class Architecture {
   private keptByAdaptation(): ReadonlySet<string> {
     const { lora } = this.configuration;
     const layers = (lora?.experts ?? []).flatMap((expert) => [
-      ...this.mixture.keptByAdaptation(expert),
+      ...this.mixture.layersOf(expert),
       ...(expert === 'backbone' ? [this.blockInputs.tokens, ...(this.head ? [this.head] : [])] : []),
     ]);
-    return new Set(parametersOfLayers(layers).map(({ name }) => name));
+    return new Set(keptOfLayers(layers).map(({ name }) => name));
   }
 
   /** Experts from whose rows a gradient reaches frozen parameters alone. */

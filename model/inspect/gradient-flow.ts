@@ -23,7 +23,11 @@ export const zeroCauses = {
     test: 'with random numbers for the zeros of gates and matrices it is not 0, as after the first training steps',
   },
   batch: { mark: 'B', words: 'nothing in this batch', test: 'on random examples without padding it is not 0' },
-  frozen: { mark: 'F', words: 'frozen', test: 'the weights want no gradient' },
+  frozen: {
+    mark: 'F',
+    words: 'frozen',
+    test: 'the weights want no gradient, or only with random numbers for the zeros of frozen weights it is not 0',
+  },
   'no path': {
     mark: 'N',
     words: 'no path',
@@ -52,7 +56,7 @@ export interface GradientFlow {
 }
 
 export interface GradientFlowOptions {
-  /** Finds the cause of each gradient of exactly 0, by at most seven further passes; true by default. */
+  /** Finds the cause of each gradient of exactly 0, by at most eleven further passes; true by default. */
   readonly reasons?: boolean;
   /** The gradients of all losses, if they are there already. */
   readonly gradients?: Readonly<Record<string, GradientOf>>;
@@ -91,14 +95,17 @@ function cellOf({ parameters }: ModelPart, gradientOf: GradientOf): FlowCell {
 /** A cell whose gradient is exactly 0 for a reason that is not known yet. */
 const isOpen = ({ isZero, causes }: FlowCell) => isZero && causes === null;
 
+/** The causes of a cell whose gradient stays 0 as long as no frozen value changes. */
+const behindFrozen: readonly ZeroCause[] = ['frozen'];
+const isBehindFrozen = ({ causes }: FlowCell) => causes === behindFrozen;
+
 async function findCauses(
   { device, configuration, architecture, parameters }: Model,
   inputs: Inputs,
   parts: readonly ModelPart[],
   losses: readonly (readonly [string, FlowCell[]])[],
 ): Promise<void> {
-  const unexplained = () => losses.filter(([, cells]) => cells.some(isOpen));
-  if (unexplained().length === 0) return;
+  if (!losses.some(([, cells]) => cells.some(isOpen))) return;
   const open = withFactors(configuration, 1);
   using filled = new ParameterSet(device, architecture.parameters);
   await Promise.all([...parameters].map(async (own) => filled.get(own.name).write(await own.read())));
@@ -108,9 +115,14 @@ async function findCauses(
     batch: true,
   };
   const experiments = subsetsOf(changeable.filter((own) => possible[own]));
-  /** Gives the causes to those cells whose gradient is exactly 0 under the changes, or to those whose gradient is another. */
-  const explain = async (changed: readonly Changeable[], zero: boolean, causes: readonly ZeroCause[]) => {
-    const left = unexplained();
+  /** Gives the causes to those of the cells whose gradient is exactly 0 under the changes, or to those whose gradient is another. */
+  const explain = async (
+    isChosen: (cell: FlowCell) => boolean,
+    changed: readonly Changeable[],
+    zero: boolean,
+    causes: readonly ZeroCause[],
+  ) => {
+    const left = losses.filter(([, cells]) => cells.some(isChosen));
     if (left.length === 0) return;
     const has = (own: Changeable) => changed.includes(own);
     const other = new Model(device, has('table') ? open : configuration, has('initialisation') ? filled : parameters);
@@ -122,14 +134,20 @@ async function findCauses(
     );
     for (const [loss, cells] of left)
       cells.forEach((cell, i) => {
-        if (isOpen(cell) && cellOf(parts[i], gradients[loss]).isZero === zero) cells[i] = { ...cell, causes };
+        if (isChosen(cell) && cellOf(parts[i], gradients[loss]).isZero === zero) cells[i] = { ...cell, causes };
       });
   };
   const all = experiments.pop()!;
-  await explain(all, true, ['no path']);
-  for (const changes of experiments) await explain(changes, false, changes);
+  await explain(isOpen, all, true, behindFrozen);
+  for (const changes of experiments) await explain(isOpen, changes, false, changes);
   for (const [, cells] of losses)
     for (const [i, cell] of cells.entries()) if (isOpen(cell)) cells[i] = { ...cell, causes: all };
+  // No training step opens a frozen zero, so that others beside it are no cause of their own.
+  await fillZeros({ architecture, parameters: filled }, true);
+  await explain(isBehindFrozen, [...all, 'initialisation'], true, ['no path']);
+  const others = all.filter((own) => own !== 'initialisation');
+  for (const changes of [[], ...subsetsOf(others)])
+    await explain(isBehindFrozen, [...changes, 'initialisation'], false, ['frozen', ...changes]);
 }
 
 /** All subsets but the empty one, small ones first. */

@@ -3,9 +3,10 @@ import type { Device, OnPipeline, ReadyPipeline } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
 import { type ModelConfiguration, windowOf } from '../architecture/configuration.ts';
 import type { Inputs } from '../architecture/inputs.ts';
-import { Model } from '../architecture/model.ts';
+import { Architecture, Model } from '../architecture/model.ts';
 import { trainingInputs } from '../architecture/training-pass.ts';
 import { configurationOf, PACKED_QUESTIONS, packedQuestions, type System, systemNamed } from '../systems/index.ts';
+import { expectAdapted, expectExperts } from '../training/parameter-rules.ts';
 import { presetNamed } from '../training/presets.ts';
 import { randomBatch } from '../training/random-batch.ts';
 import type { RunSettings } from '../training/run-settings.ts';
@@ -22,8 +23,10 @@ export interface StepSizes extends StepSettings, Partial<Pick<RunSettings, 'prec
   readonly target?: number;
   readonly horizon?: number;
   readonly depth?: number;
-  /** The rank of low-rank adaptation of all experts. */
+  /** The rank of low-rank adaptation. */
   readonly lora?: number;
+  /** The experts that it adapts; default: all. */
+  readonly 'lora-on'?: string[];
 }
 
 const SEED = 1;
@@ -58,16 +61,25 @@ export function measuredSystem(name: string, depth: number): System {
   return system.recipe?.subtask ? sayingSystem(system, { tokens: SUBTASK_TOKENS, dimension: 0 }) : system;
 }
 
-/** @throws InputError if no system or preset has the name */
+/** @throws InputError if no system or preset has the name, or if its low-rank adaptation has nothing to train */
 export function measuredConfiguration(
   system: string,
-  { preset: presetName = 'tiny', prompt, target = 24, horizon, depth, lora, precision }: StepSizes,
+  {
+    preset: presetName = 'tiny',
+    prompt,
+    target = 24,
+    horizon,
+    depth,
+    lora: rank,
+    'lora-on': loraOn,
+    precision,
+  }: StepSizes,
 ): ModelConfiguration {
   const preset = presetNamed(presetName);
   const { image, ...vision } = preset.vision;
   const own = depth ?? preset.depth;
   const value = measuredSystem(system, own);
-  return configurationOf(value, {
+  const configuration = configurationOf(value, {
     ...preset,
     depth: own,
     vocabulary: preset.vocabulary ?? 512,
@@ -77,9 +89,14 @@ export function measuredConfiguration(
     horizon: horizon ?? value.recipe?.horizon ?? 10,
     actionDimension: 7,
     stateDimension: 7,
-    ...(lora !== undefined && { lora: { rank: lora } }),
     precision,
   });
+  if (rank === undefined) return configuration;
+  const all = Object.keys(configuration.experts);
+  expectExperts({ system, loraOn: loraOn ?? null }, all);
+  const lora = { rank: 1, experts: loraOn ?? all };
+  expectAdapted({ system, lora: rank, loraOn }, new Architecture({ ...configuration, lora }));
+  return { ...configuration, lora: { ...lora, rank } };
 }
 
 /** A captured training step with its model and its optimizer. */

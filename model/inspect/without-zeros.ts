@@ -8,11 +8,17 @@ import { randomBatch } from '../training/random-batch.ts';
 
 const SEED = 1;
 
-/** Replaces the zeros of parameters that begin with zeros by random numbers. Returns whether there were any. */
-export async function fillZeros({ architecture, parameters }: Pick<Model, 'architecture' | 'parameters'>) {
+/**
+ * Replaces the zeros of parameters that begin with zeros by random numbers: of those that are frozen, or of the others. Returns whether
+ * there were any.
+ */
+export async function fillZeros(
+  { architecture, parameters }: Pick<Model, 'architecture' | 'parameters'>,
+  ofFrozen = false,
+): Promise<boolean> {
   let found = false;
-  for (const [index, { name, initialisation, gateBias }] of architecture.parameters.entries()) {
-    if (initialisation !== 'zero' && gateBias === undefined) continue;
+  for (const [index, { name, initialisation, gateBias, frozen = false }] of architecture.parameters.entries()) {
+    if ((initialisation !== 'zero' && gateBias === undefined) || frozen !== ofFrozen) continue;
     const tensor = parameters.get(name);
     const values = await tensor.read();
     if (!values.includes(0)) continue;

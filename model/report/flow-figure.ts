@@ -52,8 +52,9 @@ function notReached({ parts, losses }: GradientFlow): string[] {
       const inWords = own.map(({ causes }) => causesInWords(causes ?? []));
       const namesOf = (words: string) => own.flatMap(({ name }, i) => (inWords[i] === words ? [name] : []));
       const sorted = [...new Set(inWords)].sort((a, b) => namesOf(b).length - namesOf(a).length);
-      const words = sorted.map((causes, i) => (i === 0 ? causes : `${causes} of ${namesOf(causes).join(', ')}`));
-      return [zeroWords(loss, group, words.join('; '))];
+      const words = sorted.map((causes, i) => (i === 0 ? causes : `${namesOf(causes).join(', ')}: ${causes}`));
+      const [most, ...rest] = words;
+      return [zeroWords(loss, group, rest.length > 0 ? `${most} (${rest.join('; ')})` : most)];
     }),
   );
 }
@@ -90,7 +91,7 @@ export function flowFinding(flow: GradientFlow): Finding {
       return { group, name, cells: [size, ...cells] };
     }),
     notes: [
-      ...(parts.some(isPartly) ? ['n of m elements: the others are frozen, as beneath adapters'] : []),
+      ...(parts.some(isPartly) ? ['n of m elements: the others are frozen, as those beside low-rank matrices'] : []),
       ...zeroLegend(flow),
       ...notReached(flow),
     ],

@@ -12,7 +12,7 @@ import { act } from '../policy/acting.ts';
 import { PACKED_QUESTIONS } from '../systems/index.ts';
 import { expectBatch } from './largest-batch.ts';
 import { randomBatch } from './random-batch.ts';
-import type { RunSettings } from './run-settings.ts';
+import { loraOf, type RunSettings } from './run-settings.ts';
 import { Trainer } from './trainer.ts';
 import { TrainingStep } from './training-step.ts';
 
@@ -198,9 +198,8 @@ export async function memoryComplaint(
   const what = `this run takes ${sizeText(total)}, more than the ${sizeText(bytes)} of ${source}`;
   const totalOf = async (candidate: Candidate) => {
     const own = { ...settings, ...candidate };
-    const { lora } = candidate;
-    const adapters = lora ? { lora: { rank: lora, experts: Object.keys(configuration.experts) } } : {};
-    return (await memoryPlan(device, { ...configuration, precision: own.precision, ...adapters }, own)).total;
+    const lora = candidate.lora ? { experts: Object.keys(configuration.experts), ...loraOf(own)! } : configuration.lora;
+    return (await memoryPlan(device, { ...configuration, precision: own.precision, lora }, own)).total;
   };
   const own = candidates(settings);
   // Low-rank adaptation trains other weights, so it is named only where nothing else fits.

@@ -1,6 +1,7 @@
 /** The settings of a run's parameters as rules of its model, and the check that each of them has an effect. */
 import { InputError } from '../../engine/files/errors.ts';
 import { nearest } from '../../engine/files/nearest.ts';
+import { rankComplaint } from '../architecture/check.ts';
 import type { ParameterRule } from '../architecture/configuration.ts';
 import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture } from '../architecture/model.ts';
@@ -42,8 +43,10 @@ export function expectRules(settings: RunSettings, data: { images: boolean; stat
   const leave = 'leave it out';
   if (gates !== null && systemNamed(system).time !== 'adaptive')
     throw new InputError(`--gates: ${system} has no adaptive norms; ${leave}, or choose another --system`);
-  const parameters = parametersOf(settings, data);
-  expectAdapted(settings, parameters, given);
+  const architecture = leastArchitecture(settings, data);
+  const { parameters } = architecture;
+  const freezing = given.flatMap(({ rule }) => (rule.frozen ? [rule] : []));
+  expectAdapted(settings, architecture, freezing);
   for (const { option, rule } of given)
     if (!parameters.some(matcherOf(rule.match)))
       throw new InputError(
@@ -61,35 +64,58 @@ export function expectRules(settings: RunSettings, data: { images: boolean; stat
   }
 }
 
-/** @throws InputError if an expert that is adapted would have no adapter to train */
-function expectAdapted(
-  { system, lora, loraOn, gates }: RunSettings,
-  parameters: readonly ModelParameter[],
-  given: readonly OptionRule[],
+/**
+ * The architecture may have any rank.
+ *
+ * @throws InputError if the rank is too large, or if an expert that is adapted would have nothing to train
+ */
+export function expectAdapted(
+  { system, lora, loraOn = null }: Pick<RunSettings, 'system'> & Partial<Pick<RunSettings, 'lora' | 'loraOn'>>,
+  { configuration, parameters }: Architecture,
+  freezing: readonly ParameterRule[] = [],
 ): void {
-  if (lora === null) return;
-  const named = systemNamed(system);
-  const expert = named.blocks.find(({ input }) => input === 'noisyActions')?.weights;
-  if (named.time === 'adaptive' && !gates && expert !== undefined && (loraOn?.includes(expert) ?? true))
-    throw new InputError(
-      `--lora-on ${loraOn?.join(',') ?? expert}: the gates of ${expert} begin closed and would stay so, because its norms are kept: give --gates 1, or leave ${expert} out`,
-    );
+  if (lora == null) return;
   const adapters = parameters.filter(({ adapter }) => adapter);
+  const ofRank = rankComplaint(adapters, lora);
+  if (ofRank) throw new InputError(`--lora ${lora}: ${ofRank}`);
   const whole = withRules(
-    adapters,
-    given.flatMap(({ rule }) => (adapters.some(matcherOf(rule.match)) && rule.frozen ? [rule] : [])),
+    parameters,
+    freezing.filter(({ match }) => parameters.some(matcherOf(match))),
   );
-  const isKept = (expert: string) => adapters.every(({ group, frozen }) => group !== expert || frozen);
-  for (const expert of groupsOf(adapters))
-    if (whole.every(({ group, frozen }) => group !== expert || frozen))
-      throw new InputError(
-        `--lora-on ${loraOn?.join(',') ?? expert}: ${isKept(expert) ? system : '--freeze'} keeps the adapters of ${expert} too; leave one of them out`,
-      );
+  const isKept = (own: readonly ModelParameter[], expert: string) =>
+    own.every(({ group, frozen, adapter }) => group !== expert || !adapter || frozen);
+  const kept = groupsOf(adapters).find((expert) => isKept(whole, expert));
+  if (kept === undefined) return;
+  const reason = isKept(parameters, kept)
+    ? `${system} freezes ${kept}`
+    : `--freeze keeps the low-rank matrices of ${kept} too`;
+  const others = Object.keys(configuration.experts).filter(
+    (name) => name !== kept && whole.some(({ group, frozen }) => group === name && !frozen),
+  );
+  const advice = others.length > 0 ? `give --lora-on ${others.join(',')}` : 'leave one of them out';
+  throw new InputError(`--lora${loraOn ? `-on ${loraOn.join(',')}` : ` ${lora}`}: ${reason}: ${advice}`);
+}
+
+/** @throws InputError if `loraOn` names another expert, or one twice */
+export function expectExperts(
+  { system, loraOn }: Pick<RunSettings, 'system' | 'loraOn'>,
+  experts: readonly string[],
+): void {
+  const wrong = loraOn?.find((name, i) => !experts.includes(name) || loraOn.indexOf(name) !== i);
+  if (wrong === undefined) return;
+  throw new InputError(
+    experts.includes(wrong)
+      ? `--lora-on ${loraOn!.join(',')}: ${wrong} is there twice; name it once`
+      : `--lora-on ${wrong}: no expert of ${system} has this name; there are ${experts.join(', ')}`,
+  );
 }
 
 /** The parameters of the system at the least sizes, which their names do not depend on. */
-export function parametersOf(settings: RunSettings, { images, state }: { images: boolean; state: boolean }) {
-  const { system, preset, subtask, loraOn } = settings;
+export const parametersOf = (settings: RunSettings, data: { images: boolean; state: boolean }) =>
+  leastArchitecture(settings, data).parameters;
+
+function leastArchitecture(settings: RunSettings, { images, state }: { images: boolean; state: boolean }) {
+  const { system, preset, subtask, lora } = settings;
   const { image, ...vision } = preset.vision;
   const sizes = { vocabulary: 1, promptTokens: 1, targetTokens: 1, horizon: 1, actionDimension: 2 };
   const named = systemNamed(system);
@@ -97,17 +123,15 @@ export function parametersOf(settings: RunSettings, { images, state }: { images:
   const experts = Object.keys(
     configurationOf(saying, { ...preset, ...sizes, vision: null, stateDimension: 1 }).experts,
   );
-  const unknown = loraOn?.find((name) => !experts.includes(name));
-  if (unknown !== undefined)
-    throw new InputError(`--lora-on ${unknown}: no expert of ${system} has this name; there are ${experts.join(', ')}`);
+  expectExperts(settings, experts);
   const configuration = configurationOf(saying, {
     ...preset,
     ...sizes,
-    lora: loraOf(settings),
+    lora: loraOf({ ...settings, lora: lora && 1 }),
     vision: images ? { ...vision, imageHeight: image, imageWidth: image, cameras: 1 } : null,
     stateDimension: state ? 1 : 0,
   });
-  return new Architecture(configuration).parameters;
+  return new Architecture(configuration);
 }
 
 /** The settings of all parameters as one text; a frozen parameter has no rate. */

@@ -166,7 +166,8 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     listener.note(
       `warning: after ${settings.steps} steps the average of --ema ${settings.ema} still has ${Math.round(100 * left)} % of the first weights; train longer, or give a smaller decay`,
     );
-  for (const line of resume ? [] : frozenLines(architecture, from)) listener.note(line);
+  for (const line of adaptationLines(architecture)) listener.note(line);
+  for (const line of resume ? [] : randomLines(architecture, from)) listener.note(line);
   for (const objective of architecture.objectives)
     if (architecture.trainsNothing(objective))
       listener.note(`warning: the ${objective.name} loss reaches frozen parameters alone, so it trains nothing`);
@@ -187,24 +188,32 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
   };
 }
 
-/** What low-rank adaptation trains, and which parameters would keep the random values that they begin with. */
-function frozenLines(architecture: Architecture, from?: VisionLanguageFile): string[] {
+/** What low-rank adaptation trains. */
+function adaptationLines({ parameters, configuration: { lora } }: Architecture): string[] {
+  if (!lora) return [];
+  const count = (own: typeof parameters) => own.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  const trained = count(parameters.filter(({ frozen }) => !frozen));
+  return [
+    `low-rank adaptation of ${lora.experts.join(' and ')}, rank ${lora.rank}: ${trained} of ${counted(count(parameters), 'parameter')} are trained`,
+  ];
+}
+
+/** A warning about parameters that would keep the random values that they begin with. */
+function randomLines(architecture: Architecture, from?: VisionLanguageFile): string[] {
   const { parameters, configuration } = architecture;
-  const { lora } = configuration;
   const started = from ? startedNames(from, architecture) : new Set<string>();
   const random = groupsOf(parameters.filter(({ name, frozen }) => frozen && !started.has(name)));
-  const why = from ? `${from.name} has none for them` : 'the run begins from scratch; give --from';
-  const adapted = random.filter((group) => lora?.experts.includes(group));
-  const count = (own: typeof parameters) => own.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-  return [
-    ...(lora
-      ? [
-          `low-rank adaptation of ${lora.experts.join(' and ')}, rank ${lora.rank}: ${count(parameters.filter(({ frozen }) => !frozen))} of ${counted(count(parameters), 'parameter')} are trained`,
-        ]
-      : []),
-    ...(random.length > 0 ? [`warning: ${random.join(' and ')} keep random weights, because ${why}`] : []),
-    ...(from && adapted.length > 0 ? [`warning: --lora-on without ${adapted.join(' and ')} would train it whole`] : []),
-  ];
+  if (random.length === 0) return [];
+  const adapted = random.filter((group) => configuration.lora?.experts.includes(group));
+  const others = configuration.lora?.experts.filter((name) => !adapted.includes(name)) ?? [];
+  const verb = random.length > 1 ? 'keep' : 'keeps';
+  const reason = from
+    ? `${from.name} has none for ${random.length > 1 ? 'them' : 'it'}`
+    : 'the run begins from scratch';
+  const advice = from
+    ? adapted.length > 0 && others.length > 0 && `--lora-on ${others.join(',')} trains ${adapted.join(' and ')} whole`
+    : 'give --from';
+  return [`warning: ${random.join(' and ')} ${verb} random weights, because ${reason}${advice ? `; ${advice}` : ''}`];
 }
 
 /** The built-in world keeps the state's statistics of the model that it begins from, so that number tokens keep their meaning. */

@@ -53,7 +53,7 @@ export const runSettingsSchema = v.object({
   rates: v.nullable(v.record(v.string(), v.pipe(v.number(), v.gtValue(0)))),
   /** Rank of low-rank adaptation; null for none. */
   lora: v.optional(v.nullable(count(1)), null),
-  /** The experts that it adapts; null for all. */
+  /** The experts that it adapts; null for those that the start gives weights for, which is the backbone, and all without a start. */
   loraOn: v.optional(v.nullable(v.array(v.string())), null),
   /** Its products are multiplied by this number and divided by the rank; null for the rank. */
   loraAlpha: v.optional(v.nullable(v.pipe(v.number(), v.gtValue(0))), null),
@@ -110,9 +110,11 @@ export function loraOf({
   lora: rank,
   loraOn,
   loraAlpha,
-}: Pick<RunSettings, 'lora' | 'loraOn' | 'loraAlpha'>): ModelSizes['lora'] {
+  from,
+}: Pick<RunSettings, 'lora' | 'loraOn' | 'loraAlpha' | 'from'>): ModelSizes['lora'] {
   if (rank === null) return undefined;
-  return { rank, ...(loraAlpha !== null && { alpha: loraAlpha }), ...(loraOn && { experts: loraOn }) };
+  const experts = loraOn ?? (from === null ? null : ['backbone']);
+  return { rank, ...(loraAlpha !== null && { alpha: loraAlpha }), ...(experts && { experts }) };
 }
 
 /** The weights that a run with a moving average measures. */

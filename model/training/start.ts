@@ -156,7 +156,7 @@ function attendsAlike(models: readonly ModelConfiguration[]): boolean {
 }
 
 function byGroup(parameters: readonly ModelParameter[]): string[] {
-  const names = parameters.map(({ group, adapter }) => (adapter ? `adapters of ${group}` : group));
+  const names = parameters.map(({ group, adapter }) => (adapter ? `low-rank matrices of ${group}` : group));
   return [...new Set(names)].map((name) => `${name} (${names.filter((own) => own === name).length})`);
 }
 

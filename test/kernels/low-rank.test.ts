@@ -62,6 +62,38 @@ describeOnDevices('lowRank', (device) => {
   });
 });
 
+test.each([
+  { activation: undefined, contribution: 4e-4 },
+  { activation: undefined, contribution: 4e-3 },
+  { activation: 'swish', contribution: 4e-3 },
+] as const)('in bf16 a small product reaches the output: $contribution, activation $activation', async (given) => {
+  const { activation, contribution } = given;
+  const device = await testDevice('normal');
+  const [rows, width, rank] = [512, 256, 4];
+  const of = (seed: number, shape: readonly number[], scale: number) =>
+    tensor(device, normals(shape[0] * shape[1], seed, scale), shape);
+  const outputOf = (scale: number, dtype: 'f32' | 'bf16') =>
+    runOnce(device, () => {
+      const down = of(3, [rank, width], 1 / Math.sqrt(width));
+      const up = of(4, [width, rank], 1 / Math.sqrt(rank));
+      const x = cast(of(1, [rows, width], 1), 'bf16');
+      const weight = cast(of(2, [width, width], 4 / Math.sqrt(width)), 'bf16');
+      const residual = activation || dtype === 'f32' ? undefined : cast(of(5, [rows, width], 4), dtype);
+      return cast(lowRank(x, weight, { down, up, scale }, null, { activation, residual, dtype }), 'f32');
+    });
+  const differences = async (dtype: 'f32' | 'bf16') => {
+    const [own, without] = [await outputOf(contribution, dtype), await outputOf(0, dtype)];
+    return own.map((value, i) => value - without[i]);
+  };
+  const [found, expected] = [await differences('bf16'), await differences('f32')];
+  let [product, square] = [0, 0];
+  for (const [i, own] of expected.entries()) {
+    product += found[i] * own;
+    square += own * own;
+  }
+  expect(Math.abs(product / square - 1)).toBeLessThan(0.1);
+});
+
 test('without a tape it gives the same numbers, and back what lies between', async () => {
   const device = await testDevice('normal');
   const leaves = [

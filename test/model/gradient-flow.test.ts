@@ -14,6 +14,7 @@ import { type GradientFlow, gradientFlow } from '../../model/inspect/gradient-fl
 import { interference } from '../../model/inspect/interference.ts';
 import { systemTables } from '../../model/inspect/system-tables.ts';
 import { fillZeros } from '../../model/inspect/without-zeros.ts';
+import { flowFinding } from '../../model/report/flow-figure.ts';
 import { configurationOf, edgeDifferences, systemNamed } from '../../model/systems/index.ts';
 import { randomBatch } from '../../model/training/random-batch.ts';
 import { TrainingStep } from '../../model/training/training-step.ts';
@@ -74,6 +75,21 @@ describe('gradient flow', () => {
     const free = await subjectOf({ ...configuration, rules: [] });
     const alone = await gradientFlow(free.model, trainingInputs(free.model.architecture, batch));
     expect(causesIn(alone, 'flow', 'vision')).toEqual(['batch']);
+  });
+
+  test('behind frozen zeros a gradient stays 0 for ever, which initialisation is no cause of', async () => {
+    const rules = [{ match: '*.dense.*', frozen: true }];
+    const frozen = await subjectOf({ ...configurationNamed('knowledge-insulation'), rules }, { filled: false });
+    const flow = await gradientFlow(frozen.model, frozen.inputs);
+    const causesOf = (wanted: string) => flow.losses.flow[flow.parts.findIndex(({ name }) => name === wanted)].causes;
+    expect(causesOf('time_mlp_in')).toEqual(['frozen']);
+    expect(causesOf('action_in_proj')).toBeNull();
+    expect(causesIn(flow, 'flow', 'vision')).toEqual(['frozen table']);
+    expect(causesIn(flow, 'flow', 'backbone')).toEqual(['frozen table', 'no path']);
+    expect(causesIn(flow, 'token', 'expert')).toEqual(['no path', 'frozen']);
+    expect(flowFinding(flow).notes).toContain(
+      'The token loss sends expert a gradient of exactly 0: no path (norm: frozen).',
+    );
   });
 
   test('norms are those of a backward pass of each loss, and values stay', async () => {
@@ -224,6 +240,12 @@ describe('insula inspect', () => {
     [{ gradients: true, observations: 'random', data: ['x'] }, '--data changes nothing with --observations random'],
     [{ gradients: true, data: ['x'], depth: 1 }, '--depth is for --observations random'],
     [{ gradients: true, gates: 1, system: 'openvla' }, '--gates: openvla has no adaptive norms'],
+    [
+      { gradients: true, lora: 4, system: 'frozen-backbone' },
+      '--lora 4: frozen-backbone freezes backbone: give --lora-on expert',
+    ],
+    [{ gradients: true, lora: 400 }, '--lora 400: '],
+    [{ gradients: true, lora: 4, 'lora-on': ['actor'] }, '--lora-on actor: no expert of knowledge-insulation'],
   ] as [ValuesOf<typeof inspect.options>, string][])('%j is refused', async (values, message) => {
     await expect(runCommand(inspect, { adapter: 'null', ...values })).rejects.toThrow(message);
   });

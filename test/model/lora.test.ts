@@ -5,7 +5,7 @@ import { AdamW } from '../../kernels/index.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import type { ModelConfiguration } from '../../model/architecture/configuration.ts';
 import { tensorsOf } from '../../model/architecture/inputs.ts';
-import { adapterParts } from '../../model/architecture/layers.ts';
+import { lowRankParts } from '../../model/architecture/layers.ts';
 import { merged, withoutAdapters } from '../../model/architecture/merged.ts';
 import type { MixtureOptions } from '../../model/architecture/mixture.ts';
 import { Architecture, Model } from '../../model/architecture/model.ts';
@@ -66,7 +66,7 @@ async function wholeOf(model: Model): Promise<Model> {
   const whole = new Model(model.device, withoutAdapters(model.configuration));
   for (const own of whole.parameters) own.write(await model.parameters.get(own.name).read());
   for (const { name } of model.architecture.parameters) {
-    const parts = adapterParts(name);
+    const parts = lowRankParts(name);
     if (!parts) continue;
     const [down, up, matrix] = [name, parts.up, parts.matrix].map((own) => model.parameters.get(own));
     const [m, n] = matrix.shape;
@@ -106,7 +106,7 @@ describe.each(cases)('$title', ({ configuration }) => {
     for (const { name, frozen, adapter } of model.architecture.parameters) {
       if (frozen) expect(own.gradients.has(name), name).toBe(false);
       else if (!adapter) compare(own.gradients.get(name)!, all.gradients.get(name)!, name);
-      const parts = adapterParts(name);
+      const parts = lowRankParts(name);
       if (!parts) continue;
       matrices++;
       const [down, up, matrix] = [name, parts.up, parts.matrix].map((own) => model.parameters.get(own));
@@ -142,7 +142,7 @@ test('the base begins with the numbers that it has without adapters, A like a ma
   const names = new Set(base.map(({ name }) => name));
   for (const { name, shape, group } of parameters.slice(base.length)) {
     const values = (await model.parameters.get(name).read()) as Float32Array;
-    const parts = adapterParts(name);
+    const parts = lowRankParts(name);
     const matrix = parts?.matrix ?? name.replace('lora_B.', '');
     expect(names.has(matrix), matrix).toBe(true);
     expect(base.find((own) => own.name === matrix)!.group).toBe(group);
@@ -155,8 +155,7 @@ test('the base begins with the numbers that it has without adapters, A like a ma
 describe.each(['f32', 'bf16'] as const)('a training step with a base in %s', (precision) => {
   test('changes no bit of what is frozen, and has gradients and moments for the rest alone', async () => {
     const device = await testDevice('normal');
-    // Behind closed gates no adapter would get a gradient.
-    using model = new Model(device, adapted(insulation, { precision, rules: [{ match: '*', gateBias: 1 }] }));
+    using model = new Model(device, adapted(insulation, { precision }));
     model.initialise(3);
     using optimizer = new AdamW(model.parameters, { weightDecay: 0.01, maximumNorm: 1, average: 0.5 });
     using training = new TrainingStep(model, optimizer);
@@ -209,10 +208,8 @@ test('with adapters on both experts the losses stay as insulated as they are, an
   expect(causes('token', 'backbone')).toEqual({ ...frozen, 'layer 0': 'another', 'layer 1': 'another' });
   expect(causes('flow', 'backbone')).toEqual({ ...frozen, 'layer 0': 'table', 'layer 1': 'table' });
   const projections = ['action_in_proj', 'action_out_proj', 'time_mlp_in', 'time_mlp_out'];
-  const ofExpert = (cause: string) => ({
-    norm: 'frozen',
-    ...Object.fromEntries(['layer 0', 'layer 1', ...projections].map((name) => [name, cause])),
-  });
+  const ofExpert = (cause: string) =>
+    Object.fromEntries(['layer 0', 'layer 1', 'norm', ...projections].map((name) => [name, cause]));
   expect(causes('flow', 'expert')).toEqual(ofExpert('another'));
   expect(causes('token', 'expert')).toEqual(ofExpert('no path'));
 });
@@ -238,6 +235,36 @@ test.each(['knowledge-insulation', 'pi0-fast', 'openvla-oft'])('%s: merged it ac
   if (before.actions) expectClose(after.actions!, before.actions, 1e-5, 'actions');
   expect(before.actions !== null || before.ids.length > 0).toBe(true);
 });
+
+/** Its expert reads images by cross-attention too, and every norm of it is adaptive. */
+const crossing: System = {
+  ...insulation,
+  name: 'adaptive cross-attention',
+  experts: { backbone: { encoder: true }, expert: { crossAttention: { every: 2, gated: false } } },
+};
+
+test.each([insulation, crossing, ...['pi0', 'robovlms-flamingo'].map(systemNamed)])(
+  '$name: two steps after the start, everything that is trained and that a loss can reach has had a gradient',
+  async (system) => {
+    const configuration = adapted(system);
+    using anywhere = await modelOf(configuration);
+    const reached = [...(await gradientsOf(anywhere)).gradients].filter(([, own]) => own.some((value) => value !== 0));
+    using model = new Model(anywhere.device, configuration);
+    model.initialise(0);
+    using optimizer = new AdamW(model.parameters, { weightDecay: 0, maximumNorm: 1 });
+    using training = new TrainingStep(model, optimizer);
+    const inputs = trainingInputs(model.architecture, randomBatch(configuration, 2, 1));
+    const had = new Set<string>();
+    for (let step = 0; step < 3; step++) {
+      for (const [name, own] of (await gradientsOf(model)).gradients)
+        if (own.some((value) => value !== 0)) had.add(name);
+      if (step < 2) await training.run([inputs], 1e-3, () => {});
+    }
+    expect(reached.map(([name]) => name).filter((name) => !had.has(name))).toEqual([]);
+    const ofExpert = model.architecture.parameters.filter(({ group, frozen }) => group === 'expert' && !frozen);
+    expect(ofExpert.map(({ name }) => name).filter((name) => !had.has(name))).toEqual([]);
+  },
+);
 
 test('what cannot be adapted is refused, with the matrix', () => {
   const refusal = (own: Partial<typeof lora & { experts: string[] }>) => () =>

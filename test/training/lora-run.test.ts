@@ -22,7 +22,7 @@ import { minutePreset, quietListener, syntheticDataset } from '../support/synthe
 import { type TestRun, trainRun } from '../support/train-run.ts';
 import { writeSeeing } from '../support/vision-language.ts';
 
-const RUN: TestRun = { system: 'knowledge-insulation', lora: 2, gates: 1, ema: 0.5 };
+const RUN: TestRun = { system: 'knowledge-insulation', lora: 2, ema: 0.5 };
 let folder = '';
 const at = (...parts: string[]) => join(folder, ...parts);
 const WHOLE = 'whole/checkpoint.safetensors';
@@ -81,16 +81,21 @@ test('interrupted and resumed it has the same bits, and its base is written once
   const resume = await openCheckpoint(path);
   // What lies on the disk now would be replaced if it were written again.
   await rm(at('part', base));
-  await train(path, { preset: { ...minutePreset, saveEvery: 2 }, resume });
+  const notes: string[] = [];
+  const resumed = quietListener({ note: (line) => notes.push(line) });
+  await train(path, { preset: { ...minutePreset, saveEvery: 2 }, resume, listener: resumed });
+  expect(notes.join('\n')).toMatch(
+    /low-rank adaptation of backbone and expert, rank 2: \d+ of \d+ parameters are trained/,
+  );
   expect(existsSync(at('part', base))).toBe(false);
   await writeFile(at('part', base), bytes);
   const [one, other] = await Promise.all([at(WHOLE), path].map(openCheckpoint));
   const device = await testDevice('normal');
   using model = await one.loadModel(device);
-  using resumed = await other.loadModel(device);
+  using continued = await other.loadModel(device);
   await Promise.all([one.close(), other.close()]);
   for (const { name } of model.parameters)
-    expect(await resumed.parameters.get(name).read(), name).toEqual(await model.parameters.get(name).read());
+    expect(await continued.parameters.get(name).read(), name).toEqual(await model.parameters.get(name).read());
 });
 
 describe('a base that is not that of its checkpoint', () => {
@@ -137,7 +142,7 @@ test('insula convert: one file that acts as the run does, without its parts', as
   const { json, lines } = await runCommand(convert, { checkpoint: at(WHOLE), out });
   expect(json).toMatchObject({ file: out, step: 6, merged: { rank: 2 } });
   expect(lines).toEqual([
-    `${out}: for acting alone, of ${at(WHOLE)} at step 6, adapters of rank 2 merged into backbone and expert`,
+    `${out}: for acting alone, of ${at(WHOLE)} at step 6, low-rank matrices (rank 2) merged into backbone and expert`,
   ]);
   const device = await testDevice('normal');
   const samples = evaluationSamples(wholeEpisodes(syntheticDataset().episodes), 3);
@@ -176,7 +181,7 @@ describe('a run from a vision-language model', () => {
     const notes: string[] = [];
     const listener = quietListener({ note: (line) => notes.push(line) });
     const path = at('begun/checkpoint.safetensors');
-    await train(path, { from, loraOn: ['backbone'], loraAlpha: 4, precision: 'bf16', listener });
+    await train(path, { from, loraAlpha: 4, precision: 'bf16', listener });
     const checkpoint = await openCheckpoint(path);
     using model = await checkpoint.loadModel(await device());
     await checkpoint.close();
@@ -189,7 +194,7 @@ describe('a run from a vision-language model', () => {
     expect(notes.filter((line) => line.startsWith('warning'))).toEqual([
       expect.stringMatching(/^warning: the embeddings of \d+ new tokens keep random values, because they are frozen$/),
     ]);
-    expect(notes.join('\n')).toMatch(/anew begin .*expert \(\d+\), adapters of backbone \(\d+\)/);
+    expect(notes.join('\n')).toMatch(/anew begin .*expert \(\d+\), low-rank matrices of backbone \(\d+\)/);
     const matrix = parameters.find(({ name, group }) => group === 'backbone' && name.includes('q_proj'))!.name;
     const theirs = await from.read(matrix);
     await from.close();
@@ -205,12 +210,18 @@ describe('a run from a vision-language model', () => {
     const from = await openVisionLanguageModel(at('seeing.safetensors'));
     const notes: string[] = [];
     await train(at('both/checkpoint.safetensors'), {
-      ...{ from, steps: 0, listener: quietListener({ note: (line) => notes.push(line) }) },
+      ...{
+        from,
+        loraOn: ['backbone', 'expert'],
+        steps: 0,
+        listener: quietListener({ note: (line) => notes.push(line) }),
+      },
     });
     await from.close();
     expect(notes.filter((line) => /random weights|whole/.test(line))).toEqual([
-      expect.stringMatching(/^warning: expert keep random weights, because .*seeing\.safetensors has none for them$/),
-      'warning: --lora-on without expert would train it whole',
+      expect.stringMatching(
+        /^warning: expert keeps random weights, because .*seeing\.safetensors has none for it; --lora-on backbone trains expert whole$/,
+      ),
     ]);
   });
 
@@ -225,7 +236,7 @@ describe('a run from a vision-language model', () => {
     (damaged.data as Uint16Array)[7] = 0x7e00;
     await writeSafetensors(at('nan.safetensors'), tensors, { metadata: Object.fromEntries(metadata) });
     const from = await openVisionLanguageModel(at('nan.safetensors'));
-    await expect(train(at('nan/checkpoint.safetensors'), { from, loraOn: ['backbone'] })).rejects.toThrow(
+    await expect(train(at('nan/checkpoint.safetensors'), { from })).rejects.toThrow(
       /nan\.safetensors: damaged: tensor ".*layers\.0\.mlp\.up_proj\.weight" holds NaN at element 7$/,
     );
     await from.close();
