@@ -113,6 +113,33 @@ describe('LeRobot data sets', () => {
     );
   });
 
+  test('without a table of tasks the list of episodes gives the instructions, which is said', async () => {
+    const files = version2([['reach'], 'pull'], [0, 0, 0]);
+    files.delete('meta/tasks.jsonl');
+    const { source, episodes, notes } = await read(files);
+    expect(fieldsOf(source)).toMatchObject({ tasks: { use: 'language' }, task_index: { use: null } });
+    expect(await Promise.all(episodes.map((episode) => episode.texts('tasks')))).toEqual([[['reach']], [['pull']]]);
+    expect(notes.join()).toMatch(/no table of their texts: the tasks of the list of episodes are the instructions/);
+    const changing = version2([['reach', 'pull']], [0, 1, 1]);
+    changing.delete('meta/tasks.jsonl');
+    expect(await message((await read(changing)).episodes[0].texts('tasks'))).toMatch(
+      /episode_000000\.parquet: episode 0: "task_index" changes at step 1/,
+    );
+  });
+
+  test('a number of two tasks is refused, and an index of any name holds the texts', async () => {
+    const files = version2([['reach']], [0, 0, 0]);
+    files.set('meta/tasks.jsonl', lines(['old', 'new'].map((task) => ({ task_index: 0, task }))));
+    expect(await message(read(files))).toMatch(/tasks\.jsonl: "task_index" 0 has two texts, "old" and "new"/);
+    const own = await filesOf(ownSet());
+    const before = await (await read(own)).episodes[0].texts('task_index');
+    const table = new TableWriter([column('words', 'string'), column('task_index')]);
+    table.append({ words: ['a', 'b', 'c', 'd', 'e', 'f'], task_index: [0, 1, 2, 3, 4, 5] });
+    own.set('meta/tasks.parquet', table.finish().slice());
+    const after = await (await read(own)).episodes[0].texts('task_index');
+    expect([before[0][0], after]).toEqual(['task 0', [['a']]]);
+  });
+
   test('pictures in the column, in files that it names, beside it, or missing', async () => {
     const cell = (bytes: Uint8Array | null, path: string) => ({ bytes: bytes ?? new Uint8Array(0), path });
     const top = [cell(png(10), 'a.png'), cell(null, 'other/b.png'), cell(null, '/home/me/images/c.png')];

@@ -1,7 +1,7 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { asCount, asOptionalText, readJsonLines } from '../json.ts';
 import { formatPath, instructionsOf, type LeRobotInfo } from '../lerobot/info.ts';
-import { ParquetFile } from './parquet.ts';
+import { isText, ParquetFile } from './parquet.ts';
 import type { ListedFolder } from './source.ts';
 
 // The tables in meta/ of a LeRobot data set: the list of its episodes, and the texts of tasks and sub-tasks.
@@ -64,10 +64,15 @@ export async function readTexts(
   if (names.includes(`${kind}s.parquet`) && !info.version.startsWith('2')) {
     const file = await ParquetFile.open(folder, `meta/${kind}s.parquet`);
     const indices = await file.numbers(number, 0, file.rows, 1);
-    // pandas names a column of texts that is the index, and has no name itself, `__index_level_0__`.
-    const column = file.columns.has(kind) ? kind : '__index_level_0__';
+    // The texts may be the index of pandas, which has any name, or none and is then `__index_level_0__`.
+    const ofTexts = [...file.columns].filter(([, [leaf, ...others]]) => others.length === 0 && isText(leaf.element));
+    const column = file.columns.has(kind) || ofTexts.length !== 1 ? kind : ofTexts[0][0];
     const rows = await file.lists(file.leaf(column), 0, file.rows);
-    const texts = new Map(Array.from(indices, (index, row) => [index, instructionsOf(textsIn(rows[row]))]));
+    const texts = textsByNumber(
+      Array.from(indices, (index, row) => ({ index, text: textsIn(rows[row])[0] ?? '' })),
+      file.name,
+      number,
+    );
     return { texts, file: `meta/${kind}s.parquet` };
   }
   if (!names.includes(`${kind}s.jsonl`)) return null;
@@ -76,10 +81,18 @@ export async function readTexts(
     index: asCount(line[number], list.name, `${where}: "${number}"`),
     text: asOptionalText(line[kind], list.name, `${where}: "${kind}"`),
   }));
-  return {
-    texts: new Map(lines.map(({ index, text }) => [index, instructionsOf([text])])),
-    file: `meta/${kind}s.jsonl`,
-  };
+  return { texts: textsByNumber(lines, list.name, number), file: `meta/${kind}s.jsonl` };
+}
+
+function textsByNumber(rows: readonly { index: number; text: string }[], file: string, number: string) {
+  const texts = new Map<number, string>();
+  for (const { index, text } of rows) {
+    const other = texts.get(index);
+    if (other !== undefined && other !== text)
+      throw new InputError(`${file}: "${number}" ${index} has two texts, ${quote(other)} and ${quote(text)}`);
+    texts.set(index, text);
+  }
+  return new Map([...texts].map(([index, text]) => [index, instructionsOf([text])]));
 }
 
 /** The texts among the values of a row. */

@@ -23,6 +23,7 @@ const styles: Readonly<Record<string, { use: FieldUse | null; reason?: string }>
 };
 const unknownUse = 'no use is known for it by its name';
 const isDepth = 'a depth map, which is no colour picture';
+const noTable = 'meta/ holds no table of its texts';
 const counters: Readonly<Record<string, string>> = {
   index: 'numbers the rows of the set',
   frame_index: 'numbers the rows of an episode',
@@ -76,7 +77,12 @@ class LeRobotSet implements Source {
     this.#images = new Map(columns.map(({ key }) => [key, new ImageColumn(folder, key, this.options.note)]));
     const features = await Promise.all([...info.features.values()].map((feature) => this.#field(feature, first)));
     const further = [...first.columns.keys()].filter((name) => !info.features.has(name));
-    const listed = first.columns.has('task_index') ? 'the task_index of each step decides' : undefined;
+    const numbered = first.columns.has('task_index');
+    if (numbered && !this.#texts.task_index)
+      this.options.note?.(
+        `${folder.name}: the tasks have numbers, and meta/ holds no table of their texts: the tasks of the list of episodes are the instructions`,
+      );
+    const listed = numbered && this.#texts.task_index ? 'the task_index of each step decides' : undefined;
     const paraphrases = 'of tasks that no step names, those of an episode with a single task are its paraphrases';
     const tasks = { name: 'tasks', kind: 'texts', use: listed ? null : 'language' } as const;
     this.fields = [
@@ -123,8 +129,7 @@ class LeRobotSet implements Source {
       return Object.entries(styles).map(([style, own]) => ({ name: `${name}/${style}`, kind: 'texts', ...own }));
     if (name in this.#texts) {
       if (this.#texts[name]) return [{ name, kind: 'texts', use: name === 'task_index' ? 'language' : 'subtask' }];
-      const reason = `meta/ holds no table of its texts`;
-      return [{ name, kind: 'numbers', shape: [1], use: null, reason }];
+      return [{ name, kind: 'numbers', shape: [1], use: null, reason: noTable }];
     }
     if (leaves.length === 1 && isText(leaf.element)) {
       const use = instructionNames.test(name) && !file.columns.has('task_index') ? 'language' : null;
@@ -242,7 +247,13 @@ class LeRobotSet implements Source {
     const to = from + length;
     const [column, style] = name.split('/');
     const unlisted = !file.columns.has(name);
-    if (unlisted && (name === 'tasks' || name === 'task_index')) return [instructionsOf(tasks)];
+    if (unlisted && (name === 'tasks' || name === 'task_index')) {
+      const numbers = file.columns.has('task_index') ? await file.numbers('task_index', from, to, 1) : [];
+      const change = numbers.findIndex((number) => number !== numbers[0]);
+      if (change < 0) return [instructionsOf(tasks)];
+      const found = `"task_index" changes at step ${change}`;
+      throw new InputError(`${file.name}: episode ${index}: ${found}, and ${noTable}: restore meta/tasks`);
+    }
     if (column === 'language_persistent' && style) return persistentTexts(file, style, from, to);
     const table = this.#texts[name];
     if (!table) return (await file.lists(file.leaf(name), from, to)).map((row) => instructionsOf(textsIn(row)));
