@@ -182,6 +182,42 @@ describe('LeRobot data sets', () => {
     expect(fieldsOf(source)['observation.images.top']).toMatchObject({ kind: 'depth', use: null });
   });
 
+  test('pictures of what follows, maps of segments and grey of more than 8 bits are no cameras', async () => {
+    const files = version2([['reach']], [0, 0, 0]);
+    const info = jsonOf(files, 'meta/info.json');
+    const video = { dtype: 'video', shape: [4, 4, 3], names: null };
+    info.video_path = '{video_key}.mp4';
+    info.features['next.observation.image'] = video;
+    info.features['observation.images.seg_top'] = video;
+    info.features['observation.images.far'] = { ...video, info: { pix_fmt: 'gray12le' } };
+    info.features['observation.images.segovia'] = video;
+    files.set('meta/info.json', text(info));
+    for (const key of Object.keys(info.features)) files.set(`${key}.mp4`, text(''));
+    expect(fieldsOf((await read(files)).source)).toMatchObject({
+      'next.observation.image': { use: null, reason: 'it shows what follows the step' },
+      'observation.images.seg_top': { use: null, reason: 'a map of segments, which is no colour picture' },
+      'observation.images.far': { kind: 'depth', use: null },
+      'observation.images.segovia': { use: 'camera' },
+    });
+  });
+
+  test.each([0, 1])('a camera stays where the video of episode %d is missing, which is noted', async (missing) => {
+    const files = version2([['reach'], ['pull']], [0, 0, 0]);
+    const info = jsonOf(files, 'meta/info.json');
+    info.video_path = 'videos/{video_key}/{episode_index}.mp4';
+    info.features = { ...info.features, 'observation.images.top': { dtype: 'video', shape: [4, 4, 3], names: null } };
+    files.set('meta/info.json', text(info));
+    const path = (episode: number) => `videos/observation.images.top/${episode}.mp4`;
+    files.set(path(1 - missing), text(''));
+    const { source, episodes, notes } = await read(files);
+    expect(fieldsOf(source)['observation.images.top']).toMatchObject({ use: 'camera' });
+    expect(notes.join()).toContain(
+      `are not there for 1 of 2 episodes, the first of them episode ${missing} (${path(missing)})`,
+    );
+    const pictures = await Promise.all(episodes.map((episode) => episode.pictures('observation.images.top')));
+    expect(pictures.map((found) => found?.kind ?? null)).toEqual(missing ? ['unpack', null] : [null, 'unpack']);
+  });
+
   test('every further column and file is named', async () => {
     const files = version2([['pull']], [1, 1, 1], { speed: [1, 2, 3], note: ['a', 'b', 'c'] });
     files.set('videos/left.mp4', text('')).set('README.md', text(''));

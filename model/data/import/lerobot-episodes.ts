@@ -4,7 +4,7 @@ import { formatPath, instructionsOf, type LeRobotInfo } from '../lerobot/info.ts
 import { isText, ParquetFile } from './parquet.ts';
 import type { ListedFolder } from './source.ts';
 
-// The tables in meta/ of a LeRobot data set: the list of its episodes, and the texts of tasks and sub-tasks.
+// The list of episodes of a LeRobot data set, and the texts of tasks, sub-tasks and styles.
 
 /** The frames of one camera in one episode: those of a video with times from `start` on and before `end`, in seconds. */
 export interface VideoClip {
@@ -53,6 +53,21 @@ export async function readEpisodes(folder: ListedFolder, info: LeRobotInfo): Pro
   return { places: places.sort((a, b) => a.index - b.index), files };
 }
 
+/** The paths of videos of episodes that are not in the set. */
+export async function missingVideos(folder: ListedFolder, places: readonly EpisodePlace[]): Promise<Set<string>> {
+  const there = new Map<string, ReadonlySet<string>>();
+  const missing = new Set<string>();
+  for (const { videos } of places) {
+    for (const { path } of videos.values()) {
+      const at = path.lastIndexOf('/');
+      const parent = path.slice(0, Math.max(0, at));
+      if (!there.has(parent)) there.set(parent, new Set(await folder.list(parent || undefined)));
+      if (!there.get(parent)!.has(path.slice(at + 1))) missing.add(path);
+    }
+  }
+  return missing;
+}
+
 /** Reads the texts of tasks or sub-tasks by their number; null if the set has none. */
 export async function readTexts(
   folder: ListedFolder,
@@ -97,6 +112,23 @@ function textsByNumber(rows: readonly { index: number; text: string }[], file: s
 
 /** The texts among the values of a row. */
 export const textsIn = (row: readonly unknown[]) => row.filter((value): value is string => typeof value === 'string');
+
+/** The texts of one style that hold at each step; rephrasings of the task hold at all of them. */
+export async function persistentTexts(file: ParquetFile, style: string, from: number, to: number): Promise<string[][]> {
+  const column = 'language_persistent';
+  const [content, kind, begin] = await Promise.all(
+    ['content', 'style', 'timestamp'].map((field) => file.lists(file.leaf(column, field), from, to)),
+  );
+  const times = file.columns.has('timestamp') ? await file.numbers('timestamp', from, to, 1) : null;
+  return content.map((texts, step) => {
+    const own = texts.map((text, i) => ({ text, begin: Number(begin[step][i]) }));
+    const ofStyle = own.filter((_, i) => kind[step][i] === style);
+    if (style === 'task_aug') return instructionsOf(textsIn(ofStyle.map(({ text }) => text)));
+    const begun = ofStyle.filter((entry) => entry.begin <= (times?.[step] ?? 0));
+    const newest = begun.reduce<(typeof own)[number] | null>((a, b) => (a && a.begin > b.begin ? a : b), null);
+    return instructionsOf(textsIn([newest?.text]));
+  });
+}
 
 function videoPath(info: LeRobotInfo, values: Record<string, number | string>): string {
   if (info.videoPath === null)

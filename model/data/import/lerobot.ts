@@ -1,10 +1,17 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { type Feature, instructionsOf, type LeRobotInfo, readInfo, widthOf } from '../lerobot/info.ts';
-import { type EpisodePlace, readEpisodes, readTexts, textsIn } from './lerobot-episodes.ts';
+import {
+  type EpisodePlace,
+  missingVideos,
+  persistentTexts,
+  readEpisodes,
+  readTexts,
+  textsIn,
+} from './lerobot-episodes.ts';
 import { ImageColumn } from './lerobot-images.ts';
 import { isText, ParquetFile } from './parquet.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
-import { chosenFrames, type Decoder } from './video.ts';
+import { chosenFrames, decoderFor } from './video.ts';
 
 /** The names of actions and states; of each, the first that a set has is used. */
 const uses: readonly (readonly [FieldUse, readonly string[]])[] = [
@@ -22,6 +29,11 @@ const styles: Readonly<Record<string, { use: FieldUse | null; reason?: string }>
   motion: { use: null, reason: 'texts of motion are not trained on here' },
 };
 const unknownUse = 'no use is known for it by its name';
+/** Pictures that are no cameras by their names, and why. */
+const noCameras: readonly (readonly [RegExp, string])[] = [
+  [/^next\./, 'it shows what follows the step'],
+  [/segment|(?<![a-z])seg(?![a-z])|mask/i, 'a map of segments, which is no colour picture'],
+];
 const isDepth = 'a depth map, which is no colour picture';
 const noTable = 'meta/ holds no table of its texts';
 const counters: Readonly<Record<string, string>> = {
@@ -33,7 +45,7 @@ const counters: Readonly<Record<string, string>> = {
 /** LeRobot data sets of version 2.0, 2.1 and 3. */
 export const leRobot: Importer = {
   format: 'LeRobot',
-  version: 1,
+  version: 2,
   recognises: async (folder) => (await folder.list('meta')).includes('info.json'),
   async open(folder, options) {
     const set = new LeRobotSet(folder, options, await readInfo(folder));
@@ -53,6 +65,7 @@ class LeRobotSet implements Source {
   #texts: Partial<Record<string, Awaited<ReturnType<typeof readTexts>>>> = {};
   #file: { path: string; file: ParquetFile } | null = null;
   #images: ReadonlyMap<string, ImageColumn> = new Map();
+  #missing: ReadonlySet<string> = new Set();
   /** Columns that are no fields, because the first file lacks them. */
   readonly #further = new Set<string>();
 
@@ -70,6 +83,7 @@ class LeRobotSet implements Source {
     const { folder, info } = this;
     const { places, files } = await readEpisodes(folder, info);
     this.#places = places;
+    this.#missing = await missingVideos(folder, places);
     for (const { file, length } of places) this.#rows.set(file, (this.#rows.get(file) ?? 0) + length);
     for (const kind of ['task', 'subtask'] as const) this.#texts[`${kind}_index`] = await readTexts(folder, info, kind);
     const first = await this.#open(places[0]);
@@ -103,9 +117,9 @@ class LeRobotSet implements Source {
       const field = { name: key, shape, camera: twins.length > 1 ? key : camera };
       const flat = depth || (dtype === 'image' && (await this.#images.get(key)!.isDepth(file, this.#places[0])));
       if (flat) return [{ ...field, kind: 'depth', use: null, reason: isDepth }];
-      const clip = this.#places[0].videos.get(key);
-      const missing = clip && !(await this.#exists(clip.path)) ? `its video ${clip.path} is not there` : undefined;
-      return [{ ...field, kind: 'pictures', use: missing ? null : 'camera', ...(missing && { reason: missing }) }];
+      const other = noCameras.find(([name]) => name.test(key))?.[1];
+      const reason = other ?? (dtype === 'video' ? this.#missingVideos(key) : undefined);
+      return [{ ...field, kind: 'pictures', use: reason ? null : 'camera', ...(reason && { reason }) }];
     }
     const unused = { name: key, shape, use: null };
     if (!file.columns.has(key))
@@ -168,9 +182,16 @@ class LeRobotSet implements Source {
     return fields;
   }
 
-  async #exists(path: string): Promise<boolean> {
-    const at = path.lastIndexOf('/');
-    return (await this.folder.list(at < 0 ? undefined : path.slice(0, at))).includes(path.slice(at + 1));
+  /** Why a camera has no video at all; that single episodes lack theirs is noted. */
+  #missingVideos(key: string): string | undefined {
+    const all = this.#places.map(({ index, videos }) => ({ index, path: videos.get(key)!.path }));
+    const lacking = all.filter(({ path }) => this.#missing.has(path));
+    if (lacking.length === 0) return undefined;
+    const [{ index, path }] = lacking;
+    if (lacking.length === all.length) return `its video ${path} is not there`;
+    const which = `${lacking.length} of ${all.length} episodes, the first of them episode ${index} (${path})`;
+    this.options.note?.(`${this.folder.name}: the videos of ${quote(key)} are not there for ${which}`);
+    return undefined;
   }
 
   /** Opens the file of an episode, and checks that it holds what the list of episodes says. */
@@ -219,7 +240,9 @@ class LeRobotSet implements Source {
           const image = this.#images.get(name);
           if (image) return image.pictures(await this.#open(place), place);
           const clip = place.videos.get(name);
-          return clip ? { kind: 'unpack', place: { episode: index, field: name }, count: length } : null;
+          return clip && !this.#missing.has(clip.path)
+            ? { kind: 'unpack', place: { episode: index, field: name }, count: length }
+            : null;
         },
       };
     }
@@ -271,27 +294,4 @@ class LeRobotSet implements Source {
     const named = new Set([...table.texts.values()].flat());
     return [[...new Set([...own, ...instructionsOf(tasks).filter((text) => named.has(text))])]];
   }
-}
-
-/** The texts of one style that hold at each step; rephrasings of the task hold at all of them. */
-async function persistentTexts(file: ParquetFile, style: string, from: number, to: number): Promise<string[][]> {
-  const column = 'language_persistent';
-  const [content, kind, begin] = await Promise.all(
-    ['content', 'style', 'timestamp'].map((field) => file.lists(file.leaf(column, field), from, to)),
-  );
-  const times = file.columns.has('timestamp') ? await file.numbers('timestamp', from, to, 1) : null;
-  return content.map((texts, step) => {
-    const own = texts.map((text, i) => ({ text, begin: Number(begin[step][i]) }));
-    const ofStyle = own.filter((_, i) => kind[step][i] === style);
-    if (style === 'task_aug') return instructionsOf(textsIn(ofStyle.map(({ text }) => text)));
-    const begun = ofStyle.filter((entry) => entry.begin <= (times?.[step] ?? 0));
-    const newest = begun.reduce<(typeof own)[number] | null>((a, b) => (a && a.begin > b.begin ? a : b), null);
-    return instructionsOf(textsIn([newest?.text]));
-  });
-}
-
-/** ffmpeg for a folder on disk, WebCodecs in a browser. @throws InputError if there is neither; `what` is the camera */
-async function decoderFor(folder: ListedFolder, what: string, frameSize: number): Promise<Decoder> {
-  if (folder.path !== undefined) return (await import('./video-node.ts')).ffmpegDecoder(folder.path, what, frameSize);
-  return (await import('./video-browser.ts')).webDecoder(folder, what, frameSize);
 }

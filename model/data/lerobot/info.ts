@@ -72,7 +72,7 @@ function readFeature(key: string, value: unknown, file: string) {
     said('is_depth_map') === true ||
     said('video.is_depth_map') === true ||
     /(?<![a-z])depth|depth(?![a-z])/i.test(`${key} ${dtype}`) ||
-    /^gray\d/.test(String(said('video.pix_fmt')));
+    /^gray\d/.test(String(said('video.pix_fmt') ?? said('pix_fmt')));
   const sizes: readonly number[] = shape;
   return { key, dtype, shape: sizes, names: names.length === sizes[0] ? names : null, depth };
 }
