@@ -218,6 +218,21 @@ describe('LeRobot data sets', () => {
     expect(pictures.map((found) => found?.kind ?? null)).toEqual(missing ? ['unpack', null] : [null, 'unpack']);
   });
 
+  test('rows that jump, other parts than "train" and an unknown dtype are named', async () => {
+    const files = version2([['reach'], ['pull']], [0, 0, 0], { frame_index: [0, 2, 1] });
+    const info = jsonOf(files, 'meta/info.json');
+    info.splits = { train: '0:1', val: '1:2' };
+    info.features.actions.dtype = '<f4';
+    files.set('meta/info.json', text(info));
+    const { source, notes } = await read(files);
+    expect(notes[0]).toMatch(/episode_000000\.parquet: episode 0: "frame_index" is 2 at step 1: rows are missing or/);
+    expect(fieldsOf(source)).toMatchObject({
+      splits: { use: null, reason: expect.stringMatching(/^the episodes of all are read: .*val/) },
+      actions: { use: null, reason: `dtype "<f4" is none of LeRobot's numbers` },
+    });
+    expect(fieldsOf((await read(version2([['reach']], [0, 0, 0]))).source)).not.toHaveProperty('splits');
+  });
+
   test('every further column and file is named', async () => {
     const files = version2([['pull']], [1, 1, 1], { speed: [1, 2, 3], note: ['a', 'b', 'c'] });
     files.set('videos/left.mp4', text('')).set('README.md', text(''));

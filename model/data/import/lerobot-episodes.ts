@@ -53,6 +53,23 @@ export async function readEpisodes(folder: ListedFolder, info: LeRobotInfo): Pro
   return { places: places.sort((a, b) => a.index - b.index), files };
 }
 
+/** Checks that the rows of an episode are its own. @throws InputError if one is of another; gaps and a wrong order are noted */
+export async function checkRows(file: ParquetFile, place: EpisodePlace, note?: (line: string) => void): Promise<void> {
+  const { from, length, index } = place;
+  const numbers = (name: string) => (file.columns.has(name) ? file.numbers(name, from, from + length, 1) : null);
+  const owners = await numbers('episode_index');
+  const other = owners?.findIndex((owner) => owner !== index) ?? -1;
+  if (other >= 0) {
+    const found = `column "episode_index" is ${owners![other]} in row ${from + other}`;
+    throw new InputError(`${file.name}: ${found}, episode ${index} was expected there`);
+  }
+  const frames = await numbers('frame_index');
+  const jump = frames?.findIndex((frame, step) => frame !== step) ?? -1;
+  if (jump < 0) return;
+  const found = `"frame_index" is ${frames![jump]} at step ${jump}`;
+  note?.(`${file.name}: episode ${index}: ${found}: rows are missing or in another order; they are read as they stand`);
+}
+
 /** The paths of videos of episodes that are not in the set. */
 export async function missingVideos(folder: ListedFolder, places: readonly EpisodePlace[]): Promise<Set<string>> {
   const there = new Map<string, ReadonlySet<string>>();

@@ -1,6 +1,7 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { type Feature, instructionsOf, type LeRobotInfo, readInfo, widthOf } from '../lerobot/info.ts';
 import {
+  checkRows,
   type EpisodePlace,
   missingVideos,
   persistentTexts,
@@ -28,6 +29,7 @@ const styles: Readonly<Record<string, { use: FieldUse | null; reason?: string }>
   memory: { use: null, reason: 'texts of memory are not trained on here' },
   motion: { use: null, reason: 'texts of motion are not trained on here' },
 };
+const numberTypes = /^(float|bfloat|int|uint|bool)/;
 const unknownUse = 'no use is known for it by its name';
 /** Pictures that are no cameras by their names, and why. */
 const noCameras: readonly (readonly [RegExp, string])[] = [
@@ -38,7 +40,7 @@ const isDepth = 'a depth map, which is no colour picture';
 const noTable = 'meta/ holds no table of its texts';
 const counters: Readonly<Record<string, string>> = {
   index: 'numbers the rows of the set',
-  frame_index: 'numbers the rows of an episode',
+  frame_index: 'numbers the rows of an episode; gaps are noted',
   episode_index: 'numbers the episodes; every row is checked by it',
 };
 
@@ -103,6 +105,7 @@ class LeRobotSet implements Source {
       ...features.flat(),
       ...further.flatMap((name) => this.#column(name, first)),
       listed ? { ...tasks, reason: `the list of episodes: ${listed}; ${paraphrases}` } : tasks,
+      ...(info.splits ? [{ name: 'splits', kind: 'other', use: null, reason: info.splits } as const] : []),
       ...(await this.#unread(files)),
     ];
   }
@@ -125,7 +128,7 @@ class LeRobotSet implements Source {
     if (!file.columns.has(key))
       return [{ ...unused, kind: 'other', reason: `info.json lists it, ${file.name} has no such column` }];
     if (depth && shape.length > 1) return [{ ...unused, kind: 'depth', reason: isDepth }];
-    if (key in this.#texts || !/^(float|bfloat|int|uint|bool)/.test(dtype)) return this.#column(key, file);
+    if (key in this.#texts || !numberTypes.test(dtype)) return this.#column(key, file);
     const width = widthOf(feature);
     const found = uses.find(([, keys]) => keys.find((own) => features.has(own)) === key);
     const use = found?.[0] ?? (key === 'timestamp' ? 'time' : null);
@@ -137,7 +140,12 @@ class LeRobotSet implements Source {
   #column(name: string, file: ParquetFile): SourceField[] {
     const leaves = file.columns.get(name)!;
     const [leaf] = leaves;
-    const undeclared = this.info.features.has(name) ? unknownUse : 'info.json does not list it';
+    const dtype = this.info.features.get(name)?.dtype;
+    const unknown =
+      dtype === undefined || numberTypes.test(dtype)
+        ? unknownUse
+        : `dtype ${quote(dtype)} is none of LeRobot's numbers`;
+    const undeclared = dtype === undefined ? 'info.json does not list it' : unknown;
     const styled = ['content', 'style', 'timestamp'].every((field) => leaves.some(({ path }) => path.at(-1) === field));
     if (name === 'language_persistent' && styled)
       return Object.entries(styles).map(([style, own]) => ({ name: `${name}/${style}`, kind: 'texts', ...own }));
@@ -219,14 +227,7 @@ class LeRobotSet implements Source {
     for (const place of this.#places.slice(first)) {
       const { file: path, from, length, index } = place;
       const file = await this.#open(place);
-      if (file.columns.has('episode_index')) {
-        const owners = await file.numbers('episode_index', from, from + length, 1);
-        const other = owners.findIndex((owner) => owner !== index);
-        if (other >= 0) {
-          const found = `column "episode_index" is ${owners[other]} in row ${from + other}`;
-          throw new InputError(`${file.name}: ${found}, episode ${index} was expected there`);
-        }
-      }
+      await checkRows(file, place, this.options.note);
       yield {
         id: `episode_${String(index).padStart(6, '0')}`,
         length,

@@ -49,6 +49,10 @@ export async function readInfo(folder: Folder) {
     chunkSize: asCount(json.chunks_size ?? 1000, file, '"chunks_size"', 1),
     dataPath: asText(json.data_path, file, '"data_path"'),
     videoPath,
+    /** The parts of the set, which are read alike, where there is another than "train". */
+    splits: Object.keys((json.splits ?? {}) as object).some((name) => name !== 'train')
+      ? `the episodes of all are read: ${quote(json.splits)}`
+      : null,
     features,
   };
 }
