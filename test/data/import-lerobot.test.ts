@@ -225,6 +225,7 @@ describe('LeRobot data sets', () => {
     info.features.actions.dtype = '<f4';
     files.set('meta/info.json', text(info));
     const { source, notes } = await read(files);
+    expect(notes.filter((line) => line.includes('frame_index'))).toHaveLength(1);
     expect(notes[0]).toMatch(/episode_000000\.parquet: episode 0: "frame_index" is 2 at step 1: rows are missing or/);
     expect(fieldsOf(source)).toMatchObject({
       splits: { use: null, reason: expect.stringMatching(/^the episodes of all are read: .*val/) },

@@ -53,8 +53,13 @@ export async function readEpisodes(folder: ListedFolder, info: LeRobotInfo): Pro
   return { places: places.sort((a, b) => a.index - b.index), files };
 }
 
-/** Checks that the rows of an episode are its own. @throws InputError if one is of another; gaps and a wrong order are noted */
-export async function checkRows(file: ParquetFile, place: EpisodePlace, note?: (line: string) => void): Promise<void> {
+/**
+ * Checks that the rows of an episode are its own.
+ *
+ * @returns whether their numbers jump, which is noted
+ * @throws InputError if a row is of another episode
+ */
+export async function checkRows(file: ParquetFile, place: EpisodePlace, note?: (line: string) => void) {
   const { from, length, index } = place;
   const numbers = (name: string) => (file.columns.has(name) ? file.numbers(name, from, from + length, 1) : null);
   const owners = await numbers('episode_index');
@@ -65,9 +70,10 @@ export async function checkRows(file: ParquetFile, place: EpisodePlace, note?: (
   }
   const frames = await numbers('frame_index');
   const jump = frames?.findIndex((frame, step) => frame !== step) ?? -1;
-  if (jump < 0) return;
+  if (jump < 0) return false;
   const found = `"frame_index" is ${frames![jump]} at step ${jump}`;
   note?.(`${file.name}: episode ${index}: ${found}: rows are missing or in another order; they are read as they stand`);
+  return true;
 }
 
 /** The paths of videos of episodes that are not in the set. */

@@ -40,7 +40,7 @@ const isDepth = 'a depth map, which is no colour picture';
 const noTable = 'meta/ holds no table of its texts';
 const counters: Readonly<Record<string, string>> = {
   index: 'numbers the rows of the set',
-  frame_index: 'numbers the rows of an episode; gaps are noted',
+  frame_index: 'numbers the rows of an episode; the first gap is noted',
   episode_index: 'numbers the episodes; every row is checked by it',
 };
 
@@ -67,6 +67,7 @@ class LeRobotSet implements Source {
   #texts: Partial<Record<string, Awaited<ReturnType<typeof readTexts>>>> = {};
   #file: { path: string; file: ParquetFile } | null = null;
   #images: ReadonlyMap<string, ImageColumn> = new Map();
+  #jumps = false;
   #missing: ReadonlySet<string> = new Set();
   /** Columns that are no fields, because the first file lacks them. */
   readonly #further = new Set<string>();
@@ -227,7 +228,7 @@ class LeRobotSet implements Source {
     for (const place of this.#places.slice(first)) {
       const { file: path, from, length, index } = place;
       const file = await this.#open(place);
-      await checkRows(file, place, this.options.note);
+      this.#jumps = (await checkRows(file, place, this.#jumps ? undefined : this.options.note)) || this.#jumps;
       yield {
         id: `episode_${String(index).padStart(6, '0')}`,
         length,
