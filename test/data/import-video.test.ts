@@ -126,6 +126,13 @@ describe.skipIf(!ffmpegHere)(`videos by ffmpeg${ffmpegHere ? '' : ' (skipped: no
     );
   });
 
+  test('grey of more than 8 bits is refused as depth', async () => {
+    writeMoving(13, '-c:v', 'ffv1', '-pix_fmt', 'gray12le', '-f', 'matroska');
+    expect(await message(top(0))).toMatch(/the video of episode 0, camera .* is gray12le: .* depth map/);
+    writeMoving(13, '-c:v', 'ffv1', '-pix_fmt', 'gray', '-f', 'matroska');
+    expect(await top(0)).toHaveLength(4);
+  });
+
   const x264 =
     ffmpegHere && execFileSync('ffmpeg', ['-v', 'error', '-encoders'], { encoding: 'utf8' }).includes('libx264');
   test.skipIf(!x264)(
