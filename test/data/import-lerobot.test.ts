@@ -113,6 +113,33 @@ describe('LeRobot data sets', () => {
     );
   });
 
+  test('without a table of tasks the list of episodes gives the instructions, which is said', async () => {
+    const files = version2([['reach'], 'pull'], [0, 0, 0]);
+    files.delete('meta/tasks.jsonl');
+    const { source, episodes, notes } = await read(files);
+    expect(fieldsOf(source)).toMatchObject({ tasks: { use: 'language' }, task_index: { use: null } });
+    expect(await Promise.all(episodes.map((episode) => episode.texts('tasks')))).toEqual([[['reach']], [['pull']]]);
+    expect(notes.join()).toMatch(/no table of their texts: the tasks of the list of episodes are the instructions/);
+    const changing = version2([['reach', 'pull']], [0, 1, 1]);
+    changing.delete('meta/tasks.jsonl');
+    expect(await message((await read(changing)).episodes[0].texts('tasks'))).toMatch(
+      /episode_000000\.parquet: episode 0: "task_index" changes at step 1/,
+    );
+  });
+
+  test('a number of two tasks is refused, and an index of any name holds the texts', async () => {
+    const files = version2([['reach']], [0, 0, 0]);
+    files.set('meta/tasks.jsonl', lines(['old', 'new'].map((task) => ({ task_index: 0, task }))));
+    expect(await message(read(files))).toMatch(/tasks\.jsonl: "task_index" 0 has two texts, "old" and "new"/);
+    const own = await filesOf(ownSet());
+    const before = await (await read(own)).episodes[0].texts('task_index');
+    const table = new TableWriter([column('words', 'string'), column('task_index')]);
+    table.append({ words: ['a', 'b', 'c', 'd', 'e', 'f'], task_index: [0, 1, 2, 3, 4, 5] });
+    own.set('meta/tasks.parquet', table.finish().slice());
+    const after = await (await read(own)).episodes[0].texts('task_index');
+    expect([before[0][0], after]).toEqual(['task 0', [['a']]]);
+  });
+
   test('pictures in the column, in files that it names, beside it, or missing', async () => {
     const cell = (bytes: Uint8Array | null, path: string) => ({ bytes: bytes ?? new Uint8Array(0), path });
     const top = [cell(png(10), 'a.png'), cell(null, 'other/b.png'), cell(null, '/home/me/images/c.png')];
@@ -153,6 +180,58 @@ describe('LeRobot data sets', () => {
     const cells = steps(3).map((step) => ({ bytes: png(1000 + step, 16), path: 'a.png' }));
     const { source } = await read(version2([['pull']], null, { 'observation.images.top': cells }));
     expect(fieldsOf(source)['observation.images.top']).toMatchObject({ kind: 'depth', use: null });
+  });
+
+  test('pictures of what follows, maps of segments and grey of more than 8 bits are no cameras', async () => {
+    const files = version2([['reach']], [0, 0, 0]);
+    const info = jsonOf(files, 'meta/info.json');
+    const video = { dtype: 'video', shape: [4, 4, 3], names: null };
+    info.video_path = '{video_key}.mp4';
+    info.features['next.observation.image'] = video;
+    info.features['observation.images.seg_top'] = video;
+    info.features['observation.images.far'] = { ...video, info: { pix_fmt: 'gray12le' } };
+    info.features['observation.images.segovia'] = video;
+    files.set('meta/info.json', text(info));
+    for (const key of Object.keys(info.features)) files.set(`${key}.mp4`, text(''));
+    expect(fieldsOf((await read(files)).source)).toMatchObject({
+      'next.observation.image': { use: null, reason: 'it shows what follows the step' },
+      'observation.images.seg_top': { use: null, reason: 'a map of segments, which is no colour picture' },
+      'observation.images.far': { kind: 'depth', use: null },
+      'observation.images.segovia': { use: 'camera' },
+    });
+  });
+
+  test.each([0, 1])('a camera stays where the video of episode %d is missing, which is noted', async (missing) => {
+    const files = version2([['reach'], ['pull']], [0, 0, 0]);
+    const info = jsonOf(files, 'meta/info.json');
+    info.video_path = 'videos/{video_key}/{episode_index}.mp4';
+    info.features = { ...info.features, 'observation.images.top': { dtype: 'video', shape: [4, 4, 3], names: null } };
+    files.set('meta/info.json', text(info));
+    const path = (episode: number) => `videos/observation.images.top/${episode}.mp4`;
+    files.set(path(1 - missing), text(''));
+    const { source, episodes, notes } = await read(files);
+    expect(fieldsOf(source)['observation.images.top']).toMatchObject({ use: 'camera' });
+    expect(notes.join()).toContain(
+      `are not there for 1 of 2 episodes, the first of them episode ${missing} (${path(missing)})`,
+    );
+    const pictures = await Promise.all(episodes.map((episode) => episode.pictures('observation.images.top')));
+    expect(pictures.map((found) => found?.kind ?? null)).toEqual(missing ? ['unpack', null] : [null, 'unpack']);
+  });
+
+  test('rows that jump, other parts than "train" and an unknown dtype are named', async () => {
+    const files = version2([['reach'], ['pull']], [0, 0, 0], { frame_index: [0, 2, 1] });
+    const info = jsonOf(files, 'meta/info.json');
+    info.splits = { train: '0:1', val: '1:2' };
+    info.features.actions.dtype = '<f4';
+    files.set('meta/info.json', text(info));
+    const { source, notes } = await read(files);
+    expect(notes.filter((line) => line.includes('frame_index'))).toHaveLength(1);
+    expect(notes[0]).toMatch(/episode_000000\.parquet: episode 0: "frame_index" is 2 at step 1: rows are missing or/);
+    expect(fieldsOf(source)).toMatchObject({
+      splits: { use: null, reason: expect.stringMatching(/^the episodes of all are read: .*val/) },
+      actions: { use: null, reason: `dtype "<f4" is none of LeRobot's numbers` },
+    });
+    expect(fieldsOf((await read(version2([['reach']], [0, 0, 0]))).source)).not.toHaveProperty('splits');
   });
 
   test('every further column and file is named', async () => {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,8 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { decodeImage } from '../../model/data/image-files.ts';
 import { leRobot } from '../../model/data/import/lerobot.ts';
-import { chosenFrames, type Decoder } from '../../model/data/import/video.ts';
+import { chosenFrames, type Decoder, type Frame } from '../../model/data/import/video.ts';
+import { ffmpegDecoder } from '../../model/data/import/video-node.ts';
 import { VIDEO_PATH, videoFiles } from './lerobot-files.ts';
 import { ffmpegHere, fieldsOf, listedFolder, picturesOf, readSource } from './sources.ts';
 import { message } from './synthetic.ts';
@@ -100,6 +101,55 @@ describe.skipIf(!ffmpegHere)(`videos by ffmpeg${ffmpegHere ? '' : ' (skipped: no
     }
     expect(notes).toEqual([]);
   });
+
+  /** Writes a moving picture with some options of the encoder. */
+  function writeMoving(count: number, ...options: string[]): void {
+    const input = ['-f', 'lavfi', '-i', 'testsrc2=size=128x96:rate=20', '-frames:v', String(count)];
+    execFileSync('ffmpeg', ['-y', '-v', 'error', ...input, ...options, join(path, VIDEO_PATH)]);
+  }
+  const top = async (episode: number) => {
+    const folder = listedFolder(path);
+    const { source, episodes } = await readSource(leRobot, folder);
+    return (await picturesOf(folder, source, episodes[episode], 'observation.images.top'))!.pictures;
+  };
+
+  test('damaged frames are refused, and no picture is made of them', async () => {
+    writeMoving(13, '-c:v', 'mpeg4', '-g', '1');
+    const file = join(path, VIDEO_PATH);
+    const bytes = await readFile(file);
+    expect(await top(0)).toHaveLength(4);
+    // The frames of the first episode lie after the word that opens the box of the frames.
+    const start = bytes.indexOf('mdat') + 4;
+    await writeFile(file, bytes.fill(0x55, start + 2000, start + 2100));
+    expect(await message(top(0))).toMatch(
+      /file-000\.mp4: cannot decode the video of episode 0, camera ".*": "\[mpeg4\] /,
+    );
+  });
+
+  test('grey of more than 8 bits is refused as depth', async () => {
+    writeMoving(13, '-c:v', 'ffv1', '-pix_fmt', 'gray12le', '-f', 'matroska');
+    expect(await message(top(0))).toMatch(/the video of episode 0, camera .* is gray12le: .* depth map/);
+    writeMoving(13, '-c:v', 'ffv1', '-pix_fmt', 'gray', '-f', 'matroska');
+    expect(await top(0)).toHaveLength(4);
+  });
+
+  const x264 =
+    ffmpegHere && execFileSync('ffmpeg', ['-v', 'error', '-encoders'], { encoding: 'utf8' }).includes('libx264');
+  test.skipIf(!x264)(
+    `a sound video whose frames refer to ones before a keyframe${x264 ? '' : ' (no x264)'}`,
+    async () => {
+      writeMoving(60, '-c:v', 'libx264', '-g', '10', '-x264-params', 'open-gop=1:bframes=3:scenecut=0');
+      const decoder = await ffmpegDecoder(path, 'a camera', 64);
+      const frames = async (from: number) => {
+        const found: Frame[] = [];
+        for await (const frame of decoder(VIDEO_PATH, from)) if (frame.time > from - 0.01) found.push(frame);
+        return found;
+      };
+      const all = await frames(0);
+      expect(all).toHaveLength(60);
+      expect(await frames(1.6)).toEqual(all.slice(32));
+    },
+  );
 
   test('a play list named .mp4 reaches no other file and no server', async () => {
     writeVideo(1);

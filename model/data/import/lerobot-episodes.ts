@@ -1,10 +1,10 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { asCount, asOptionalText, readJsonLines } from '../json.ts';
 import { formatPath, instructionsOf, type LeRobotInfo } from '../lerobot/info.ts';
-import { ParquetFile } from './parquet.ts';
+import { isText, ParquetFile } from './parquet.ts';
 import type { ListedFolder } from './source.ts';
 
-// The tables in meta/ of a LeRobot data set: the list of its episodes, and the texts of tasks and sub-tasks.
+// The list of episodes of a LeRobot data set, and the texts of tasks, sub-tasks and styles.
 
 /** The frames of one camera in one episode: those of a video with times from `start` on and before `end`, in seconds. */
 export interface VideoClip {
@@ -53,6 +53,44 @@ export async function readEpisodes(folder: ListedFolder, info: LeRobotInfo): Pro
   return { places: places.sort((a, b) => a.index - b.index), files };
 }
 
+/**
+ * Checks that the rows of an episode are its own.
+ *
+ * @returns whether their numbers jump, which is noted
+ * @throws InputError if a row is of another episode
+ */
+export async function checkRows(file: ParquetFile, place: EpisodePlace, note?: (line: string) => void) {
+  const { from, length, index } = place;
+  const numbers = (name: string) => (file.columns.has(name) ? file.numbers(name, from, from + length, 1) : null);
+  const owners = await numbers('episode_index');
+  const other = owners?.findIndex((owner) => owner !== index) ?? -1;
+  if (other >= 0) {
+    const found = `column "episode_index" is ${owners![other]} in row ${from + other}`;
+    throw new InputError(`${file.name}: ${found}, episode ${index} was expected there`);
+  }
+  const frames = await numbers('frame_index');
+  const jump = frames?.findIndex((frame, step) => frame !== step) ?? -1;
+  if (jump < 0) return false;
+  const found = `"frame_index" is ${frames![jump]} at step ${jump}`;
+  note?.(`${file.name}: episode ${index}: ${found}: rows are missing or in another order; they are read as they stand`);
+  return true;
+}
+
+/** The paths of videos of episodes that are not in the set. */
+export async function missingVideos(folder: ListedFolder, places: readonly EpisodePlace[]): Promise<Set<string>> {
+  const there = new Map<string, ReadonlySet<string>>();
+  const missing = new Set<string>();
+  for (const { videos } of places) {
+    for (const { path } of videos.values()) {
+      const at = path.lastIndexOf('/');
+      const parent = path.slice(0, Math.max(0, at));
+      if (!there.has(parent)) there.set(parent, new Set(await folder.list(parent || undefined)));
+      if (!there.get(parent)!.has(path.slice(at + 1))) missing.add(path);
+    }
+  }
+  return missing;
+}
+
 /** Reads the texts of tasks or sub-tasks by their number; null if the set has none. */
 export async function readTexts(
   folder: ListedFolder,
@@ -64,10 +102,15 @@ export async function readTexts(
   if (names.includes(`${kind}s.parquet`) && !info.version.startsWith('2')) {
     const file = await ParquetFile.open(folder, `meta/${kind}s.parquet`);
     const indices = await file.numbers(number, 0, file.rows, 1);
-    // pandas names a column of texts that is the index, and has no name itself, `__index_level_0__`.
-    const column = file.columns.has(kind) ? kind : '__index_level_0__';
+    // The texts may be the index of pandas, which has any name, or none and is then `__index_level_0__`.
+    const ofTexts = [...file.columns].filter(([, [leaf, ...others]]) => others.length === 0 && isText(leaf.element));
+    const column = file.columns.has(kind) || ofTexts.length !== 1 ? kind : ofTexts[0][0];
     const rows = await file.lists(file.leaf(column), 0, file.rows);
-    const texts = new Map(Array.from(indices, (index, row) => [index, instructionsOf(textsIn(rows[row]))]));
+    const texts = textsByNumber(
+      Array.from(indices, (index, row) => ({ index, text: textsIn(rows[row])[0] ?? '' })),
+      file.name,
+      number,
+    );
     return { texts, file: `meta/${kind}s.parquet` };
   }
   if (!names.includes(`${kind}s.jsonl`)) return null;
@@ -76,14 +119,39 @@ export async function readTexts(
     index: asCount(line[number], list.name, `${where}: "${number}"`),
     text: asOptionalText(line[kind], list.name, `${where}: "${kind}"`),
   }));
-  return {
-    texts: new Map(lines.map(({ index, text }) => [index, instructionsOf([text])])),
-    file: `meta/${kind}s.jsonl`,
-  };
+  return { texts: textsByNumber(lines, list.name, number), file: `meta/${kind}s.jsonl` };
+}
+
+function textsByNumber(rows: readonly { index: number; text: string }[], file: string, number: string) {
+  const texts = new Map<number, string>();
+  for (const { index, text } of rows) {
+    const other = texts.get(index);
+    if (other !== undefined && other !== text)
+      throw new InputError(`${file}: "${number}" ${index} has two texts, ${quote(other)} and ${quote(text)}`);
+    texts.set(index, text);
+  }
+  return new Map([...texts].map(([index, text]) => [index, instructionsOf([text])]));
 }
 
 /** The texts among the values of a row. */
 export const textsIn = (row: readonly unknown[]) => row.filter((value): value is string => typeof value === 'string');
+
+/** The texts of one style that hold at each step; rephrasings of the task hold at all of them. */
+export async function persistentTexts(file: ParquetFile, style: string, from: number, to: number): Promise<string[][]> {
+  const column = 'language_persistent';
+  const [content, kind, begin] = await Promise.all(
+    ['content', 'style', 'timestamp'].map((field) => file.lists(file.leaf(column, field), from, to)),
+  );
+  const times = file.columns.has('timestamp') ? await file.numbers('timestamp', from, to, 1) : null;
+  return content.map((texts, step) => {
+    const own = texts.map((text, i) => ({ text, begin: Number(begin[step][i]) }));
+    const ofStyle = own.filter((_, i) => kind[step][i] === style);
+    if (style === 'task_aug') return instructionsOf(textsIn(ofStyle.map(({ text }) => text)));
+    const begun = ofStyle.filter((entry) => entry.begin <= (times?.[step] ?? 0));
+    const newest = begun.reduce<(typeof own)[number] | null>((a, b) => (a && a.begin > b.begin ? a : b), null);
+    return instructionsOf(textsIn([newest?.text]));
+  });
+}
 
 function videoPath(info: LeRobotInfo, values: Record<string, number | string>): string {
   if (info.videoPath === null)

@@ -1,10 +1,18 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { type Feature, instructionsOf, type LeRobotInfo, readInfo, widthOf } from '../lerobot/info.ts';
-import { type EpisodePlace, readEpisodes, readTexts, textsIn } from './lerobot-episodes.ts';
+import {
+  checkRows,
+  type EpisodePlace,
+  missingVideos,
+  persistentTexts,
+  readEpisodes,
+  readTexts,
+  textsIn,
+} from './lerobot-episodes.ts';
 import { ImageColumn } from './lerobot-images.ts';
 import { isText, ParquetFile } from './parquet.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
-import { chosenFrames, type Decoder } from './video.ts';
+import { chosenFrames, decoderFor } from './video.ts';
 
 /** The names of actions and states; of each, the first that a set has is used. */
 const uses: readonly (readonly [FieldUse, readonly string[]])[] = [
@@ -21,18 +29,25 @@ const styles: Readonly<Record<string, { use: FieldUse | null; reason?: string }>
   memory: { use: null, reason: 'texts of memory are not trained on here' },
   motion: { use: null, reason: 'texts of motion are not trained on here' },
 };
+const numberTypes = /^(float|bfloat|int|uint|bool)/;
 const unknownUse = 'no use is known for it by its name';
+/** Pictures that are no cameras by their names, and why. */
+const noCameras: readonly (readonly [RegExp, string])[] = [
+  [/^next\./, 'it shows what follows the step'],
+  [/segment|(?<![a-z])seg(?![a-z])|mask/i, 'a map of segments, which is no colour picture'],
+];
 const isDepth = 'a depth map, which is no colour picture';
+const noTable = 'meta/ holds no table of its texts';
 const counters: Readonly<Record<string, string>> = {
   index: 'numbers the rows of the set',
-  frame_index: 'numbers the rows of an episode',
+  frame_index: 'numbers the rows of an episode; the first gap is noted',
   episode_index: 'numbers the episodes; every row is checked by it',
 };
 
 /** LeRobot data sets of version 2.0, 2.1 and 3. */
 export const leRobot: Importer = {
   format: 'LeRobot',
-  version: 1,
+  version: 2,
   recognises: async (folder) => (await folder.list('meta')).includes('info.json'),
   async open(folder, options) {
     const set = new LeRobotSet(folder, options, await readInfo(folder));
@@ -52,6 +67,8 @@ class LeRobotSet implements Source {
   #texts: Partial<Record<string, Awaited<ReturnType<typeof readTexts>>>> = {};
   #file: { path: string; file: ParquetFile } | null = null;
   #images: ReadonlyMap<string, ImageColumn> = new Map();
+  #jumps = false;
+  #missing: ReadonlySet<string> = new Set();
   /** Columns that are no fields, because the first file lacks them. */
   readonly #further = new Set<string>();
 
@@ -69,6 +86,7 @@ class LeRobotSet implements Source {
     const { folder, info } = this;
     const { places, files } = await readEpisodes(folder, info);
     this.#places = places;
+    this.#missing = await missingVideos(folder, places);
     for (const { file, length } of places) this.#rows.set(file, (this.#rows.get(file) ?? 0) + length);
     for (const kind of ['task', 'subtask'] as const) this.#texts[`${kind}_index`] = await readTexts(folder, info, kind);
     const first = await this.#open(places[0]);
@@ -76,13 +94,19 @@ class LeRobotSet implements Source {
     this.#images = new Map(columns.map(({ key }) => [key, new ImageColumn(folder, key, this.options.note)]));
     const features = await Promise.all([...info.features.values()].map((feature) => this.#field(feature, first)));
     const further = [...first.columns.keys()].filter((name) => !info.features.has(name));
-    const listed = first.columns.has('task_index') ? 'the task_index of each step decides' : undefined;
+    const numbered = first.columns.has('task_index');
+    if (numbered && !this.#texts.task_index)
+      this.options.note?.(
+        `${folder.name}: the tasks have numbers, and meta/ holds no table of their texts: the tasks of the list of episodes are the instructions`,
+      );
+    const listed = numbered && this.#texts.task_index ? 'the task_index of each step decides' : undefined;
     const paraphrases = 'of tasks that no step names, those of an episode with a single task are its paraphrases';
     const tasks = { name: 'tasks', kind: 'texts', use: listed ? null : 'language' } as const;
     this.fields = [
       ...features.flat(),
       ...further.flatMap((name) => this.#column(name, first)),
       listed ? { ...tasks, reason: `the list of episodes: ${listed}; ${paraphrases}` } : tasks,
+      ...(info.splits ? [{ name: 'splits', kind: 'other', use: null, reason: info.splits } as const] : []),
       ...(await this.#unread(files)),
     ];
   }
@@ -97,15 +121,15 @@ class LeRobotSet implements Source {
       const field = { name: key, shape, camera: twins.length > 1 ? key : camera };
       const flat = depth || (dtype === 'image' && (await this.#images.get(key)!.isDepth(file, this.#places[0])));
       if (flat) return [{ ...field, kind: 'depth', use: null, reason: isDepth }];
-      const clip = this.#places[0].videos.get(key);
-      const missing = clip && !(await this.#exists(clip.path)) ? `its video ${clip.path} is not there` : undefined;
-      return [{ ...field, kind: 'pictures', use: missing ? null : 'camera', ...(missing && { reason: missing }) }];
+      const other = noCameras.find(([name]) => name.test(key))?.[1];
+      const reason = other ?? (dtype === 'video' ? this.#missingVideos(key) : undefined);
+      return [{ ...field, kind: 'pictures', use: reason ? null : 'camera', ...(reason && { reason }) }];
     }
     const unused = { name: key, shape, use: null };
     if (!file.columns.has(key))
       return [{ ...unused, kind: 'other', reason: `info.json lists it, ${file.name} has no such column` }];
     if (depth && shape.length > 1) return [{ ...unused, kind: 'depth', reason: isDepth }];
-    if (key in this.#texts || !/^(float|bfloat|int|uint|bool)/.test(dtype)) return this.#column(key, file);
+    if (key in this.#texts || !numberTypes.test(dtype)) return this.#column(key, file);
     const width = widthOf(feature);
     const found = uses.find(([, keys]) => keys.find((own) => features.has(own)) === key);
     const use = found?.[0] ?? (key === 'timestamp' ? 'time' : null);
@@ -117,14 +141,18 @@ class LeRobotSet implements Source {
   #column(name: string, file: ParquetFile): SourceField[] {
     const leaves = file.columns.get(name)!;
     const [leaf] = leaves;
-    const undeclared = this.info.features.has(name) ? unknownUse : 'info.json does not list it';
+    const dtype = this.info.features.get(name)?.dtype;
+    const unknown =
+      dtype === undefined || numberTypes.test(dtype)
+        ? unknownUse
+        : `dtype ${quote(dtype)} is none of LeRobot's numbers`;
+    const undeclared = dtype === undefined ? 'info.json does not list it' : unknown;
     const styled = ['content', 'style', 'timestamp'].every((field) => leaves.some(({ path }) => path.at(-1) === field));
     if (name === 'language_persistent' && styled)
       return Object.entries(styles).map(([style, own]) => ({ name: `${name}/${style}`, kind: 'texts', ...own }));
     if (name in this.#texts) {
       if (this.#texts[name]) return [{ name, kind: 'texts', use: name === 'task_index' ? 'language' : 'subtask' }];
-      const reason = `meta/ holds no table of its texts`;
-      return [{ name, kind: 'numbers', shape: [1], use: null, reason }];
+      return [{ name, kind: 'numbers', shape: [1], use: null, reason: noTable }];
     }
     if (leaves.length === 1 && isText(leaf.element)) {
       const use = instructionNames.test(name) && !file.columns.has('task_index') ? 'language' : null;
@@ -163,9 +191,16 @@ class LeRobotSet implements Source {
     return fields;
   }
 
-  async #exists(path: string): Promise<boolean> {
-    const at = path.lastIndexOf('/');
-    return (await this.folder.list(at < 0 ? undefined : path.slice(0, at))).includes(path.slice(at + 1));
+  /** Why a camera has no video at all; that single episodes lack theirs is noted. */
+  #missingVideos(key: string): string | undefined {
+    const all = this.#places.map(({ index, videos }) => ({ index, path: videos.get(key)!.path }));
+    const lacking = all.filter(({ path }) => this.#missing.has(path));
+    if (lacking.length === 0) return undefined;
+    const [{ index, path }] = lacking;
+    if (lacking.length === all.length) return `its video ${path} is not there`;
+    const which = `${lacking.length} of ${all.length} episodes, the first of them episode ${index} (${path})`;
+    this.options.note?.(`${this.folder.name}: the videos of ${quote(key)} are not there for ${which}`);
+    return undefined;
   }
 
   /** Opens the file of an episode, and checks that it holds what the list of episodes says. */
@@ -193,14 +228,7 @@ class LeRobotSet implements Source {
     for (const place of this.#places.slice(first)) {
       const { file: path, from, length, index } = place;
       const file = await this.#open(place);
-      if (file.columns.has('episode_index')) {
-        const owners = await file.numbers('episode_index', from, from + length, 1);
-        const other = owners.findIndex((owner) => owner !== index);
-        if (other >= 0) {
-          const found = `column "episode_index" is ${owners[other]} in row ${from + other}`;
-          throw new InputError(`${file.name}: ${found}, episode ${index} was expected there`);
-        }
-      }
+      this.#jumps = (await checkRows(file, place, this.#jumps ? undefined : this.options.note)) || this.#jumps;
       yield {
         id: `episode_${String(index).padStart(6, '0')}`,
         length,
@@ -214,7 +242,9 @@ class LeRobotSet implements Source {
           const image = this.#images.get(name);
           if (image) return image.pictures(await this.#open(place), place);
           const clip = place.videos.get(name);
-          return clip ? { kind: 'unpack', place: { episode: index, field: name }, count: length } : null;
+          return clip && !this.#missing.has(clip.path)
+            ? { kind: 'unpack', place: { episode: index, field: name }, count: length }
+            : null;
         },
       };
     }
@@ -242,7 +272,13 @@ class LeRobotSet implements Source {
     const to = from + length;
     const [column, style] = name.split('/');
     const unlisted = !file.columns.has(name);
-    if (unlisted && (name === 'tasks' || name === 'task_index')) return [instructionsOf(tasks)];
+    if (unlisted && (name === 'tasks' || name === 'task_index')) {
+      const numbers = file.columns.has('task_index') ? await file.numbers('task_index', from, to, 1) : [];
+      const change = numbers.findIndex((number) => number !== numbers[0]);
+      if (change < 0) return [instructionsOf(tasks)];
+      const found = `"task_index" changes at step ${change}`;
+      throw new InputError(`${file.name}: episode ${index}: ${found}, and ${noTable}: restore meta/tasks`);
+    }
     if (column === 'language_persistent' && style) return persistentTexts(file, style, from, to);
     const table = this.#texts[name];
     if (!table) return (await file.lists(file.leaf(name), from, to)).map((row) => instructionsOf(textsIn(row)));
@@ -260,27 +296,4 @@ class LeRobotSet implements Source {
     const named = new Set([...table.texts.values()].flat());
     return [[...new Set([...own, ...instructionsOf(tasks).filter((text) => named.has(text))])]];
   }
-}
-
-/** The texts of one style that hold at each step; rephrasings of the task hold at all of them. */
-async function persistentTexts(file: ParquetFile, style: string, from: number, to: number): Promise<string[][]> {
-  const column = 'language_persistent';
-  const [content, kind, begin] = await Promise.all(
-    ['content', 'style', 'timestamp'].map((field) => file.lists(file.leaf(column, field), from, to)),
-  );
-  const times = file.columns.has('timestamp') ? await file.numbers('timestamp', from, to, 1) : null;
-  return content.map((texts, step) => {
-    const own = texts.map((text, i) => ({ text, begin: Number(begin[step][i]) }));
-    const ofStyle = own.filter((_, i) => kind[step][i] === style);
-    if (style === 'task_aug') return instructionsOf(textsIn(ofStyle.map(({ text }) => text)));
-    const begun = ofStyle.filter((entry) => entry.begin <= (times?.[step] ?? 0));
-    const newest = begun.reduce<(typeof own)[number] | null>((a, b) => (a && a.begin > b.begin ? a : b), null);
-    return instructionsOf(textsIn([newest?.text]));
-  });
-}
-
-/** ffmpeg for a folder on disk, WebCodecs in a browser. @throws InputError if there is neither; `what` is the camera */
-async function decoderFor(folder: ListedFolder, what: string, frameSize: number): Promise<Decoder> {
-  if (folder.path !== undefined) return (await import('./video-node.ts')).ffmpegDecoder(folder.path, what, frameSize);
-  return (await import('./video-browser.ts')).webDecoder(folder, what, frameSize);
 }

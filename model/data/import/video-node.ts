@@ -8,6 +8,8 @@ const INSTALL = 'install ffmpeg 5.1 or newer (apt install ffmpeg, brew install f
 const CONTAINERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts';
 /** Decoding begins at the keyframe before the first frame and so many seconds, for videos whose own clock does not begin at zero. */
 const EARLIER = 0.5;
+/** The level of a complaint in a line of ffmpeg. */
+const TROUBLE = /\[(?:error|fatal|panic)\] /;
 /** ffmpeg's clock for the times of frames, in ticks a second (AV_TIME_BASE). */
 const CLOCK = 1e6;
 
@@ -23,7 +25,7 @@ export async function ffmpegDecoder(root: string, what: string, frameSize: numbe
     import('node:fs/promises'),
     import('node:path'),
   ]);
-  return async function* frames(path, from) {
+  return async function* frames(path, from): AsyncGenerator<Frame> {
     const file = resolve(root, path);
     await access(file).catch(() => {
       throw new InputError(`${file}: no such file: it should hold the frames of ${what}`);
@@ -35,10 +37,15 @@ export async function ffmpegDecoder(root: string, what: string, frameSize: numbe
     const seek = from > EARLIER ? ` -ss ${from - EARLIER}` : '';
     const input = `-protocol_whitelist file -format_whitelist ${CONTAINERS} -copyts -seek_timestamp 1${seek}`;
     const output = `-map 0:v:0 -fps_mode passthrough -vf ${filters} -q:v 2 -f image2pipe -c:v mjpeg -`;
-    const before = `-nostdin -hide_banner -v error ${input} -i`;
+    // Without -xerror and explode ffmpeg fills what is damaged with what is near it, and ends as if all were well.
+    const before = `-nostdin -hide_banner -nostats -v level+info -xerror -err_detect explode ${input} -i`;
     const ffmpeg = spawn('ffmpeg', [...before.split(' '), `file:${file}`, ...output.split(' ')]);
     const stamps: number[] = [];
-    const complaints: string[] = [];
+    /** The first one: what follows tells what came of it. */
+    let complaint: string | undefined;
+    /** The format of the pixels, which is printed before the first frame. */
+    let format: string | undefined;
+    let last = Number.NEGATIVE_INFINITY;
     let rest = '';
     let wake = () => {};
     ffmpeg.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -47,7 +54,12 @@ export async function ffmpegDecoder(root: string, what: string, frameSize: numbe
       for (const line of lines) {
         const stamp = /^frame:\d+ +pts:(-?\d+) /.exec(line);
         if (stamp) stamps.push(Number(stamp[1]) / CLOCK);
-        else if (!line.startsWith('frame=') && line.trim()) complaints.push(line.trim());
+        format ??= /^\[info\] +Stream .*: Video: .*?, (\w+)/.exec(line)?.[1];
+        if (TROUBLE.test(line))
+          complaint ??= line
+            .replace(TROUBLE, '')
+            .replaceAll(/ @ 0x[\da-f]+/g, '')
+            .trim();
       }
       wake();
     });
@@ -69,10 +81,19 @@ export async function ffmpegDecoder(root: string, what: string, frameSize: numbe
       for await (const picture of jpegFiles(ffmpeg.stdout)) {
         const time = await stamp();
         if (time === undefined) break;
-        yield { time, picture } satisfies Frame;
+        if (/^gray(9|1\d)/.test(format ?? '')) {
+          const why = 'one channel of more than 8 bits is a depth map, which is no colour picture';
+          throw new InputError(
+            `${file}: the video of ${what} is ${format}: ${why}; name the other cameras (--cameras)`,
+          );
+        }
+        last = time;
+        yield { time, picture };
       }
       const code = await closed;
-      if (code !== 0) throw cannotDecode(file, what, complaints.at(-1) ?? `ffmpeg ended with ${code}`);
+      if (code !== 0 && !seek) throw cannotDecode(file, what, complaint ?? `ffmpeg ended with ${code}`);
+      // Frames after a keyframe may refer to frames before it, without which ffmpeg complains about a sound video.
+      if (code !== 0) for await (const frame of frames(path, 0)) if (frame.time > last) yield frame;
     } catch (error) {
       if (error instanceof InputError) throw error;
       const { code, message } = error as NodeJS.ErrnoException;

@@ -49,6 +49,10 @@ export async function readInfo(folder: Folder) {
     chunkSize: asCount(json.chunks_size ?? 1000, file, '"chunks_size"', 1),
     dataPath: asText(json.data_path, file, '"data_path"'),
     videoPath,
+    /** The parts of the set, which are read alike, where there is another than "train". */
+    splits: Object.keys((json.splits ?? {}) as object).some((name) => name !== 'train')
+      ? `the episodes of all are read: ${quote(json.splits)}`
+      : null,
     features,
   };
 }
@@ -72,7 +76,7 @@ function readFeature(key: string, value: unknown, file: string) {
     said('is_depth_map') === true ||
     said('video.is_depth_map') === true ||
     /(?<![a-z])depth|depth(?![a-z])/i.test(`${key} ${dtype}`) ||
-    /^gray\d/.test(String(said('video.pix_fmt')));
+    /^gray\d/.test(String(said('video.pix_fmt') ?? said('pix_fmt')));
   const sizes: readonly number[] = shape;
   return { key, dtype, shape: sizes, names: names.length === sizes[0] ? names : null, depth };
 }
