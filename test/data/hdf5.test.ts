@@ -238,20 +238,34 @@ describe('pixels', () => {
     const size = 2 * 8 * 9 * 3;
     const source = await made('strange.hdf5', (file) => {
       actions(file, 'action', 2);
-      table(file, 'dark_first', new Float32Array(size).fill(3, size / 2), [2, 8, 9, 3]);
+      table(file, 'dark_first', new Float32Array(size).fill(200, size / 2), [2, 8, 9, 3]);
+      table(file, 'overshoot', new Float32Array(size).fill(-0.02).fill(1.004, size / 2), [2, 8, 9, 3]);
+      table(file, 'unmasked_cam', new Uint8Array(size), [2, 8, 9, 3]);
+      table(file, 'rgb_mask', new Uint8Array(size), [2, 8, 9, 3]);
+      table(file, 'goal_image', new Uint8Array(size), [2, 8, 9, 3]);
+      table(file, 'broken', new Float32Array(size).fill(0.5).fill(Number.NaN, size - 1), [2, 8, 9, 3]);
       table(file, 'normals', new Float32Array(size).fill(-1), [2, 8, 9, 3]);
       table(file, 'agentview_depth', new Float32Array(size / 3), [2, 8, 9, 1]);
       table(file, 'agentview_segmentation_class', new Uint8Array(size / 3), [2, 8, 9, 1]);
       table(file, 'far', new Uint16Array(size / 3), [2, 8, 9, 1]);
     });
-    expect(namesOf(source, 'camera')).toEqual(['dark_first']);
+    expect(namesOf(source, 'camera')).toEqual(['broken', 'dark_first', 'overshoot', 'unmasked_cam']);
+    const colour = async (field: string, step: number) => ((await picture(source, field, step)) as Image).pixels[0];
+    expect([await colour('dark_first', 0), await colour('dark_first', 1)]).toEqual([0, 200]);
+    expect([await colour('overshoot', 0), await colour('overshoot', 1)]).toEqual([0, 255]);
+    expect(await message(picture(source, 'broken', 1))).toBe(
+      'strange.hdf5: /broken, step 1: NaN at pixel 71 is not between 0 and 1',
+    );
     expect(source.fields.map(({ name, reason }) => [name, reason])).toContainEqual([
       'normals',
       'numbers from -1 to -1; pictures have 0 to 1 or 0 to 255',
     ]);
-    expect(await message(picture(source, 'dark_first', 1))).toBe(
-      'strange.hdf5: /dark_first, step 1: 3 at pixel 0 is not between 0 and 1',
-    );
+    const late = await made('late.hdf5', (file) => {
+      actions(file, 'action', 20);
+      const frames = new Float32Array(20 * 192).fill(3, 192, 384);
+      table(file, 'top', frames, [20, 8, 8, 3]);
+    });
+    expect(await message(picture(late, 'top', 1))).toBe('late.hdf5: /top, step 1: 3 at pixel 0 is not between 0 and 1');
   });
 });
 

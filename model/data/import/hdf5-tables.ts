@@ -2,7 +2,7 @@ import type { Group, Dataset as Table } from 'h5wasm/node';
 import { InputError } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
 import { imageTypeOf, isDepthImage } from '../image-header.ts';
-import { describeArray, imageOf, productOf } from './pixels.ts';
+import { describeArray, imageOf, productOf, sampledSteps } from './pixels.ts';
 import type { SourcePicture } from './source.ts';
 import type { FoundField } from './uses.ts';
 
@@ -49,8 +49,9 @@ export function describe(name: string, entry: Entry): Found {
   if (!numeric || shape.length === 0) return other('a single value, or neither numbers, texts nor pictures');
   if (type === types.enumeration) return { name, kind: 'numbers', shape: [productOf(shape.slice(1))], whole: true };
   const element = float ? 'float' : size === 1 && !signed ? 'byte' : 'integer';
-  const first = readable && shape.length === 4 ? numbersOf(entry, 0) : null;
-  return { name, whole: !float, ...describeArray(name, shape, element, first) };
+  const sampled = readable && shape.length === 4 && element !== 'byte' ? sampledSteps(shape[0]) : [];
+  const numbers = sampled.map((step) => numbersOf(entry, step));
+  return { name, whole: !float, ...describeArray(name, shape, element, numbers) };
 }
 
 /** Returns the first of HDF5's filters that the library lacks, by name and number. */

@@ -45,14 +45,14 @@ const uses: UsePatterns = [
   ],
   ['subtask', 'texts', /^subtasks?$/],
   ['time', 'numbers', /^((obs|observations?)\/)?(timestamps?|time)$/],
-  ['camera', 'pictures', /^(?!\/|next_obs)/],
+  ['camera', 'pictures', /^(?!\/)/],
 ];
 const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 
 /** Reads HDF5 files by their paths: one for each episode (ACT), or many episodes in one (/data/demo_0 of robomimic). */
 export const hdf5: Importer = {
   format: 'HDF5',
-  version: 2,
+  version: 3,
   recognises: async (folder) => (await folder.list()).some(isHdf5),
   open,
 };
@@ -230,7 +230,13 @@ function episodeOf({ id, file, place, fields, inFile }: Place): SourceEpisode {
             const { kind, scale, reason } = describe(field, table);
             if (kind !== 'pictures' || scale === undefined)
               throw new InputError(`${what} holds no pictures here, but in another episode (${reason ?? kind})`);
-            return { kind: 'pick', place: { file, table: table.path, scale }, count: length };
+            // Another episode may be the only one that is not black.
+            const own = (fields.find(({ name }) => name === field) as Found).scale!;
+            if (own !== scale && (own === 0 || scale === 0 || own === 255))
+              throw new InputError(
+                `${what} has numbers of another range, or other pictures, than in the first episode`,
+              );
+            return { kind: 'pick', place: { file, table: table.path, scale: own }, count: length };
           }),
   };
 }

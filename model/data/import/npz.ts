@@ -7,7 +7,7 @@ import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
 import { crc32 } from '../checksum.ts';
-import { describeArray, type FoundArray, imageOf, productOf } from './pixels.ts';
+import { describeArray, type FoundArray, imageOf, productOf, sampledSteps } from './pixels.ts';
 import type { Importer, Source, SourceEpisode } from './source.ts';
 import { type FoundField, type UsePatterns, withUses } from './uses.ts';
 
@@ -51,7 +51,7 @@ interface NpyArray extends Record<'rows' | 'rowBytes' | 'itemBytes' | 'body', nu
 
 export const npzImporter: Importer = {
   format: 'npz',
-  version: 2,
+  version: 3,
   recognises: async (folder) => (await folder.list()).some((name) => name.endsWith('.npz')),
   async open(folder, options) {
     const listed = await folder.list();
@@ -202,9 +202,11 @@ async function readHeader(file: ByteSource, entry: Entry): Promise<NpyArray> {
   if (texts || shape.length === 0) return other('not one number or text for each step');
   if (type === 'b1') return { ...array, found: { kind: 'numbers', shape: [rowBytes] } };
   const element = type === 'u1' ? 'byte' : type.startsWith('f') ? 'float' : 'integer';
-  const picture = element !== 'byte' && shape.length === 4 && array.rows > 0;
-  const first = picture ? valuesOf(array, await readRows(file, array, 0, 1)) : null;
-  return { ...array, found: describeArray(name, shape, element, first) };
+  const sampled: Values[] = [];
+  if (element !== 'byte' && shape.length === 4)
+    for (const row of sampledSteps(array.rows))
+      sampled.push(valuesOf(array, await readRows(file, array, row, row + 1)));
+  return { ...array, found: describeArray(name, shape, element, sampled) };
 }
 
 /** Numbers, or the bytes of texts. */

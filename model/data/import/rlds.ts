@@ -82,7 +82,7 @@ interface Read extends Record<'path' | 'where' | 'id', string>, Record<'start' |
 
 export const rldsImporter: Importer = {
   format: 'RLDS',
-  version: 2,
+  version: 3,
   recognises: async (folder) => (await folder.list()).includes('dataset_info.json'),
   async open(folder, options) {
     const { file, json } = await readObject(folder, 'dataset_info.json');
