@@ -128,6 +128,7 @@ test.each<[string, Record<string, unknown>, string[]]>([
   ['a text that is not JSON', { language_instruction: 'turn on the stove' }, ['turn on the stove']],
   ['paraphrases', { instructions: ['turn it on', 'switch it on'] }, ['turn it on', 'switch it on']],
   ['its key', { ep_meta: { lang: 'open the drawer', layout_id: 1 } }, ['open the drawer']],
+  ['JSON that is a list', { language_instruction: '["open it", "unclose it"]' }, ['open it', 'unclose it']],
   ['the more exact of two', { task: 'Stove', ep_meta: { lang: 'turn on the stove' } }, ['turn on the stove']],
 ])('language in an attribute: %s', async (_, attributes, expected) => {
   const source = await made('words.hdf5', (file) => {
@@ -138,6 +139,44 @@ test.each<[string, Record<string, unknown>, string[]]>([
   const episode = await first(source);
   const fields = namesOf(source, 'language');
   expect(await Promise.all(fields.map((field) => episode.texts(field)))).toEqual([[expected]]);
+});
+
+test.each([
+  ['{"lang":"open the drawer","x":NaN}', 'it begins like JSON, and cannot be read as JSON'],
+  ["{'lang': 'open it'}", 'it begins like JSON, and cannot be read as JSON'],
+  ['None', 'empty, "None", or JSON without an instruction'],
+])('no language in %s', async (text, reason) => {
+  const source = await made('none.hdf5', (file) => {
+    actions(file);
+    file.create_attribute('language_instruction', text);
+    file.create_attribute('is_multitask', 'no');
+  });
+  expect(namesOf(source, 'language')).toEqual([]);
+  expect(source.fields.find(({ name }) => name === '@language_instruction')!.reason).toBe(reason);
+});
+
+test('attributes of bytes are UTF-8, or are left out', async () => {
+  const source = await made('bytes.hdf5', (file) => {
+    actions(file);
+    file.create_attribute('language_instruction', 'nimm die Tür', null, 'A13');
+    file.create_attribute('lang', 'café', null, 'A4'); // the last letter is cut
+  });
+  expect(await (await first(source)).texts('@language_instruction')).toEqual([['nimm die Tür']]);
+  expect(source.fields.find(({ name }) => name === '@lang')!.reason).toBe('its bytes are not text in UTF-8');
+});
+
+test('a list of words is one instruction, which is said', async () => {
+  const notes: string[] = [];
+  await made('wordlist.hdf5', (file) => {
+    actions(file);
+    file.create_dataset({ name: 'language_instruction', data: ['wave', 'your', 'arm'] });
+  });
+  const source = await hdf5.open(await folderAt(join(folder, 'wordlist.hdf5')), {
+    frameSize: 224,
+    note: (line) => notes.push(line),
+  });
+  expect(await (await first(source)).texts('language_instruction')).toEqual([['wave your arm']]);
+  expect(notes).toEqual(['language_instruction: a list of words, which are joined to one instruction']);
 });
 
 test('language in a table: one text for each step, in UTF-8', async () => {

@@ -74,6 +74,13 @@ describe('the importer of npz', () => {
     ]);
   });
 
+  test('texts that are not UTF-8 are refused', async () => {
+    const bytes = archive({ 'task.npy': npy("'|S4'", [2], Uint8Array.of(99, 97, 102, 101, 99, 97, 102, 0xe9)) });
+    expect(await message(read(bytes))).toBe(
+      'folder/made.npz: array "task": text 1 is not in UTF-8: save it with dtype U',
+    );
+  });
+
   test('what has no use is named with the reason', async () => {
     const source = await open(
       archive({

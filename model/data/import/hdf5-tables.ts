@@ -28,11 +28,15 @@ export const isTable = (entry: unknown): entry is Table =>
 /** Says what an entry is by its type, its shape and its first step. */
 export function describe(name: string, entry: Entry): Found {
   const other = (reason: string): Found => ({ name, kind: 'other', reason });
+  const textKind = (value: unknown) => {
+    if (value === null) return other(notText);
+    return wordsIn(value).length > 0 ? { name, kind: 'texts' as const } : other(wordless(value));
+  };
   if (typeof entry === 'string') return other(entry);
   const { type, shape, size, signed, virtual_sources } = entry.metadata;
   if (!isTable(entry)) {
     if (type !== types.string) return other('an attribute that is no text');
-    return wordsIn(entry.value).length > 0 ? { name, kind: 'texts' } : other('empty, or JSON without an instruction');
+    return textKind(textsOf(entry));
   }
   if (virtual_sources) return other('a virtual table, which is made of others');
   if (!shape || shape.includes(0)) return other('empty');
@@ -43,7 +47,7 @@ export function describe(name: string, entry: Entry): Found {
     if (imageTypeOf(file) !== 'unknown')
       return depth ? { name, kind: 'depth', reason: 'depth is no colour' } : { name, kind: 'pictures', scale: 0 };
   }
-  if (type === types.string) return { name, kind: 'texts' };
+  if (type === types.string) return readable ? textKind(textsOf(entry)) : { name, kind: 'texts' };
   const float = type === types.float;
   const numeric = type === types.integer || type === types.enumeration || (float && size <= 8);
   if (!numeric || shape.length === 0) return other('a single value, or neither numbers, texts nor pictures');
@@ -114,12 +118,38 @@ function read(table: Table, step: number | null): unknown {
   return step === null ? table.value : table.slice([[step, step + 1], ...shape!.slice(1).map(() => [] as [])]);
 }
 
-/** The texts of a table, in UTF-8 even where the file says ASCII: NumPy's type for bytes says so of all. */
-export function textsOf(table: Table): unknown {
-  return read(Object.create(table, { metadata: { value: { ...table.metadata, cset: 1 } } }), null);
+export const notText = 'its bytes are not text in UTF-8';
+/** Bytes by the letters that the library makes of them in attributes of ASCII. */
+const byteOf = new Map(
+  Array.from({ length: 256 }, (_, byte) => [new TextDecoder('windows-1252').decode(Uint8Array.of(byte)), byte]),
+);
+
+/** Texts in UTF-8 even where the file says ASCII: NumPy's type for bytes says so of all. null if they are something else. */
+export function textsOf(entry: Exclude<Entry, string>): unknown {
+  const wide = { metadata: { value: { ...entry.metadata, cset: 1 } } };
+  const decoded = (text: string) =>
+    new TextDecoder().decode(Uint8Array.from(text, (letter) => byteOf.get(letter) ?? letter.charCodeAt(0)));
+  const fixed = (value: unknown): unknown =>
+    typeof value === 'string' ? decoded(value) : Array.isArray(value) ? value.map(fixed) : value;
+  const value = isTable(entry)
+    ? read(Object.create(entry, wide), null)
+    : entry.metadata.cset === 1
+      ? entry.value
+      : fixed(entry.value);
+  return [value].flat(4).some((text) => typeof text === 'string' && text.includes('\ufffd')) ? null : value;
 }
 
-/** The instructions in a text, in a list of texts, of words or of characters, or in JSON that has one. */
+/** Why there is no instruction in texts. */
+function wordless(value: unknown): string {
+  const broken = [value].flat(4).some((text) => typeof text === 'string' && isJson(text) && parsed(text) === null);
+  return broken ? 'it begins like JSON, and cannot be read as JSON' : 'empty, "None", or JSON without an instruction';
+}
+const isJson = (text: string) => /^\s*[{[]/.test(text);
+
+/**
+ * The instructions in a text, in a list of texts, of words or of characters, or in JSON that has one or is a list of them; none in JSON
+ * that cannot be read.
+ */
 export function wordsIn(value: unknown, json = false): string[] {
   if (Array.isArray(value) && value.every((item) => typeof item === 'string')) {
     const spaced = value.slice(1).every((item, i) => /^\s/.test(item) || /\s$/.test(value[i]));
@@ -127,10 +157,12 @@ export function wordsIn(value: unknown, json = false): string[] {
     const pieces = value.some((item) => /^\s|\s$/.test(item)) || value.every((item) => item.length <= 1);
     return wordsIn(value.join(pieces ? '' : ' '));
   }
-  if (typeof value !== 'string' || value.trim() === '') return [];
-  const fields = value.trim()[0] === '{' ? parsed(value) : null;
-  const key = fields && languageKeys.find((own) => fields[own] !== undefined);
-  return !fields ? [value] : key ? wordsIn(fields[key], true) : [];
+  if (typeof value !== 'string' || /^\s*(none)?\s*$/i.test(value)) return [];
+  if (!isJson(value)) return [value];
+  const fields = parsed(value) ?? {};
+  if (Array.isArray(fields)) return fields.flatMap((item) => (typeof item === 'string' ? wordsIn(item) : []));
+  const key = languageKeys.find((own) => fields[own] !== undefined);
+  return key ? wordsIn(fields[key], true) : [];
 }
 
 export function parsed(text: string): Record<string, unknown> | null {

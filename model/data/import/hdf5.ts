@@ -7,13 +7,14 @@ import {
   type Found,
   isTable,
   missingFilter,
+  notText,
   numbersOf,
   parsed,
   pictureOf,
   textsOf,
   wordsIn,
 } from './hdf5-tables.ts';
-import type { Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import type { Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
 import { type UsePatterns, withUses } from './uses.ts';
 
 // This file runs under node only; the library is loaded when a set is opened.
@@ -41,7 +42,7 @@ const uses: UsePatterns = [
     'texts',
     /^([^/].*[/@]|@)?(language_instructions?|instructions?|language(_raw)?|lang|prompt|ep_meta)$/,
     /[/@](language_instructions?|instructions?|language(_raw)?|lang|prompt|problem_info|env_args)$/,
-    /[/@]?task(_description)?$/,
+    /(^|[/@])task(_description)?$/,
   ],
   ['subtask', 'texts', /^subtasks?$/],
   ['time', 'numbers', /^((obs|observations?)\/)?(timestamps?|time)$/],
@@ -61,7 +62,7 @@ const isHdf5 = (name: string) => /\.(hdf5|h5)$/i.test(name);
 
 type Reading = <T>(file: string, use: (root: Group) => T) => T;
 
-async function open(folder: ListedFolder): Promise<Source> {
+async function open(folder: ListedFolder, { note = () => {} }: ImportOptions): Promise<Source> {
   if (folder.path === undefined)
     throw new InputError(`${folder.name}: HDF5 files are read from a disk only, by the command line`);
   const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm/node'));
@@ -97,7 +98,7 @@ async function open(folder: ListedFolder): Promise<Source> {
     },
     async *episodes(first) {
       for (const { id, file, place } of survey().places.slice(first))
-        yield episodeOf({ id, file, place, fields: survey().fields, inFile: (use) => reading(file, use) });
+        yield episodeOf({ id, file, place, fields: survey().fields, inFile: (use) => reading(file, use), note });
     },
     picture: async ({ file, table, scale }, index) =>
       reading(`${file}`, (root) => pictureOf(root.get(`${table}`) as Table, index, Number(scale), `${file}: ${table}`)),
@@ -180,9 +181,10 @@ interface Place {
   readonly place: string;
   readonly fields: readonly SourceField[];
   inFile<T>(use: (root: Group) => T): T;
+  note(line: string): void;
 }
 
-function episodeOf({ id, file, place, fields, inFile }: Place): SourceEpisode {
+function episodeOf({ id, file, place, fields, inFile, note }: Place): SourceEpisode {
   const where = place === '' ? file : `${file}: ${place}`;
   const entryOf = (root: Group, field: string): Exclude<Entry, string> | null => {
     const path = (field[0] === '/' ? field : `/${place}/${field}`).replace(/\/+/g, '/');
@@ -217,11 +219,16 @@ function episodeOf({ id, file, place, fields, inFile }: Place): SourceEpisode {
     texts: async (field) =>
       inFile((root) => {
         const entry = entryOf(root, field);
-        if (!isTable(entry)) return [wordsIn(entry?.value)];
-        checkFilter(entry, `${where}: ${quote(field)}`);
+        if (entry === null) return [[]];
+        if (isTable(entry)) checkFilter(entry, `${where}: ${quote(field)}`);
         const value = textsOf(entry);
-        const steps = Array.isArray(value) && length > 1 && value.length === length;
-        return steps ? value.map((text) => wordsIn(text)) : [wordsIn(value)];
+        if (value === null) throw new InputError(`${where}: ${quote(field)}: ${notText}`);
+        const list: readonly string[] = Array.isArray(value) ? value : [];
+        const words = new Set(list).size === list.length && list.every((text) => /^\S+$/.test(text));
+        if (isTable(entry) && !words && length > 1 && list.length === length) return list.map((text) => wordsIn(text));
+        const own = wordsIn(value);
+        if (list.length > 1 && own.length === 1) note(`${field}: a list of words, which are joined to one instruction`);
+        return [own];
       }),
     pictures: async (field) =>
       inFile((root) => entryOf(root, field)) === null

@@ -122,7 +122,7 @@ function episodeOf(
     },
     async texts(field) {
       const array = arrays.get(field)!;
-      const texts = textsOf(array, await read(array));
+      const texts = textsOf(file, array, await read(array));
       if (array.rows === ends.at(-1)) return texts.slice(from, to).map((text) => [text]);
       return [array.rows === ends.length ? [texts[number]] : texts];
     },
@@ -222,12 +222,14 @@ function valuesOf({ type, itemBytes }: Pick<NpyArray, 'type' | 'itemBytes'>, byt
   return Float64Array.from(values as Uint32Array, Number);
 }
 
-/** The texts of an array: UTF-32 (U) or UTF-8 (S), filled up with zeros. */
-function textsOf({ type, rows, itemBytes }: NpyArray, { buffer }: Values): string[] {
+/** The texts of an array: UTF-32 (U) or UTF-8 (S), filled up with zeros. @throws InputError if they are something else */
+function textsOf(file: string, { name, type, rows, itemBytes }: NpyArray, { buffer }: Values): string[] {
   const letter = (code: number) => String.fromCodePoint(code <= 0x10ffff ? code : 0xfffd);
   return Array.from({ length: rows }, (_, i) => {
     const own = buffer.slice(i * itemBytes, (i + 1) * itemBytes);
     const text = type[0] === 'S' ? new TextDecoder().decode(own) : Array.from(new Uint32Array(own), letter).join('');
+    if (text.includes('\ufffd'))
+      throw new InputError(`${file}: array ${quote(name)}: text ${i} is not in UTF-8: save it with dtype U`);
     return text.replace(/\0+$/, '');
   });
 }
