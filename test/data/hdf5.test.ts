@@ -141,6 +141,16 @@ test.each<[string, Record<string, unknown>, string[]]>([
   expect(await Promise.all(fields.map((field) => episode.texts(field)))).toEqual([[expected]]);
 });
 
+test('the parts of an action that is a group are chosen by the user', async () => {
+  const source = await made('parts.hdf5', (file) => {
+    const parts = file.create_group('action');
+    for (const name of ['joint_position', 'joint_velocity']) actions(parts, name);
+  });
+  expect(namesOf(source, 'action')).toEqual([]);
+  expect(source.fields.find(({ name }) => name === 'action/joint_position')!.reason).toMatch(/--map/);
+  expect((await first(source)).length).toBe(3);
+});
+
 test.each([
   ['{"lang":"open the drawer","x":NaN}', 'it begins like JSON, and cannot be read as JSON'],
   ["{'lang': 'open it'}", 'it begins like JSON, and cannot be read as JSON'],

@@ -28,7 +28,7 @@ const DEPTH_LIMIT = 12;
  * for a second arm.
  */
 const uses: UsePatterns = [
-  ['action', 'numbers', /^(base_)?action$/, /^actions$/, /^actions?\//],
+  ['action', 'numbers', /^(base_)?action$/, /^actions$/],
   [
     'state',
     'numbers',
@@ -47,6 +47,10 @@ const uses: UsePatterns = [
   ['subtask', 'texts', /^subtasks?$/],
   ['time', 'numbers', /^((obs|observations?)\/)?(timestamps?|time)$/],
   ['camera', 'pictures', /^(?!\/)/],
+];
+/** Why tables of some names have no use. */
+const reasons: readonly (readonly [RegExp, string])[] = [
+  [/^actions?\//, 'a part of an action that is a group: choose the parts and their order with --map'],
 ];
 const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 
@@ -133,6 +137,7 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
   const fields = withUses(
     [...found.values()].sort((a, b) => byNumber(a.name, b.name)),
     uses,
+    reasons,
   );
   const acts = fields.some(({ use }) => use === 'action');
   const [kind, usual] = !acts

@@ -47,6 +47,7 @@ const reasons: readonly (readonly [RegExp, string])[] = [
 
 /** The features that hold one value for each step, by which steps are counted. */
 const counters = ['steps/is_first', 'steps/is_last', 'steps/is_terminal'];
+const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 const ragged = /\/ragged_(flat_values|row_lengths_\d+)$/;
 
 const infoSchema = v.object({
@@ -199,9 +200,10 @@ async function findFields(
       if (!found.get(name)) found.set(name, kindOf(name, feature, read.length, described.get(name)));
     if (![...found.values()].includes(null)) break;
   }
-  // DROID's state is joints, then gripper.
+  // The order of a record is that of a map of protobuf, and so no order. DROID's state is joints, then gripper.
   const late = 'steps/observation/gripper_position';
-  const names = [...found.keys()].sort((a, b) => +(a === late) - +(b === late));
+  const fresh = [...found.keys()].filter((name) => !described.has(name)).sort(byNumber);
+  const names = [...described.keys(), ...fresh].sort((a, b) => +(a === late) - +(b === late));
   const empty = { kind: 'other', reason: 'it is empty, or missing, in every episode' } as const;
   return withUses(
     names.map((name) => ({ name, ...(found.get(name) ?? empty) })),
