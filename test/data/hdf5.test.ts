@@ -141,6 +141,28 @@ test.each<[string, Record<string, unknown>, string[]]>([
   expect(await Promise.all(fields.map((field) => episode.texts(field)))).toEqual([[expected]]);
 });
 
+test('no other file is read by a link or as storage', async () => {
+  await made('other.h5', (file) => actions(file));
+  const source = await made('linked.hdf5', (file) => {
+    actions(file);
+    const linking = file as unknown as Record<`create_${'external' | 'soft'}_link`, (...names: string[]) => void>;
+    linking.create_external_link(join(folder, 'other.h5'), '/action', 'far');
+  });
+  expect(source.fields.map(({ name, kind, reason }) => [name, kind, reason])).toContainEqual([
+    'far',
+    'other',
+    'a link to another file, which is not followed',
+  ]);
+  const hidden = await made('hidden.hdf5', (file) => {
+    const linking = file as unknown as Record<`create_${'external' | 'soft'}_link`, (...names: string[]) => void>;
+    linking.create_external_link(join(folder, 'other.h5'), '/action', 'far');
+    linking.create_soft_link('/far', 'action');
+  });
+  expect(await message(Promise.resolve().then(() => hidden.fields))).toBe(
+    `hidden.hdf5: it has data in another file, "${join(folder, 'other.h5')}", which is not read: copy them into it`,
+  );
+});
+
 test('the parts of an action that is a group are chosen by the user', async () => {
   const source = await made('parts.hdf5', (file) => {
     const parts = file.create_group('action');

@@ -1,5 +1,5 @@
 import type { Group, Dataset as Table } from 'h5wasm/node';
-import { InputError } from '../../../engine/files/errors.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
 import { imageTypeOf, isDepthImage } from '../image-header.ts';
 import { describeArray, imageOf, productOf, sampledSteps } from './pixels.ts';
@@ -16,6 +16,46 @@ const OWN_FILTERS = 6;
 const types = { integer: 0, float: 1, string: 3, opaque: 5, enumeration: 8, variable: 9 };
 /** The keys of the instruction in texts that are JSON. */
 const languageKeys = ['lang', 'language_instruction', 'language', 'instruction', 'task_description', 'env_lang'];
+
+/** The part of the library's file system through which every file is opened. */
+export interface Files {
+  open(path: string, flags: unknown, ...others: unknown[]): unknown;
+  readonly ErrnoError: new (code: number) => Error;
+}
+/** The flag of opening that creates a file, and the number of the error of a missing one, in the library. */
+const [creating, noSuchFile] = [0o100, 44];
+
+/**
+ * Calls a function that may open the file at a path, and no other one: HDF5 follows links and storage in other files, which may be any
+ * of this computer. Files that it creates are its own.
+ *
+ * @throws InputError if another one was wanted
+ */
+export function withinFile<T>(files: Files, path: string, file: string, use: () => T): T {
+  let outside: string | undefined;
+  const opening = files.open;
+  files.open = (name, flags, ...others) => {
+    if (name === path || (Number(flags) & creating) !== 0) return opening(name, flags, ...others);
+    outside ??= name;
+    throw new files.ErrnoError(noSuchFile);
+  };
+  const refuse = () => {
+    if (outside === undefined) return;
+    throw new InputError(
+      `${file}: it has data in another file, ${quote(outside)}, which is not read: copy them into it`,
+    );
+  };
+  try {
+    const result = use();
+    refuse();
+    return result;
+  } catch (error) {
+    refuse();
+    throw error;
+  } finally {
+    files.open = opening;
+  }
+}
 
 /** A string says why an entry is not read. */
 export type Entry = Table | Group['attrs'][string] | string;

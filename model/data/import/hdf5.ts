@@ -4,6 +4,7 @@ import { optionalPackages } from '../../../engine/files/optional-packages.ts';
 import {
   describe,
   type Entry,
+  type Files,
   type Found,
   isTable,
   missingFilter,
@@ -12,6 +13,7 @@ import {
   parsed,
   pictureOf,
   textsOf,
+  withinFile,
   wordsIn,
 } from './hdf5-tables.ts';
 import type { Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
@@ -70,12 +72,17 @@ async function open(folder: ListedFolder, { note = () => {} }: ImportOptions): P
   if (folder.path === undefined)
     throw new InputError(`${folder.name}: HDF5 files are read from a disk only, by the command line`);
   const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm/node'));
-  (await ready).activate_throwing_error_handler(); // otherwise errors are printed and ignored
+  const module = await ready;
+  module.activate_throwing_error_handler(); // otherwise errors are printed and ignored
+  const files = module.FS as unknown as Files;
   const reading: Reading = (file, use) => {
+    const path = `${folder.path}/${file}`;
     let root: InstanceType<typeof File> | undefined;
     try {
-      root = new File(`${folder.path}/${file}`, 'r');
-      return use(root);
+      return withinFile(files, path, file, () => {
+        root = new File(path, 'r');
+        return use(root);
+      });
     } catch (error) {
       if (error instanceof InputError) throw error;
       throw new InputError(`${file}: cannot be opened, is damaged, or no HDF5 file (${lastReason(error)})`);
@@ -151,8 +158,12 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
 /** The groups that are episodes: those with actions or, where none has them, those named so; or the whole file. */
 function placesIn(root: Group): string[] {
   const acts = (group: Group) => group.keys().some((key) => /^(base_)?actions?$/.test(key));
-  for (const holder of acts(root) ? [] : [root.get('/data'), root].filter(isGroup)) {
-    const keys = holder.keys().sort(byNumber);
+  const data = root.keys().includes('data') && !isOutside(root, 'data') ? root.get('/data') : null;
+  for (const holder of acts(root) ? [] : [data, root].filter(isGroup)) {
+    const keys = holder
+      .keys()
+      .filter((key) => !isOutside(holder, key))
+      .sort(byNumber);
     const groups = keys.map((key) => holder.get(key)).filter(isGroup);
     const places = groups.some(acts)
       ? groups.filter(acts)
@@ -162,6 +173,8 @@ function placesIn(root: Group): string[] {
   return [''];
 }
 
+const isOutside = (group: Group, key: string) => group.get_external_link(`${group.path}/${key}`).filename !== undefined;
+
 const isGroup = (entry: unknown): entry is Group => entry !== null && typeof entry === 'object' && 'keys' in entry;
 
 /** Every table of a group and of the groups in it, and every attribute of these, but for those `apart`. */
@@ -170,6 +183,10 @@ function* entriesOf(group: Group, name: string, apart?: Set<string>, depth = 0):
   for (const key of group.keys()) {
     const path = name === '' || name === '/' ? `${name}${key}` : `${name}/${key}`;
     if (apart?.has(path.slice(1))) continue;
+    if (isOutside(group, key)) {
+      yield [path, 'a link to another file, which is not followed'];
+      continue;
+    }
     const own = group.get(key);
     if (isTable(own)) yield [path, own];
     else if (!isGroup(own) || depth === DEPTH_LIMIT || group.get_link(own.path) !== null)
