@@ -1,6 +1,6 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import fc from 'fast-check';
 import { File, type Group, ready } from 'h5wasm/node';
@@ -161,6 +161,23 @@ test('no other file is read by a link or as storage', async () => {
   expect(await message(Promise.resolve().then(() => hidden.fields))).toBe(
     `hidden.hdf5: it has data in another file, "${join(folder, 'other.h5')}", which is not read: copy them into it`,
   );
+});
+
+test('a camera or a text that some episodes lack is said, also by a path that is not the shortest', async () => {
+  const place = await mkdtemp(join(folder, 'lacking-'));
+  for (const i of [0, 1, 2]) {
+    const file = new File(join(place, `episode_${i}.hdf5`), 'w');
+    actions(file);
+    if (i > 0) table(file, 'top', new Uint8Array(3 * 8 * 8 * 3), [3, 8, 8, 3]);
+    if (i === 1) file.create_attribute('instruction', 'pick it');
+    file.close();
+  }
+  const notes: string[] = [];
+  const listed = await folderAt(place);
+  const around = { ...listed, path: `${relative(process.cwd(), place)}/.` };
+  const source = await hdf5.open(around, { frameSize: 224, note: (line) => notes.push(line) });
+  expect((await first(source)).length).toBe(3);
+  expect(notes).toEqual(['@instruction: 1 of 3 episodes have it', 'top: 2 of 3 episodes have it']);
 });
 
 test('the parts of an action that is a group are chosen by the user', async () => {

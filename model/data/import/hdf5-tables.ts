@@ -26,16 +26,17 @@ export interface Files {
 const [creating, noSuchFile] = [0o100, 44];
 
 /**
- * Calls a function that may open the file at a path, and no other one: HDF5 follows links and storage in other files, which may be any
- * of this computer. Files that it creates are its own.
+ * Calls a function that may open the one file that it opens first: HDF5 follows links and storage in other files, which may be any of
+ * this computer. Files that it creates are its own.
  *
  * @throws InputError if another one was wanted
  */
-export function withinFile<T>(files: Files, path: string, file: string, use: () => T): T {
-  let outside: string | undefined;
+export function withinFile<T>(files: Files, file: string, use: () => T): T {
+  let [inside, outside]: (string | undefined)[] = [];
   const opening = files.open;
   files.open = (name, flags, ...others) => {
-    if (name === path || (Number(flags) & creating) !== 0) return opening(name, flags, ...others);
+    inside ??= name;
+    if (name === inside || (Number(flags) & creating) !== 0) return opening(name, flags, ...others);
     outside ??= name;
     throw new files.ErrnoError(noSuchFile);
   };

@@ -76,11 +76,10 @@ async function open(folder: ListedFolder, { note = () => {} }: ImportOptions): P
   module.activate_throwing_error_handler(); // otherwise errors are printed and ignored
   const files = module.FS as unknown as Files;
   const reading: Reading = (file, use) => {
-    const path = `${folder.path}/${file}`;
     let root: InstanceType<typeof File> | undefined;
     try {
-      return withinFile(files, path, file, () => {
-        root = new File(path, 'r');
+      return withinFile(files, file, () => {
+        root = new File(`${folder.path}/${file}`, 'r');
         return use(root);
       });
     } catch (error) {
@@ -93,7 +92,7 @@ async function open(folder: ListedFolder, { note = () => {} }: ImportOptions): P
   const names = [...(await folder.list())].sort(byNumber);
   for (const file of names.filter(isHdf5)) await (await folder.open(file)).close();
   let known: ReturnType<typeof surveyOf> | undefined;
-  const survey = () => (known ??= surveyOf(folder.name, names, reading)); // pictures need none
+  const survey = () => (known ??= surveyOf(folder.name, names, reading, note)); // pictures need none
   return {
     get kind() {
       return survey().kind;
@@ -117,10 +116,12 @@ async function open(folder: ListedFolder, { note = () => {} }: ImportOptions): P
 }
 
 /** Goes through every group of every file. */
-function surveyOf(folder: string, names: readonly string[], reading: Reading) {
+function surveyOf(folder: string, names: readonly string[], reading: Reading, say: (line: string) => void) {
   const found = new Map<string, Found>();
   const places: { readonly id: string; readonly file: string; readonly place: string }[] = [];
   const rates = new Set<number>();
+  /** How many episodes have each field. */
+  const counts = new Map<string, number>();
   const note = ([name, entry]: [string, Entry]) => {
     const rate = rateOf(name, entry);
     if (rate !== null) rates.add(rate);
@@ -135,7 +136,10 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
       for (const place of inside) {
         const stem = place === '' || files.length > 1 ? file.replace(/\.\w+$/, '') : '';
         places.push({ id: [stem, place.replace(/^data\//, '')].filter(Boolean).join('/'), file, place });
-        for (const named of entriesOf(root.get(`/${place}`) as Group, '')) note(named);
+        for (const named of entriesOf(root.get(`/${place}`) as Group, '')) {
+          counts.set(named[0], (counts.get(named[0]) ?? 0) + 1);
+          note(named);
+        }
       }
       if (inside[0] !== '') for (const named of entriesOf(root, '/', new Set(inside))) note(named);
     });
@@ -146,6 +150,9 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
     uses,
     reasons,
   );
+  for (const { name, use } of fields)
+    if ((use === 'camera' || use === 'language') && (counts.get(name) ?? places.length) < places.length)
+      say(`${name}: ${counts.get(name)} of ${places.length} episodes have it`);
   const acts = fields.some(({ use }) => use === 'action');
   const [kind, usual] = !acts
     ? ['HDF5 files']

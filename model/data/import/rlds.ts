@@ -115,11 +115,30 @@ export const rldsImporter: Importer = {
       fields: [...fields, ...unread],
       count: shards.reduce((sum, { records }) => sum + records.length, 0),
       async *episodes(first) {
+        const seen = fields.filter(({ use }) => use === 'camera' || use === 'language');
+        const kept = seen.map(({ name, use }) => ({ name, use, episodes: 0, steps: 0, empty: 0 }));
+        let count = 0;
         for await (const read of episodesOf(folder, split, shards, first)) {
           const fresh = [...read.features.keys()].find((name) => !known.has(name));
           if (fresh !== undefined)
             throw fault(read, `it has a feature ${quote(fresh)}, which the first episode has not`);
+          count += 1;
+          for (const own of kept) {
+            const feature = read.features.get(own.name);
+            const values = feature && 'bytes' in feature ? feature.bytes : [];
+            const full = values.filter(({ length }) => length > 0).length;
+            if (full === 0) continue;
+            own.episodes += 1;
+            own.steps += values.length;
+            own.empty += values.length - full;
+          }
           yield episodeOf(read, described);
+        }
+        const part = first > 0 ? ` (from episode ${first} on)` : '';
+        for (const { name, use, episodes, steps, empty } of kept) {
+          if (episodes < count) options.note?.(`${name}: ${episodes} of ${count} episodes have it${part}`);
+          if (use === 'camera' && empty > 0)
+            options.note?.(`${name}: ${empty} of ${steps} steps have no picture of their own${part}`);
         }
       },
     } satisfies Source;
