@@ -180,6 +180,14 @@ test('a camera or a text that some episodes lack is said, also by a path that is
   expect(notes).toEqual(['@instruction: 1 of 3 episodes have it', 'top: 2 of 3 episodes have it']);
 });
 
+test('a file that is no HDF5 file is called so', async () => {
+  await writeFile(join(folder, 'pointer.hdf5'), 'version https://git-lfs.github.com/spec/v1');
+  const source = await open(join(folder, 'pointer.hdf5'));
+  expect(await message(Promise.resolve().then(() => source.fields))).toBe(
+    'pointer.hdf5: cannot be opened, is damaged, or no HDF5 file (file signature not found)',
+  );
+});
+
 test('the parts of an action that is a group are chosen by the user', async () => {
   const source = await made('parts.hdf5', (file) => {
     const parts = file.create_group('action');

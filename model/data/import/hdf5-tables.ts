@@ -22,8 +22,8 @@ export interface Files {
   open(path: string, flags: unknown, ...others: unknown[]): unknown;
   readonly ErrnoError: new (code: number) => Error;
 }
-/** The flag of opening that creates a file, and the number of the error of a missing one, in the library. */
-const [creating, noSuchFile] = [0o100, 44];
+/** Flags of opening that create a file and that want a folder, and the number of the error of a missing one, in the library. */
+const [creating, wantsFolder, noSuchFile] = [0o100, 0o200000, 44];
 
 /**
  * Calls a function that may open the one file that it opens first: HDF5 follows links and storage in other files, which may be any of
@@ -37,7 +37,8 @@ export function withinFile<T>(files: Files, file: string, use: () => T): T {
   files.open = (name, flags, ...others) => {
     inside ??= name;
     if (name === inside || (Number(flags) & creating) !== 0) return opening(name, flags, ...others);
-    outside ??= name;
+    // It looks for plugins in a folder.
+    if ((Number(flags) & wantsFolder) === 0) outside ??= name;
     throw new files.ErrnoError(noSuchFile);
   };
   const refuse = () => {
