@@ -180,6 +180,21 @@ test('a camera or a text that some episodes lack is said, also by a path that is
   expect(notes).toEqual(['@instruction: 1 of 3 episodes have it', 'top: 2 of 3 episodes have it']);
 });
 
+test('floats of another range in another episode are refused', async () => {
+  const place = await mkdtemp(join(folder, 'ranges-'));
+  for (const [i, most] of [200, 1].entries()) {
+    const file = new File(join(place, `episode_${i}.hdf5`), 'w');
+    actions(file);
+    table(file, 'top', new Float32Array(3 * 8 * 8 * 3).fill(most), [3, 8, 8, 3]);
+    file.close();
+  }
+  const [one, two] = await episodesOf(await open(place));
+  expect(await one.pictures('top')).toMatchObject({ kind: 'pick', place: { scale: 1 } });
+  expect(await message(two.pictures('top'))).toBe(
+    'episode_1.hdf5: "top" has numbers of another range than in the first episode that has it (0 to 1, 0 to 255): save uint8',
+  );
+});
+
 test('a file that is no HDF5 file is called so', async () => {
   await writeFile(join(folder, 'pointer.hdf5'), 'version https://git-lfs.github.com/spec/v1');
   const source = await open(join(folder, 'pointer.hdf5'));

@@ -266,13 +266,13 @@ function episodeOf({ id, file, place, fields, inFile, note }: Place): SourceEpis
             const { kind, scale, reason } = describe(field, table);
             if (kind !== 'pictures' || scale === undefined)
               throw new InputError(`${what} holds no pictures here, but in another episode (${reason ?? kind})`);
-            // Another episode may be the only one that is not black.
-            const own = (fields.find(({ name }) => name === field) as Found).scale!;
-            if (own !== scale && (own === 0 || scale === 0 || own === 255))
+            // Where a range is guessed for floats, one guess holds for all episodes.
+            const first = (fields.find(({ name }) => name === field) as Found).scale!;
+            if (table.metadata.size > 1 && first * scale > 0 && first !== scale)
               throw new InputError(
-                `${what} has numbers of another range, or other pictures, than in the first episode`,
+                `${what} has numbers of another range than in the first episode that has it (0 to ${255 / scale}, 0 to ${255 / first}): save uint8`,
               );
-            return { kind: 'pick', place: { file, table: table.path, scale: own }, count: length };
+            return { kind: 'pick', place: { file, table: table.path, scale }, count: length };
           }),
   };
 }
