@@ -5,6 +5,7 @@ import { ImageColumn } from './lerobot-images.ts';
 import { ParquetFile } from './parquet.ts';
 import { isText } from './parquet-pages.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import { unseenReason } from './uses.ts';
 import { chosenFrames, type Decoder } from './video.ts';
 
 /** The names of actions and states; of each, the first that a set has is used. */
@@ -97,7 +98,8 @@ class LeRobotSet implements Source {
       const flat = depth || (dtype === 'image' && (await this.#images.get(key)!.isDepth(file, this.#places[0])));
       if (flat) return [{ ...field, kind: 'depth', use: null, reason: 'a depth map, which is no colour picture' }];
       const clip = this.#places[0].videos.get(key);
-      const missing = clip && !(await this.#exists(clip.path)) ? `its video ${clip.path} is not there` : undefined;
+      const missing =
+        clip && !(await this.#exists(clip.path)) ? `its video ${clip.path} is not there` : unseenReason(camera);
       return [{ ...field, kind: 'pictures', use: missing ? null : 'camera', ...(missing && { reason: missing }) }];
     }
     if (!file.columns.has(key))
