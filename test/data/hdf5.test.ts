@@ -354,6 +354,7 @@ describe('pixels', () => {
       table(file, 'unmasked_cam', new Uint8Array(size), [2, 8, 9, 3]);
       table(file, 'rgb_mask', new Uint8Array(size), [2, 8, 9, 3]);
       table(file, 'goal_image', new Uint8Array(size), [2, 8, 9, 3]);
+      table(file, 'next.observation.image', new Uint8Array(size), [2, 8, 9, 3]);
       table(file, 'broken', new Float32Array(size).fill(0.5).fill(Number.NaN, size - 1), [2, 8, 9, 3]);
       table(file, 'normals', new Float32Array(size).fill(-1), [2, 8, 9, 3]);
       table(file, 'agentview_depth', new Float32Array(size / 3), [2, 8, 9, 1]);

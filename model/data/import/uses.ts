@@ -12,7 +12,7 @@ export type UsePatterns = readonly (readonly [FieldUse, SourceField['kind'], ...
 const unseen: readonly (readonly [RegExp, string])[] = [
   [/(^|[^a-z])(seg|segm|segments?|segmentations?|masks?)($|[^a-z])/i, 'a map of segments'],
   [/(^|[^a-z])goals?($|[^a-z])/i, 'a picture of the goal'],
-  [/(^|[^a-z])next_obs(ervations?)?($|[^a-z])/i, 'it is of the next step'],
+  [/(^|[^a-z])next[^a-z]?obs(ervations?)?($|[^a-z])/i, 'it is of the next step'],
 ];
 /** The reason why pictures of this name are no camera unless the user says so. */
 export const unseenReason = (name: string) => unseen.find(([pattern]) => pattern.test(name))?.[1];
