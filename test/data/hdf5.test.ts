@@ -1,6 +1,6 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { inflateSync } from 'node:zlib';
 import fc from 'fast-check';
 import { File, type Group, ready } from 'h5wasm/node';
@@ -128,6 +128,7 @@ test.each<[string, Record<string, unknown>, string[]]>([
   ['a text that is not JSON', { language_instruction: 'turn on the stove' }, ['turn on the stove']],
   ['paraphrases', { instructions: ['turn it on', 'switch it on'] }, ['turn it on', 'switch it on']],
   ['its key', { ep_meta: { lang: 'open the drawer', layout_id: 1 } }, ['open the drawer']],
+  ['JSON that is a list', { language_instruction: '["open it", "unclose it"]' }, ['open it', 'unclose it']],
   ['the more exact of two', { task: 'Stove', ep_meta: { lang: 'turn on the stove' } }, ['turn on the stove']],
 ])('language in an attribute: %s', async (_, attributes, expected) => {
   const source = await made('words.hdf5', (file) => {
@@ -138,6 +139,116 @@ test.each<[string, Record<string, unknown>, string[]]>([
   const episode = await first(source);
   const fields = namesOf(source, 'language');
   expect(await Promise.all(fields.map((field) => episode.texts(field)))).toEqual([[expected]]);
+});
+
+test('no other file is read by a link or as storage', async () => {
+  await made('other.h5', (file) => actions(file));
+  const source = await made('linked.hdf5', (file) => {
+    actions(file);
+    const linking = file as unknown as Record<`create_${'external' | 'soft'}_link`, (...names: string[]) => void>;
+    linking.create_external_link(join(folder, 'other.h5'), '/action', 'far');
+  });
+  expect(source.fields.map(({ name, kind, reason }) => [name, kind, reason])).toContainEqual([
+    'far',
+    'other',
+    'a link to another file, which is not followed',
+  ]);
+  const hidden = await made('hidden.hdf5', (file) => {
+    const linking = file as unknown as Record<`create_${'external' | 'soft'}_link`, (...names: string[]) => void>;
+    linking.create_external_link(join(folder, 'other.h5'), '/action', 'far');
+    linking.create_soft_link('/far', 'action');
+  });
+  expect(await message(Promise.resolve().then(() => hidden.fields))).toBe(
+    `hidden.hdf5: it has data in another file, "${join(folder, 'other.h5')}", which is not read: copy them into it`,
+  );
+});
+
+test('a camera or a text that some episodes lack is said, also by a path that is not the shortest', async () => {
+  const place = await mkdtemp(join(folder, 'lacking-'));
+  for (const i of [0, 1, 2]) {
+    const file = new File(join(place, `episode_${i}.hdf5`), 'w');
+    actions(file);
+    if (i > 0) table(file, 'top', new Uint8Array(3 * 8 * 8 * 3), [3, 8, 8, 3]);
+    if (i === 1) file.create_attribute('instruction', 'pick it');
+    file.close();
+  }
+  const notes: string[] = [];
+  const listed = await folderAt(place);
+  const around = { ...listed, path: `${relative(process.cwd(), place)}/.` };
+  const source = await hdf5.open(around, { frameSize: 224, note: (line) => notes.push(line) });
+  expect((await first(source)).length).toBe(3);
+  expect(notes).toEqual(['@instruction: 1 of 3 episodes have it', 'top: 2 of 3 episodes have it']);
+});
+
+test('floats of another range in another episode are refused', async () => {
+  const place = await mkdtemp(join(folder, 'ranges-'));
+  for (const [i, most] of [200, 1].entries()) {
+    const file = new File(join(place, `episode_${i}.hdf5`), 'w');
+    actions(file);
+    table(file, 'top', new Float32Array(3 * 8 * 8 * 3).fill(most), [3, 8, 8, 3]);
+    file.close();
+  }
+  const [one, two] = await episodesOf(await open(place));
+  expect(await one.pictures('top')).toMatchObject({ kind: 'pick', place: { scale: 1 } });
+  expect(await message(two.pictures('top'))).toBe(
+    'episode_1.hdf5: "top" has numbers of another range than in the first episode that has it (0 to 1, 0 to 255): save uint8',
+  );
+});
+
+test('a file that is no HDF5 file is called so', async () => {
+  await writeFile(join(folder, 'pointer.hdf5'), 'version https://git-lfs.github.com/spec/v1');
+  const source = await open(join(folder, 'pointer.hdf5'));
+  expect(await message(Promise.resolve().then(() => source.fields))).toBe(
+    'pointer.hdf5: cannot be opened, is damaged, or no HDF5 file (file signature not found)',
+  );
+});
+
+test('the parts of an action that is a group are chosen by the user', async () => {
+  const source = await made('parts.hdf5', (file) => {
+    const parts = file.create_group('action');
+    for (const name of ['joint_position', 'joint_velocity']) actions(parts, name);
+  });
+  expect(namesOf(source, 'action')).toEqual([]);
+  expect(source.fields.find(({ name }) => name === 'action/joint_position')!.reason).toMatch(/--map/);
+  expect((await first(source)).length).toBe(3);
+});
+
+test.each([
+  ['{"lang":"open the drawer","x":NaN}', 'it begins like JSON, and cannot be read as JSON'],
+  ["{'lang': 'open it'}", 'it begins like JSON, and cannot be read as JSON'],
+  ['None', 'empty, "None", or JSON without an instruction'],
+])('no language in %s', async (text, reason) => {
+  const source = await made('none.hdf5', (file) => {
+    actions(file);
+    file.create_attribute('language_instruction', text);
+    file.create_attribute('is_multitask', 'no');
+  });
+  expect(namesOf(source, 'language')).toEqual([]);
+  expect(source.fields.find(({ name }) => name === '@language_instruction')!.reason).toBe(reason);
+});
+
+test('attributes of bytes are UTF-8, or are left out', async () => {
+  const source = await made('bytes.hdf5', (file) => {
+    actions(file);
+    file.create_attribute('language_instruction', 'nimm die Tür', null, 'A13');
+    file.create_attribute('lang', 'café', null, 'A4'); // the last letter is cut
+  });
+  expect(await (await first(source)).texts('@language_instruction')).toEqual([['nimm die Tür']]);
+  expect(source.fields.find(({ name }) => name === '@lang')!.reason).toBe('its bytes are not text in UTF-8');
+});
+
+test('a list of words is one instruction, which is said', async () => {
+  const notes: string[] = [];
+  await made('wordlist.hdf5', (file) => {
+    actions(file);
+    file.create_dataset({ name: 'language_instruction', data: ['wave', 'your', 'arm'] });
+  });
+  const source = await hdf5.open(await folderAt(join(folder, 'wordlist.hdf5')), {
+    frameSize: 224,
+    note: (line) => notes.push(line),
+  });
+  expect(await (await first(source)).texts('language_instruction')).toEqual([['wave your arm']]);
+  expect(notes).toEqual(['language_instruction: a list of words, which are joined to one instruction']);
 });
 
 test('language in a table: one text for each step, in UTF-8', async () => {
@@ -238,20 +349,35 @@ describe('pixels', () => {
     const size = 2 * 8 * 9 * 3;
     const source = await made('strange.hdf5', (file) => {
       actions(file, 'action', 2);
-      table(file, 'dark_first', new Float32Array(size).fill(3, size / 2), [2, 8, 9, 3]);
+      table(file, 'dark_first', new Float32Array(size).fill(200, size / 2), [2, 8, 9, 3]);
+      table(file, 'overshoot', new Float32Array(size).fill(-0.02).fill(1.004, size / 2), [2, 8, 9, 3]);
+      table(file, 'unmasked_cam', new Uint8Array(size), [2, 8, 9, 3]);
+      table(file, 'rgb_mask', new Uint8Array(size), [2, 8, 9, 3]);
+      table(file, 'goal_image', new Uint8Array(size), [2, 8, 9, 3]);
+      table(file, 'next.observation.image', new Uint8Array(size), [2, 8, 9, 3]);
+      table(file, 'broken', new Float32Array(size).fill(0.5).fill(Number.NaN, size - 1), [2, 8, 9, 3]);
       table(file, 'normals', new Float32Array(size).fill(-1), [2, 8, 9, 3]);
       table(file, 'agentview_depth', new Float32Array(size / 3), [2, 8, 9, 1]);
       table(file, 'agentview_segmentation_class', new Uint8Array(size / 3), [2, 8, 9, 1]);
       table(file, 'far', new Uint16Array(size / 3), [2, 8, 9, 1]);
     });
-    expect(namesOf(source, 'camera')).toEqual(['dark_first']);
+    expect(namesOf(source, 'camera')).toEqual(['broken', 'dark_first', 'overshoot', 'unmasked_cam']);
+    const colour = async (field: string, step: number) => ((await picture(source, field, step)) as Image).pixels[0];
+    expect([await colour('dark_first', 0), await colour('dark_first', 1)]).toEqual([0, 200]);
+    expect([await colour('overshoot', 0), await colour('overshoot', 1)]).toEqual([0, 255]);
+    expect(await message(picture(source, 'broken', 1))).toBe(
+      'strange.hdf5: /broken, step 1: NaN at pixel 71 is not between 0 and 1',
+    );
     expect(source.fields.map(({ name, reason }) => [name, reason])).toContainEqual([
       'normals',
       'numbers from -1 to -1; pictures have 0 to 1 or 0 to 255',
     ]);
-    expect(await message(picture(source, 'dark_first', 1))).toBe(
-      'strange.hdf5: /dark_first, step 1: 3 at pixel 0 is not between 0 and 1',
-    );
+    const late = await made('late.hdf5', (file) => {
+      actions(file, 'action', 20);
+      const frames = new Float32Array(20 * 192).fill(3, 192, 384);
+      table(file, 'top', frames, [20, 8, 8, 3]);
+    });
+    expect(await message(picture(late, 'top', 1))).toBe('late.hdf5: /top, step 1: 3 at pixel 0 is not between 0 and 1');
   });
 });
 

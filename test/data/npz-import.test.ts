@@ -74,6 +74,35 @@ describe('the importer of npz', () => {
     ]);
   });
 
+  test('texts that are not UTF-8 are refused', async () => {
+    const bytes = archive({ 'task.npy': npy("'|S4'", [2], Uint8Array.of(99, 97, 102, 101, 99, 97, 102, 0xe9)) });
+    expect(await message(read(bytes))).toBe(
+      'folder/made.npz: array "task": text 1 is not in UTF-8: save it with dtype U',
+    );
+  });
+
+  test('episodes by other marks than their ends', async () => {
+    const marked = (change: Record<string, Uint8Array>) => {
+      const { 'episode_ends.npy': _, ...others } = arrays();
+      return zipSync({ ...others, ...change });
+    };
+    const lengths = async (change: Record<string, Uint8Array>) =>
+      (await read(marked(change))).map(({ length }) => length);
+    const [flags, numbers] = [npy("'|b1'", [5], Uint8Array.of(0, 1, 0, 0, 0)), f4([7, 7, 8, 9, 9], 5)];
+    const late = f8([0, 0, 0, 1, 0], 5);
+    expect(await lengths({ 'terminals.npy': flags, 'timeouts.npy': late })).toEqual([2, 2, 1]);
+    expect(await lengths({ 'done.npy': flags })).toEqual([2, 3]);
+    expect(await lengths({ 'episode_index.npy': numbers, 'done.npy': flags })).toEqual([2, 1, 2]);
+    for (const [name, array, shape] of [
+      ['is_first', flags, '5'],
+      ['episode_lengths', ends(2, 3), '2'],
+      ['dones', ends(1, 0), '2'],
+    ] as const)
+      expect(await message(lengths({ [`${name}.npy`]: array }))).toBe(
+        `folder/made.npz: array "${name}" of shape [${shape}] says where episodes are, and is not read: save their ends as an array "episode_ends"`,
+      );
+  });
+
   test('what has no use is named with the reason', async () => {
     const source = await open(
       archive({

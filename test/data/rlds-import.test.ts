@@ -7,7 +7,7 @@ import { crc32c } from '../../model/data/checksum.ts';
 import { rldsImporter } from '../../model/data/import/rlds.ts';
 import { masked } from '../../model/data/import/tfrecord.ts';
 import { openDataset } from '../../model/data/index.ts';
-import { namesOf, openSource, readEpisodes } from './sources.ts';
+import { filesFolder, namesOf, openSource, readEpisodes } from './sources.ts';
 import {
   encodeJpeg,
   expectClear,
@@ -73,6 +73,22 @@ const changed = (change: Record<string, Uint8Array | undefined>) => {
 };
 
 describe('the importer of RLDS', () => {
+  test('a camera or a text that episodes or steps lack is said', async () => {
+    const notes: string[] = [];
+    const all = changed({
+      'steps/observation/images/top': byteList([]),
+      'steps/language_instruction': texts('', '', ''),
+    });
+    const options = { frameSize: 224, note: (line: string) => notes.push(line) };
+    const source = await rldsImporter.open(filesFolder(all), options);
+    for await (const { length } of source.episodes(0)) expect(length).toBe(3);
+    expect(notes).toEqual([
+      'steps/language_instruction: 2 of 3 episodes have it',
+      'steps/observation/images/top: 2 of 3 episodes have it',
+      'steps/observation/wrist.left: 6 of 9 steps have no picture of their own',
+    ]);
+  });
+
   test('every feature is a field with a use or a reason', async () => {
     const source = await open(files());
     expect([source.kind, source.name, source.rate.usual, source.count]).toEqual([
@@ -81,7 +97,7 @@ describe('the importer of RLDS', () => {
       undefined,
       3,
     ]);
-    expect(source.fields.map(({ name }) => name)).toEqual([...Object.keys(steps(0)), 'statistics.json']);
+    expect(source.fields.map(({ name }) => name)).toEqual([...Object.keys(steps(0)).sort(), 'statistics.json']);
     expect(namesOf(source, 'action')).toEqual(['steps/action']);
     expect(namesOf(source, 'state')).toEqual(['steps/observation/state']);
     expect(namesOf(source, 'camera')).toEqual(['steps/observation/images/top', 'steps/observation/wrist.left']);

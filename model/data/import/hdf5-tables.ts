@@ -1,8 +1,8 @@
 import type { Group, Dataset as Table } from 'h5wasm/node';
-import { InputError } from '../../../engine/files/errors.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
 import { imageTypeOf, isDepthImage } from '../image-header.ts';
-import { describeArray, imageOf, productOf } from './pixels.ts';
+import { describeArray, imageOf, productOf, sampledSteps } from './pixels.ts';
 import type { SourcePicture } from './source.ts';
 import type { FoundField } from './uses.ts';
 
@@ -17,6 +17,48 @@ const types = { integer: 0, float: 1, string: 3, opaque: 5, enumeration: 8, vari
 /** The keys of the instruction in texts that are JSON. */
 const languageKeys = ['lang', 'language_instruction', 'language', 'instruction', 'task_description', 'env_lang'];
 
+/** The part of the library's file system through which every file is opened. */
+export interface Files {
+  open(path: string, flags: unknown, ...others: unknown[]): unknown;
+  readonly ErrnoError: new (code: number) => Error;
+}
+/** Flags of opening that create a file and that want a folder, and the number of the error of a missing one, in the library. */
+const [creating, wantsFolder, noSuchFile] = [0o100, 0o200000, 44];
+
+/**
+ * Calls a function that may open the one file that it opens first: HDF5 follows links and storage in other files, which may be any of
+ * this computer. Files that it creates are its own.
+ *
+ * @throws InputError if another one was wanted
+ */
+export function withinFile<T>(files: Files, file: string, use: () => T): T {
+  let [inside, outside]: (string | undefined)[] = [];
+  const opening = files.open;
+  files.open = (name, flags, ...others) => {
+    inside ??= name;
+    if (name === inside || (Number(flags) & creating) !== 0) return opening(name, flags, ...others);
+    // It looks for plugins in a folder.
+    if ((Number(flags) & wantsFolder) === 0) outside ??= name;
+    throw new files.ErrnoError(noSuchFile);
+  };
+  const refuse = () => {
+    if (outside === undefined) return;
+    throw new InputError(
+      `${file}: it has data in another file, ${quote(outside)}, which is not read: copy them into it`,
+    );
+  };
+  try {
+    const result = use();
+    refuse();
+    return result;
+  } catch (error) {
+    refuse();
+    throw error;
+  } finally {
+    files.open = opening;
+  }
+}
+
 /** A string says why an entry is not read. */
 export type Entry = Table | Group['attrs'][string] | string;
 /** A field by its type and shape; `scale` makes the numbers of a picture 0 to 255, and is 0 for image files. */
@@ -28,11 +70,15 @@ export const isTable = (entry: unknown): entry is Table =>
 /** Says what an entry is by its type, its shape and its first step. */
 export function describe(name: string, entry: Entry): Found {
   const other = (reason: string): Found => ({ name, kind: 'other', reason });
+  const textKind = (value: unknown) => {
+    if (value === null) return other(notText);
+    return wordsIn(value).length > 0 ? { name, kind: 'texts' as const } : other(wordless(value));
+  };
   if (typeof entry === 'string') return other(entry);
   const { type, shape, size, signed, virtual_sources } = entry.metadata;
   if (!isTable(entry)) {
     if (type !== types.string) return other('an attribute that is no text');
-    return wordsIn(entry.value).length > 0 ? { name, kind: 'texts' } : other('empty, or JSON without an instruction');
+    return textKind(textsOf(entry));
   }
   if (virtual_sources) return other('a virtual table, which is made of others');
   if (!shape || shape.includes(0)) return other('empty');
@@ -43,14 +89,15 @@ export function describe(name: string, entry: Entry): Found {
     if (imageTypeOf(file) !== 'unknown')
       return depth ? { name, kind: 'depth', reason: 'depth is no colour' } : { name, kind: 'pictures', scale: 0 };
   }
-  if (type === types.string) return { name, kind: 'texts' };
+  if (type === types.string) return readable ? textKind(textsOf(entry)) : { name, kind: 'texts' };
   const float = type === types.float;
   const numeric = type === types.integer || type === types.enumeration || (float && size <= 8);
   if (!numeric || shape.length === 0) return other('a single value, or neither numbers, texts nor pictures');
   if (type === types.enumeration) return { name, kind: 'numbers', shape: [productOf(shape.slice(1))], whole: true };
   const element = float ? 'float' : size === 1 && !signed ? 'byte' : 'integer';
-  const first = readable && shape.length === 4 ? numbersOf(entry, 0) : null;
-  return { name, whole: !float, ...describeArray(name, shape, element, first) };
+  const sampled = readable && shape.length === 4 && element !== 'byte' ? sampledSteps(shape[0]) : [];
+  const numbers = sampled.map((step) => numbersOf(entry, step));
+  return { name, whole: !float, ...describeArray(name, shape, element, numbers) };
 }
 
 /** Returns the first of HDF5's filters that the library lacks, by name and number. */
@@ -113,12 +160,38 @@ function read(table: Table, step: number | null): unknown {
   return step === null ? table.value : table.slice([[step, step + 1], ...shape!.slice(1).map(() => [] as [])]);
 }
 
-/** The texts of a table, in UTF-8 even where the file says ASCII: NumPy's type for bytes says so of all. */
-export function textsOf(table: Table): unknown {
-  return read(Object.create(table, { metadata: { value: { ...table.metadata, cset: 1 } } }), null);
+export const notText = 'its bytes are not text in UTF-8';
+/** Bytes by the letters that the library makes of them in attributes of ASCII. */
+const byteOf = new Map(
+  Array.from({ length: 256 }, (_, byte) => [new TextDecoder('windows-1252').decode(Uint8Array.of(byte)), byte]),
+);
+
+/** Texts in UTF-8 even where the file says ASCII: NumPy's type for bytes says so of all. null if they are something else. */
+export function textsOf(entry: Exclude<Entry, string>): unknown {
+  const wide = { metadata: { value: { ...entry.metadata, cset: 1 } } };
+  const decoded = (text: string) =>
+    new TextDecoder().decode(Uint8Array.from(text, (letter) => byteOf.get(letter) ?? letter.charCodeAt(0)));
+  const fixed = (value: unknown): unknown =>
+    typeof value === 'string' ? decoded(value) : Array.isArray(value) ? value.map(fixed) : value;
+  const value = isTable(entry)
+    ? read(Object.create(entry, wide), null)
+    : entry.metadata.cset === 1
+      ? entry.value
+      : fixed(entry.value);
+  return [value].flat(4).some((text) => typeof text === 'string' && text.includes('\ufffd')) ? null : value;
 }
 
-/** The instructions in a text, in a list of texts, of words or of characters, or in JSON that has one. */
+/** Why there is no instruction in texts. */
+function wordless(value: unknown): string {
+  const broken = [value].flat(4).some((text) => typeof text === 'string' && isJson(text) && parsed(text) === null);
+  return broken ? 'it begins like JSON, and cannot be read as JSON' : 'empty, "None", or JSON without an instruction';
+}
+const isJson = (text: string) => /^\s*[{[]/.test(text);
+
+/**
+ * The instructions in a text, in a list of texts, of words or of characters, or in JSON that has one or is a list of them; none in JSON
+ * that cannot be read.
+ */
 export function wordsIn(value: unknown, json = false): string[] {
   if (Array.isArray(value) && value.every((item) => typeof item === 'string')) {
     const spaced = value.slice(1).every((item, i) => /^\s/.test(item) || /\s$/.test(value[i]));
@@ -126,10 +199,12 @@ export function wordsIn(value: unknown, json = false): string[] {
     const pieces = value.some((item) => /^\s|\s$/.test(item)) || value.every((item) => item.length <= 1);
     return wordsIn(value.join(pieces ? '' : ' '));
   }
-  if (typeof value !== 'string' || value.trim() === '') return [];
-  const fields = value.trim()[0] === '{' ? parsed(value) : null;
-  const key = fields && languageKeys.find((own) => fields[own] !== undefined);
-  return !fields ? [value] : key ? wordsIn(fields[key], true) : [];
+  if (typeof value !== 'string' || /^\s*(none)?\s*$/i.test(value)) return [];
+  if (!isJson(value)) return [value];
+  const fields = parsed(value) ?? {};
+  if (Array.isArray(fields)) return fields.flatMap((item) => (typeof item === 'string' ? wordsIn(item) : []));
+  const key = languageKeys.find((own) => fields[own] !== undefined);
+  return key ? wordsIn(fields[key], true) : [];
 }
 
 export function parsed(text: string): Record<string, unknown> | null {

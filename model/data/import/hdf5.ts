@@ -4,16 +4,19 @@ import { optionalPackages } from '../../../engine/files/optional-packages.ts';
 import {
   describe,
   type Entry,
+  type Files,
   type Found,
   isTable,
   missingFilter,
+  notText,
   numbersOf,
   parsed,
   pictureOf,
   textsOf,
+  withinFile,
   wordsIn,
 } from './hdf5-tables.ts';
-import type { Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import type { Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
 import { type UsePatterns, withUses } from './uses.ts';
 
 // This file runs under node only; the library is loaded when a set is opened.
@@ -27,7 +30,7 @@ const DEPTH_LIMIT = 12;
  * for a second arm.
  */
 const uses: UsePatterns = [
-  ['action', 'numbers', /^(base_)?action$/, /^actions$/, /^actions?\//],
+  ['action', 'numbers', /^(base_)?action$/, /^actions$/],
   [
     'state',
     'numbers',
@@ -41,18 +44,22 @@ const uses: UsePatterns = [
     'texts',
     /^([^/].*[/@]|@)?(language_instructions?|instructions?|language(_raw)?|lang|prompt|ep_meta)$/,
     /[/@](language_instructions?|instructions?|language(_raw)?|lang|prompt|problem_info|env_args)$/,
-    /[/@]?task(_description)?$/,
+    /(^|[/@])task(_description)?$/,
   ],
   ['subtask', 'texts', /^subtasks?$/],
   ['time', 'numbers', /^((obs|observations?)\/)?(timestamps?|time)$/],
-  ['camera', 'pictures', /^(?!\/|next_obs)/],
+  ['camera', 'pictures', /^(?!\/)/],
+];
+/** Why tables of some names have no use. */
+const reasons: readonly (readonly [RegExp, string])[] = [
+  [/^actions?\//, 'a part of an action that is a group: choose the parts and their order with --map'],
 ];
 const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 
 /** Reads HDF5 files by their paths: one for each episode (ACT), or many episodes in one (/data/demo_0 of robomimic). */
 export const hdf5: Importer = {
   format: 'HDF5',
-  version: 2,
+  version: 3,
   recognises: async (folder) => (await folder.list()).some(isHdf5),
   open,
 };
@@ -61,16 +68,20 @@ const isHdf5 = (name: string) => /\.(hdf5|h5)$/i.test(name);
 
 type Reading = <T>(file: string, use: (root: Group) => T) => T;
 
-async function open(folder: ListedFolder): Promise<Source> {
+async function open(folder: ListedFolder, { note = () => {} }: ImportOptions): Promise<Source> {
   if (folder.path === undefined)
     throw new InputError(`${folder.name}: HDF5 files are read from a disk only, by the command line`);
   const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm/node'));
-  (await ready).activate_throwing_error_handler(); // otherwise errors are printed and ignored
+  const module = await ready;
+  module.activate_throwing_error_handler(); // otherwise errors are printed and ignored
+  const files = module.FS as unknown as Files;
   const reading: Reading = (file, use) => {
     let root: InstanceType<typeof File> | undefined;
     try {
-      root = new File(`${folder.path}/${file}`, 'r');
-      return use(root);
+      return withinFile(files, file, () => {
+        root = new File(`${folder.path}/${file}`, 'r');
+        return use(root);
+      });
     } catch (error) {
       if (error instanceof InputError) throw error;
       throw new InputError(`${file}: cannot be opened, is damaged, or no HDF5 file (${lastReason(error)})`);
@@ -81,7 +92,7 @@ async function open(folder: ListedFolder): Promise<Source> {
   const names = [...(await folder.list())].sort(byNumber);
   for (const file of names.filter(isHdf5)) await (await folder.open(file)).close();
   let known: ReturnType<typeof surveyOf> | undefined;
-  const survey = () => (known ??= surveyOf(folder.name, names, reading)); // pictures need none
+  const survey = () => (known ??= surveyOf(folder.name, names, reading, note)); // pictures need none
   return {
     get kind() {
       return survey().kind;
@@ -97,7 +108,7 @@ async function open(folder: ListedFolder): Promise<Source> {
     },
     async *episodes(first) {
       for (const { id, file, place } of survey().places.slice(first))
-        yield episodeOf({ id, file, place, fields: survey().fields, inFile: (use) => reading(file, use) });
+        yield episodeOf({ id, file, place, fields: survey().fields, inFile: (use) => reading(file, use), note });
     },
     picture: async ({ file, table, scale }, index) =>
       reading(`${file}`, (root) => pictureOf(root.get(`${table}`) as Table, index, Number(scale), `${file}: ${table}`)),
@@ -105,10 +116,12 @@ async function open(folder: ListedFolder): Promise<Source> {
 }
 
 /** Goes through every group of every file. */
-function surveyOf(folder: string, names: readonly string[], reading: Reading) {
+function surveyOf(folder: string, names: readonly string[], reading: Reading, say: (line: string) => void) {
   const found = new Map<string, Found>();
   const places: { readonly id: string; readonly file: string; readonly place: string }[] = [];
   const rates = new Set<number>();
+  /** How many episodes have each field. */
+  const counts = new Map<string, number>();
   const note = ([name, entry]: [string, Entry]) => {
     const rate = rateOf(name, entry);
     if (rate !== null) rates.add(rate);
@@ -123,7 +136,10 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
       for (const place of inside) {
         const stem = place === '' || files.length > 1 ? file.replace(/\.\w+$/, '') : '';
         places.push({ id: [stem, place.replace(/^data\//, '')].filter(Boolean).join('/'), file, place });
-        for (const named of entriesOf(root.get(`/${place}`) as Group, '')) note(named);
+        for (const named of entriesOf(root.get(`/${place}`) as Group, '')) {
+          counts.set(named[0], (counts.get(named[0]) ?? 0) + 1);
+          note(named);
+        }
       }
       if (inside[0] !== '') for (const named of entriesOf(root, '/', new Set(inside))) note(named);
     });
@@ -132,7 +148,11 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
   const fields = withUses(
     [...found.values()].sort((a, b) => byNumber(a.name, b.name)),
     uses,
+    reasons,
   );
+  for (const { name, use } of fields)
+    if ((use === 'camera' || use === 'language') && (counts.get(name) ?? places.length) < places.length)
+      say(`${name}: ${counts.get(name)} of ${places.length} episodes have it`);
   const acts = fields.some(({ use }) => use === 'action');
   const [kind, usual] = !acts
     ? ['HDF5 files']
@@ -145,8 +165,12 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading) {
 /** The groups that are episodes: those with actions or, where none has them, those named so; or the whole file. */
 function placesIn(root: Group): string[] {
   const acts = (group: Group) => group.keys().some((key) => /^(base_)?actions?$/.test(key));
-  for (const holder of acts(root) ? [] : [root.get('/data'), root].filter(isGroup)) {
-    const keys = holder.keys().sort(byNumber);
+  const data = root.keys().includes('data') && !isOutside(root, 'data') ? root.get('/data') : null;
+  for (const holder of acts(root) ? [] : [data, root].filter(isGroup)) {
+    const keys = holder
+      .keys()
+      .filter((key) => !isOutside(holder, key))
+      .sort(byNumber);
     const groups = keys.map((key) => holder.get(key)).filter(isGroup);
     const places = groups.some(acts)
       ? groups.filter(acts)
@@ -156,6 +180,8 @@ function placesIn(root: Group): string[] {
   return [''];
 }
 
+const isOutside = (group: Group, key: string) => group.get_external_link(`${group.path}/${key}`).filename !== undefined;
+
 const isGroup = (entry: unknown): entry is Group => entry !== null && typeof entry === 'object' && 'keys' in entry;
 
 /** Every table of a group and of the groups in it, and every attribute of these, but for those `apart`. */
@@ -164,6 +190,10 @@ function* entriesOf(group: Group, name: string, apart?: Set<string>, depth = 0):
   for (const key of group.keys()) {
     const path = name === '' || name === '/' ? `${name}${key}` : `${name}/${key}`;
     if (apart?.has(path.slice(1))) continue;
+    if (isOutside(group, key)) {
+      yield [path, 'a link to another file, which is not followed'];
+      continue;
+    }
     const own = group.get(key);
     if (isTable(own)) yield [path, own];
     else if (!isGroup(own) || depth === DEPTH_LIMIT || group.get_link(own.path) !== null)
@@ -180,9 +210,10 @@ interface Place {
   readonly place: string;
   readonly fields: readonly SourceField[];
   inFile<T>(use: (root: Group) => T): T;
+  note(line: string): void;
 }
 
-function episodeOf({ id, file, place, fields, inFile }: Place): SourceEpisode {
+function episodeOf({ id, file, place, fields, inFile, note }: Place): SourceEpisode {
   const where = place === '' ? file : `${file}: ${place}`;
   const entryOf = (root: Group, field: string): Exclude<Entry, string> | null => {
     const path = (field[0] === '/' ? field : `/${place}/${field}`).replace(/\/+/g, '/');
@@ -217,11 +248,16 @@ function episodeOf({ id, file, place, fields, inFile }: Place): SourceEpisode {
     texts: async (field) =>
       inFile((root) => {
         const entry = entryOf(root, field);
-        if (!isTable(entry)) return [wordsIn(entry?.value)];
-        checkFilter(entry, `${where}: ${quote(field)}`);
+        if (entry === null) return [[]];
+        if (isTable(entry)) checkFilter(entry, `${where}: ${quote(field)}`);
         const value = textsOf(entry);
-        const steps = Array.isArray(value) && length > 1 && value.length === length;
-        return steps ? value.map((text) => wordsIn(text)) : [wordsIn(value)];
+        if (value === null) throw new InputError(`${where}: ${quote(field)}: ${notText}`);
+        const list: readonly string[] = Array.isArray(value) ? value : [];
+        const words = new Set(list).size === list.length && list.every((text) => /^\S+$/.test(text));
+        if (isTable(entry) && !words && length > 1 && list.length === length) return list.map((text) => wordsIn(text));
+        const own = wordsIn(value);
+        if (list.length > 1 && own.length === 1) note(`${field}: a list of words, which are joined to one instruction`);
+        return [own];
       }),
     pictures: async (field) =>
       inFile((root) => entryOf(root, field)) === null
@@ -230,6 +266,12 @@ function episodeOf({ id, file, place, fields, inFile }: Place): SourceEpisode {
             const { kind, scale, reason } = describe(field, table);
             if (kind !== 'pictures' || scale === undefined)
               throw new InputError(`${what} holds no pictures here, but in another episode (${reason ?? kind})`);
+            // Where a range is guessed for floats, one guess holds for all episodes.
+            const first = (fields.find(({ name }) => name === field) as Found).scale!;
+            if (table.metadata.size > 1 && first * scale > 0 && first !== scale)
+              throw new InputError(
+                `${what} has numbers of another range than in the first episode that has it (0 to ${255 / scale}, 0 to ${255 / first}): save uint8`,
+              );
             return { kind: 'pick', place: { file, table: table.path, scale }, count: length };
           }),
   };

@@ -48,7 +48,7 @@ const keyOf = (episode: string, camera: string) => JSON.stringify([episode, came
 
 export const indexedImporter: Importer = {
   format: 'data folder with index.json',
-  version: 1,
+  version: 2,
   recognises: async (folder) => (await folder.list()).includes('index.json'),
   async open(folder, options) {
     const { where, name, entry } = await findEntry(folder, options.name);

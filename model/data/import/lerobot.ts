@@ -12,6 +12,7 @@ import {
 import { ImageColumn } from './lerobot-images.ts';
 import { isText, ParquetFile } from './parquet.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import { unseenReason } from './uses.ts';
 import { chosenFrames, decoderFor } from './video.ts';
 
 /** The names of actions and states; of each, the first that a set has is used. */
@@ -31,11 +32,6 @@ const styles: Readonly<Record<string, { use: FieldUse | null; reason?: string }>
 };
 const numberTypes = /^(float|bfloat|int|uint|bool)/;
 const unknownUse = 'no use is known for it by its name';
-/** Pictures that are no cameras by their names, and why. */
-const noCameras: readonly (readonly [RegExp, string])[] = [
-  [/^next\./, 'it shows what follows the step'],
-  [/segment|(?<![a-z])seg(?![a-z])|mask/i, 'a map of segments, which is no colour picture'],
-];
 const isDepth = 'a depth map, which is no colour picture';
 const noTable = 'meta/ holds no table of its texts';
 const counters: Readonly<Record<string, string>> = {
@@ -121,7 +117,7 @@ class LeRobotSet implements Source {
       const field = { name: key, shape, camera: twins.length > 1 ? key : camera };
       const flat = depth || (dtype === 'image' && (await this.#images.get(key)!.isDepth(file, this.#places[0])));
       if (flat) return [{ ...field, kind: 'depth', use: null, reason: isDepth }];
-      const other = noCameras.find(([name]) => name.test(key))?.[1];
+      const other = /^next\./.test(key) ? 'it shows what follows the step' : unseenReason(camera);
       const reason = other ?? (dtype === 'video' ? this.#missingVideos(key) : undefined);
       return [{ ...field, kind: 'pictures', use: reason ? null : 'camera', ...(reason && { reason }) }];
     }

@@ -1,13 +1,13 @@
 /**
  * numpy's npz files: a zip archive with an array in a file each. All arrays hold the steps of all episodes one after the other, and
- * `episode_ends` says where these end, as in Diffusion Policy's replay buffers; without it there is one episode.
+ * `episode_ends` says where these end, as in Diffusion Policy's replay buffers, or marks of last steps; without any there is one episode.
  */
 import { inflateSync } from 'fflate';
 import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
-import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
+import { counted, InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
 import { crc32 } from '../checksum.ts';
-import { describeArray, type FoundArray, imageOf, productOf } from './pixels.ts';
+import { describeArray, type FoundArray, imageOf, productOf, sampledSteps } from './pixels.ts';
 import type { Importer, Source, SourceEpisode } from './source.ts';
 import { type FoundField, type UsePatterns, withUses } from './uses.ts';
 
@@ -34,6 +34,10 @@ const uses: UsePatterns = [
   ['time', 'numbers', /(^|\/)timestamps?$/],
   ['camera', 'pictures', /./],
 ];
+/** What says where episodes end, in place of `episode_ends`: a number for each of them, or marks of their last steps, as D4RL has. */
+const numbering = /(^|\/)(episode|episode_?(index|idx|ids?)|traj(ectory)?_?(index|idx|ids?))$/;
+const lastMarks = /(^|\/)(terminals?|timeouts?|terminated|truncated|truncations?|dones?|is_last)$/;
+const otherMarks = /(^|\/)(is_first|(episode|traj(ectory)?)_?(starts?|lengths?|lens?))$/;
 /** Arrays that must be as they are wanted. */
 const needed = /(^|\/)(actions?|states?|qpos|episode_ends)$/;
 
@@ -51,7 +55,7 @@ interface NpyArray extends Record<'rows' | 'rowBytes' | 'itemBytes' | 'body', nu
 
 export const npzImporter: Importer = {
   format: 'npz',
-  version: 2,
+  version: 3,
   recognises: async (folder) => (await folder.list()).some((name) => name.endsWith('.npz')),
   async open(folder, options) {
     const listed = await folder.list();
@@ -64,7 +68,7 @@ export const npzImporter: Importer = {
       const file = await folder.open(path);
       return use(file).finally(() => file.close());
     };
-    const { file, arrays, ends, found } = await using(readArrays);
+    const { file, arrays, ends, found } = await using((file) => readArrays(file, options.note ?? (() => {})));
     const images = async function* (name: string, from: number, to: number) {
       const array = arrays.get(name)!;
       const bytes = await using((archive) => readRows(archive, array, from, to));
@@ -122,7 +126,7 @@ function episodeOf(
     },
     async texts(field) {
       const array = arrays.get(field)!;
-      const texts = textsOf(array, await read(array));
+      const texts = textsOf(file, array, await read(array));
       if (array.rows === ends.at(-1)) return texts.slice(from, to).map((text) => [text]);
       return [array.rows === ends.length ? [texts[number]] : texts];
     },
@@ -136,7 +140,7 @@ function episodeOf(
 }
 
 /** Reads the headers of all arrays, and decides what they are. */
-async function readArrays(file: ByteSource) {
+async function readArrays(file: ByteSource, note: (line: string) => void) {
   const arrays = new Map<string, NpyArray>();
   const entries = await readDirectory(file);
   const others = entries.filter(({ name }) => !name.endsWith('.npy'));
@@ -149,7 +153,10 @@ async function readArrays(file: ByteSource) {
   const actions = all.find(({ name }) => /(^|\/)actions?$/.test(name));
   const stated = endsArray && [...valuesOf(endsArray, await readRows(file, endsArray, 0, endsArray.rows))];
   const rows = actions?.rows ?? stated?.at(-1) ?? Math.max(0, ...all.map((own) => own.rows));
-  const ends = stated ?? [rows];
+  const marking = endsArray ? [] : marksOf(file.name, all, rows);
+  const ends = stated ?? (await markedEnds(file, marking, rows));
+  if (marking.length > 0)
+    note(`episodes end by ${marking.map(({ name }) => quote(name)).join(' and ')}: ${counted(ends.length, 'episode')}`);
   const wrong = ends.findIndex((end, i) => !Number.isInteger(end) || end <= (ends[i - 1] ?? 0));
   if (wrong >= 0 || ends.at(-1) !== rows)
     throw new InputError(
@@ -157,7 +164,8 @@ async function readArrays(file: ByteSource) {
     );
   const found = all.map((array): FoundField => {
     const { name, shape, found } = array;
-    if (array === endsArray) return { name, kind: 'other', reason: 'it says where episodes end' };
+    if (array === endsArray || marking.includes(array))
+      return { name, kind: 'other', reason: 'it says where episodes end' };
     const fits = shape[0] === rows || (found.kind === 'texts' && (shape.length === 0 || shape[0] === ends.length));
     const reason = `it has shape [${shape}], and the set has ${rows} steps of ${ends.length} episodes`;
     const own: FoundArray = found.kind === 'other' || fits ? found : { kind: 'other', reason };
@@ -167,6 +175,34 @@ async function readArrays(file: ByteSource) {
   });
   for (const { name } of others) found.push({ name, kind: 'other', reason: 'a file that is no array' });
   return { file: file.name, arrays, ends, found };
+}
+
+/** The arrays that say where episodes end, where `episode_ends` is missing. @throws InputError if one says it in a way that is not read */
+function marksOf(file: string, all: readonly NpyArray[], rows: number): NpyArray[] {
+  const [numbered, last, other] = [numbering, lastMarks, otherMarks].map((pattern) =>
+    all.filter(({ name }) => pattern.test(name)),
+  );
+  const marks = numbered.length > 0 ? numbered.slice(0, 1) : last;
+  const wrong = marks.find(
+    ({ found, shape }) => found.kind !== 'numbers' || productOf(shape) !== rows || shape[0] !== rows,
+  );
+  const unread = wrong ?? (marks.length === 0 ? other[0] : undefined);
+  if (unread)
+    throw new InputError(
+      `${file}: array ${quote(unread.name)} of shape [${unread.shape}] says where episodes are, and is not read: save their ends as an array "episode_ends"`,
+    );
+  return marks;
+}
+
+/** The ends of episodes: after the last step of each number, or after each step with a mark. */
+async function markedEnds(file: ByteSource, marks: readonly NpyArray[], rows: number): Promise<number[]> {
+  const ends = new Set<number>();
+  for (const array of marks) {
+    const values = valuesOf(array, await readRows(file, array, 0, rows));
+    for (let i = 0; i < rows - 1; i++)
+      if (numbering.test(array.name) ? values[i] !== values[i + 1] : values[i] !== 0) ends.add(i + 1);
+  }
+  return [...ends.add(rows)].sort((a, b) => a - b);
 }
 
 /** Reads the header of numpy's npy format, versions 1 to 3. @throws InputError if it is damaged, or of another size than its file */
@@ -202,9 +238,11 @@ async function readHeader(file: ByteSource, entry: Entry): Promise<NpyArray> {
   if (texts || shape.length === 0) return other('not one number or text for each step');
   if (type === 'b1') return { ...array, found: { kind: 'numbers', shape: [rowBytes] } };
   const element = type === 'u1' ? 'byte' : type.startsWith('f') ? 'float' : 'integer';
-  const picture = element !== 'byte' && shape.length === 4 && array.rows > 0;
-  const first = picture ? valuesOf(array, await readRows(file, array, 0, 1)) : null;
-  return { ...array, found: describeArray(name, shape, element, first) };
+  const sampled: Values[] = [];
+  if (element !== 'byte' && shape.length === 4)
+    for (const row of sampledSteps(array.rows))
+      sampled.push(valuesOf(array, await readRows(file, array, row, row + 1)));
+  return { ...array, found: describeArray(name, shape, element, sampled) };
 }
 
 /** Numbers, or the bytes of texts. */
@@ -220,12 +258,14 @@ function valuesOf({ type, itemBytes }: Pick<NpyArray, 'type' | 'itemBytes'>, byt
   return Float64Array.from(values as Uint32Array, Number);
 }
 
-/** The texts of an array: UTF-32 (U) or UTF-8 (S), filled up with zeros. */
-function textsOf({ type, rows, itemBytes }: NpyArray, { buffer }: Values): string[] {
+/** The texts of an array: UTF-32 (U) or UTF-8 (S), filled up with zeros. @throws InputError if they are something else */
+function textsOf(file: string, { name, type, rows, itemBytes }: NpyArray, { buffer }: Values): string[] {
   const letter = (code: number) => String.fromCodePoint(code <= 0x10ffff ? code : 0xfffd);
   return Array.from({ length: rows }, (_, i) => {
     const own = buffer.slice(i * itemBytes, (i + 1) * itemBytes);
     const text = type[0] === 'S' ? new TextDecoder().decode(own) : Array.from(new Uint32Array(own), letter).join('');
+    if (text.includes('\ufffd'))
+      throw new InputError(`${file}: array ${quote(name)}: text ${i} is not in UTF-8: save it with dtype U`);
     return text.replace(/\0+$/, '');
   });
 }

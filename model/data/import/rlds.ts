@@ -47,6 +47,7 @@ const reasons: readonly (readonly [RegExp, string])[] = [
 
 /** The features that hold one value for each step, by which steps are counted. */
 const counters = ['steps/is_first', 'steps/is_last', 'steps/is_terminal'];
+const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 const ragged = /\/ragged_(flat_values|row_lengths_\d+)$/;
 
 const infoSchema = v.object({
@@ -82,7 +83,7 @@ interface Read extends Record<'path' | 'where' | 'id', string>, Record<'start' |
 
 export const rldsImporter: Importer = {
   format: 'RLDS',
-  version: 2,
+  version: 3,
   recognises: async (folder) => (await folder.list()).includes('dataset_info.json'),
   async open(folder, options) {
     const { file, json } = await readObject(folder, 'dataset_info.json');
@@ -114,11 +115,30 @@ export const rldsImporter: Importer = {
       fields: [...fields, ...unread],
       count: shards.reduce((sum, { records }) => sum + records.length, 0),
       async *episodes(first) {
+        const seen = fields.filter(({ use }) => use === 'camera' || use === 'language');
+        const kept = seen.map(({ name, use }) => ({ name, use, episodes: 0, steps: 0, empty: 0 }));
+        let count = 0;
         for await (const read of episodesOf(folder, split, shards, first)) {
           const fresh = [...read.features.keys()].find((name) => !known.has(name));
           if (fresh !== undefined)
             throw fault(read, `it has a feature ${quote(fresh)}, which the first episode has not`);
+          count += 1;
+          for (const own of kept) {
+            const feature = read.features.get(own.name);
+            const values = feature && 'bytes' in feature ? feature.bytes : [];
+            const full = values.filter(({ length }) => length > 0).length;
+            if (full === 0) continue;
+            own.episodes += 1;
+            own.steps += values.length;
+            own.empty += values.length - full;
+          }
           yield episodeOf(read, described);
+        }
+        const part = first > 0 ? ` (from episode ${first} on)` : '';
+        for (const { name, use, episodes, steps, empty } of kept) {
+          if (episodes < count) options.note?.(`${name}: ${episodes} of ${count} episodes have it${part}`);
+          if (use === 'camera' && empty > 0)
+            options.note?.(`${name}: ${empty} of ${steps} steps have no picture of their own${part}`);
         }
       },
     } satisfies Source;
@@ -199,9 +219,10 @@ async function findFields(
       if (!found.get(name)) found.set(name, kindOf(name, feature, read.length, described.get(name)));
     if (![...found.values()].includes(null)) break;
   }
-  // DROID's state is joints, then gripper.
+  // The order of a record is that of a map of protobuf, and so no order. DROID's state is joints, then gripper.
   const late = 'steps/observation/gripper_position';
-  const names = [...found.keys()].sort((a, b) => +(a === late) - +(b === late));
+  const fresh = [...found.keys()].filter((name) => !described.has(name)).sort(byNumber);
+  const names = [...described.keys(), ...fresh].sort((a, b) => +(a === late) - +(b === late));
   const empty = { kind: 'other', reason: 'it is empty, or missing, in every episode' } as const;
   return withUses(
     names.map((name) => ({ name, ...(found.get(name) ?? empty) })),

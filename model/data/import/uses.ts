@@ -8,6 +8,15 @@ export interface FoundField extends Omit<SourceField, 'use'> {
 /** A use, the kind of its fields, and patterns of names: the first pattern that any name fits counts, and all names that fit it. */
 export type UsePatterns = readonly (readonly [FieldUse, SourceField['kind'], ...RegExp[]])[];
 
+/** Pictures by whose names no policy sees them when it acts. */
+const unseen: readonly (readonly [RegExp, string])[] = [
+  [/(^|[^a-z])(seg|segm|segments?|segmentations?|masks?)($|[^a-z])/i, 'a map of segments'],
+  [/(^|[^a-z])goals?($|[^a-z])/i, 'a picture of the goal'],
+  [/(^|[^a-z])next[^a-z]?obs(ervations?)?($|[^a-z])/i, 'it is of the next step'],
+];
+/** The reason why pictures of this name are no camera unless the user says so. */
+export const unseenReason = (name: string) => unseen.find(([pattern]) => pattern.test(name))?.[1];
+
 /** Gives every field its use by its name, or the reason why it has none; `reasons` are those of names. Times that are whole have no known unit. */
 export function withUses(
   found: readonly FoundField[],
@@ -15,7 +24,8 @@ export function withUses(
   reasons: readonly (readonly [RegExp, string])[] = [],
 ): SourceField[] {
   const chosen = patterns.map(([use, kind, ...names]) => {
-    const fitting = found.filter((own) => own.kind === kind && !(use === 'time' && own.whole));
+    const fits = (own: FoundField) => !(use === 'time' && own.whole) && !(use === 'camera' && unseenReason(own.name));
+    const fitting = found.filter((own) => own.kind === kind && fits(own));
     const every = names.map((pattern) => fitting.flatMap(({ name }) => (pattern.test(name) ? [name] : [])));
     return { use, taken: every.find((own) => own.length > 0) ?? [], others: every.flat() };
   });
@@ -27,6 +37,7 @@ export function withUses(
     const why =
       (rival && `${rival.taken.join(' and ')} ${rival.taken.length > 1 ? 'are' : 'is'} taken as the ${rival.use}`) ??
       reasons.find(([pattern]) => pattern.test(name))?.[1] ??
+      (field.kind === 'pictures' ? unseenReason(name) : undefined) ??
       'its name says no use: --map gives it one';
     return { reason: why, ...field, use };
   });
