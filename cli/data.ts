@@ -110,16 +110,20 @@ export async function chooseDataset(
       onProgress: (done, total) => progress.count('demonstrations: episode', done, total),
       signal,
     });
+  let what = data[0];
+  const note = (line: string) => progress.note(`${what}: ${line}`);
   const dataset = await openDataset(data[0], names?.[0], {
     ...{ usual: usual?.[0], frameSize },
     cameras: cameras ?? undefined,
     rate: rate ?? undefined,
     channels: channels ?? undefined,
     map: map?.[0],
+    onNote: note,
     onProgress: (done, total) => progress.count('first opening: episode', done, total ?? done + 1),
   }).finally(() => progress.end());
-  if (dataset.description) progress.note(`${dataset.name}: ${dataset.description}`);
-  for (const note of dataset.notes ?? []) progress.note(`${dataset.name}: ${note}`);
+  what = dataset.name;
+  if (dataset.description) note(dataset.description);
+  for (const line of dataset.notes ?? []) note(line);
   return dataset;
 }
 

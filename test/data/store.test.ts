@@ -95,11 +95,13 @@ describe('an index', () => {
       'of another size',
       () => writeFile(join(place, 'ep1.json'), toySet({ episodes: 3, png, first: 7 }).get('ep1.json')!),
     ],
+    ['of the same size and time', () => utimes(join(place, 'ep1.json'), 2, 2)],
     ['of another time', async () => utimes(join(place, 'ep1.json'), 1, 1)],
     ['that is new', () => writeFile(join(place, 'notes.txt'), 'new')],
     ['of a picture', async () => utimes(join(place, 'pictures.bin'), 1, 1)],
   ])('is made again for a file %s', async (_, change) => {
     await write(toySet({ episodes: 3, png }));
+    await utimes(join(place, 'ep1.json'), 2, 2);
     await open();
     const before = toy.read.length;
     await change();
@@ -137,6 +139,14 @@ describe('an index', () => {
     await open();
     const left = await readdir(cacheFolder);
     expect([left.length, left.includes(old)]).toEqual([1, false]);
+  });
+
+  test('whose place is just being written is not removed', async () => {
+    await mkdir(join(cacheFolder, 'begun'), { recursive: true });
+    await writeFile(join(cacheFolder, 'begun', 'place'), '');
+    await write(toySet({ episodes: 1, png }));
+    await open();
+    expect(await readdir(cacheFolder)).toContain('begun');
   });
 
   test('that is damaged anywhere is made again', async () => {
@@ -183,6 +193,17 @@ test('unpacked pictures that are damaged, or gone, are unpacked again', async ()
   }
   await (await open()).episodes[1].image('film', 1);
   expect(await readFile(path)).toEqual(whole);
+});
+
+test('notes about pictures are told when these are unpacked, and once in later runs', async () => {
+  await write(toySet({ episodes: 3, png }));
+  for (const options of [{}, {}, { memory: 0 }]) {
+    const lines: string[] = [];
+    const { episodes } = await open({ ...options, onNote: (line) => lines.push(line) });
+    expect(lines).toEqual([]);
+    for (const e of [2, 1, 2]) for (const step of [0, 1]) await episodes[e].image('film', step);
+    expect(lines).toEqual(['film 2 lacks a frame', 'film 1 lacks a frame']);
+  }
 });
 
 describe('an import', () => {

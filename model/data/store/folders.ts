@@ -2,7 +2,7 @@ import { type ByteSource, memorySource } from '../../../engine/files/bytes.ts';
 import { InputError } from '../../../engine/files/errors.ts';
 import type { ListedFolder } from '../import/source.ts';
 
-/** What an index depends on: files and folders by path, with size and time of change, or names. A folder's path ends in a slash. */
+/** What an index depends on: files and folders by path, with their states, or names. A folder's path ends in a slash. */
 export type Dependencies = Record<string, string>;
 
 /** The bytes of a file that is read at once. */
@@ -24,10 +24,15 @@ const parent = (path: string) => (path === '' || path.endsWith('/') ? path : `${
 async function statesOf(folder: ListedFolder, paths: readonly string[]): Promise<Dependencies> {
   if (folder.path === undefined) return {};
   const [{ stat }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
+  // A program that copies files sets their times of modification, but not those of change (ctime).
   const stateOf = async (path: string) => {
     if (path === parent(path)) return (await folder.list(path.slice(0, -1))).join('/');
     const found = await stat(join(folder.path!, path)).catch(() => null);
-    return !found ? 'missing' : found.isDirectory() ? 'folder' : `${found.size} bytes, ${found.mtimeMs}`;
+    return !found
+      ? 'missing'
+      : found.isDirectory()
+        ? 'folder'
+        : [found.size, found.mtimeMs, found.ctimeMs, found.ino].join();
   };
   return Object.fromEntries(await Promise.all(paths.map(async (path) => [path, await stateOf(path)])));
 }

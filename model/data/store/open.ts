@@ -11,7 +11,7 @@ import { mappingOf } from './mapping.ts';
 import { PictureStore } from './pictures.ts';
 
 /** Grows when the index has other contents, so that earlier ones are made again. */
-const VERSION = 4;
+const VERSION = 5;
 /** The bytes of actions and states that are held in memory by default, and of those that were loaded lately. */
 const NUMBER_BYTES = 2 ** 28;
 const LOADED_BYTES = 2 ** 26;
@@ -30,13 +30,20 @@ export async function openStored(
   name: string | undefined,
   options: DatasetOptions = {},
 ): Promise<Dataset> {
-  const { cameras, frameSize = FRAME_SIZE, map = {}, rate, cacheFolder, onProgress } = options;
+  const { cameras, frameSize = FRAME_SIZE, map = {}, rate, cacheFolder, onProgress, onNote } = options;
   const pictures = cameras?.length !== 0;
   const folder = new WatchedFolder(place);
   const notes = new Set<string>();
+  const told = new Set<string>();
+  let opened = false;
+  const note = (line: string) => {
+    notes.add(line);
+    if (opened && !told.has(line)) onNote?.(line);
+    if (opened) told.add(line);
+  };
   let source: Promise<Source> | undefined;
   const sourceOf = () => {
-    source ??= importer.open(folder, { name, frameSize, pictures, note: (line) => notes.add(line) });
+    source ??= importer.open(folder, { name, frameSize, pictures, note });
     return source;
   };
   const files = await place.list();
@@ -65,7 +72,9 @@ export async function openStored(
   };
   const datasetIn = (index: Log) => {
     const directory = index.directory as Directory;
-    const store = new PictureStore(place, sourceOf, index, cache.logs, directory.key);
+    for (const line of directory.notes) told.add(line);
+    opened = true;
+    const store = new PictureStore(place, sourceOf, index, cache.logs, directory.key, { gathered: notes, note });
     return datasetOf(name ?? directory.name ?? own, index, store, options, cache.notes);
   };
   return datasetIn(cache.index ?? (await made())).catch(async (error) => {

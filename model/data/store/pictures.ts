@@ -51,6 +51,12 @@ export function knownPictures(
 const TABLE_BYTES = 2 ** 26;
 const UNPACKED_BYTES = 2 ** 28;
 
+/** The directory of unpacked pictures: their places, and what the importer noticed. */
+interface Pack {
+  readonly places: readonly PartPlace[];
+  readonly notes: readonly string[];
+}
+
 /** An episode, and the parts of its record. */
 interface EpisodeRecord {
   readonly id: string;
@@ -72,6 +78,7 @@ export class PictureStore {
     private readonly index: Log,
     private readonly logs: Logs,
     private readonly key: string,
+    private readonly notes: { readonly gathered: Set<string>; note(line: string): void },
   ) {}
 
   /** Makes the image methods of an episode. */
@@ -128,11 +135,12 @@ export class PictureStore {
   async #unpack(first: number, i: number, place: PicturePlace, count: number, what: string): Promise<SourcePicture> {
     const name = `pictures-${this.key}-${first}`;
     const make = () =>
-      this.logs.write(name, async (append) => {
+      this.logs.write(name, async (append): Promise<Pack> => {
         const made: PartPlace[] = [];
+        this.notes.gathered.clear();
         for await (const picture of (await this.source()).unpack!(place))
           made.push(...(await append(null, [packedPicture(picture)])));
-        if (made.length >= count) return made;
+        if (made.length >= count) return { places: made, notes: [...this.notes.gathered] };
         throw new InputError(`${what}: ${made.length} pictures were unpacked, ${count} are needed`);
       });
     // An importer unpacks one episode at a time.
@@ -141,7 +149,11 @@ export class PictureStore {
       this.#unpacking = log.catch(() => {});
       return log;
     };
-    const pictureIn = async (log: Log) => unpackedPicture(await partAt(log, (log.directory as PartPlace[])[i]));
+    const pictureIn = async (log: Log) => {
+      const { places, notes } = log.directory as Pack;
+      for (const line of notes) this.notes.note(line);
+      return unpackedPicture(await partAt(log, places[i]));
+    };
     const kept = await this.#unpacked.get(first, () => inTurn(async () => (await this.logs.open(name)) ?? make()));
     return pictureIn(kept).catch(async (error) => {
       if (error instanceof DamagedLog) return pictureIn(await inTurn(make));
