@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { diskFolder } from '../../engine/files/files.ts';
+import { crc32 } from '../../model/data/checksum.ts';
 import type { DatasetOptions, FieldMap } from '../../model/data/dataset.ts';
 import { encodePng, instructionsAt, loadEpisode } from '../../model/data/index.ts';
 import { openStored } from '../../model/data/store/open.ts';
@@ -204,6 +205,31 @@ test('notes about pictures are told when these are unpacked, and once in later r
     for (const e of [2, 1, 2]) for (const step of [0, 1]) await episodes[e].image('film', step);
     expect(lines).toEqual(['film 2 lacks a frame', 'film 1 lacks a frame']);
   }
+});
+
+test('pictures that are to be turned are named once for each camera', async () => {
+  const orientation = [0x49, 0x49, 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
+  const named = Uint8Array.from([...Buffer.from('eXIf'), ...orientation]);
+  const check = new Uint8Array(Uint32Array.of(crc32(named)).buffer).reverse();
+  const chunk = [0, 0, 0, orientation.length, ...named, ...check];
+  const turned = Uint8Array.from([...png.subarray(0, 33), ...chunk, ...png.subarray(33)]);
+  const lines: string[] = [];
+  const files = toySet({ episodes: 2, png: turned });
+  const { episodes } = await inMemory(files, { onNote: (line) => lines.push(line) });
+  for (const { image } of episodes) for (const step of [0, 1]) await image('top', step);
+  expect(lines).toEqual([expect.stringContaining('camera "top" has pictures with Exif orientation 6, which LeRobot')]);
+});
+
+test.each([
+  ['version https://git-lfs.github.com/spec/v1\noid sha256:1\n', 'a Git LFS pointer: run git lfs pull'],
+  ['<!DOCTYPE html>\n<html>', 'an HTML page: fetch the file again'],
+  ['\x1f\x8b\b', 'a file compressed by gzip: unpack it'],
+])('%o in place of a file is named', async (content, words) => {
+  const file = new TextEncoder().encode(content).filter((byte) => byte !== 0xc2);
+  for (const name of ['set.json', 'ep1.json'])
+    expect(await message(inMemory(toySet({ episodes: 2, png }).set(name, file)))).toBe(
+      `folder/${name}: this is ${words}`,
+    );
 });
 
 describe('an import', () => {

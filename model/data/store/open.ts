@@ -4,7 +4,7 @@ import { firstWhere } from '../first-where.ts';
 import type { Importer, ListedFolder, Source } from '../import/source.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { instructionsAmong, onDisk } from '../parts.ts';
-import { WatchedFolder } from './folders.ts';
+import { explained, WatchedFolder } from './folders.ts';
 import { type Directory, INDEX, importSource, type KnownEpisode } from './import.ts';
 import { DamagedLog, type Log, type Logs, memoryLogs, partAt } from './log.ts';
 import { mappingOf } from './mapping.ts';
@@ -58,7 +58,7 @@ export async function openStored(
   };
   let cache = await cacheOf(true);
   if (!cache.index && !pictures) cache = await cacheOf(false);
-  const made = async () => {
+  const make = async () => {
     const source = await sourceOf();
     if (name !== undefined && source.name === undefined && name !== own)
       throw new InputError(
@@ -70,6 +70,7 @@ export async function openStored(
       mapping: pictures ? mapping : { ...mapping, cameras: new Map() },
     });
   };
+  const made = () => make().catch((error) => explained(place, error));
   const datasetIn = (index: Log) => {
     const directory = index.directory as Directory;
     for (const line of directory.notes) told.add(line);

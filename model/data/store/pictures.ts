@@ -3,9 +3,10 @@ import { InputError, quote } from '../../../engine/files/errors.ts';
 import type { Episode } from '../dataset.ts';
 import { firstWhere } from '../first-where.ts';
 import { decodeImage, ImageCache, readImage } from '../image-files.ts';
-import { imageTypeOf } from '../image-header.ts';
+import { imageTypeOf, orientationOf } from '../image-header.ts';
 import type { PicturePlace, Source, SourcePicture, SourcePictures } from '../import/source.ts';
 import { MemoryCache } from '../memory-cache.ts';
+import { explained } from './folders.ts';
 import { DamagedLog, type Log, type Logs, type PartPlace, partAt } from './log.ts';
 
 /** What is known of the pictures of a field in an episode. */
@@ -96,7 +97,7 @@ export class PictureStore {
     };
     const read = (camera: string, step: number, own: KnownPictures, i: number) => {
       const what = `the image of episode ${quote(episode.id)}, step ${Math.floor(step)}, camera ${quote(camera)}`;
-      return this.#read(episode, own, i, what);
+      return this.#read(episode, camera, own, i, what);
     };
     return {
       image: (camera, step) =>
@@ -114,7 +115,18 @@ export class PictureStore {
     };
   }
 
-  async #read(
+  /** Reads a picture, and notes that it is to be turned, which is not done. */
+  async #read(episode: EpisodeRecord, camera: string, own: KnownPictures, i: number, image: string) {
+    const read = await this.#readStored(episode, own, i, image);
+    const orientation = 'pixels' in read.picture ? 1 : orientationOf(read.picture);
+    if (orientation !== 1)
+      this.notes.note(
+        `camera ${quote(camera)} has pictures with Exif orientation ${orientation}, which LeRobot obeys and this program does not: they are read as they are stored; turn their pixels and take the orientation out of the files (exiftran, mogrify -auto-orient) if they lie wrong`,
+      );
+    return read;
+  }
+
+  async #readStored(
     { where, parts }: EpisodeRecord,
     { kind, first, count, file, place, table }: KnownPictures,
     i: number,
@@ -145,7 +157,7 @@ export class PictureStore {
       });
     // An importer unpacks one episode at a time.
     const inTurn = (get: () => Promise<Log>): Promise<Log> => {
-      const log = this.#unpacking.then(get);
+      const log = this.#unpacking.then(get).catch((error) => explained(this.folder, error));
       this.#unpacking = log.catch(() => {});
       return log;
     };
