@@ -1,5 +1,5 @@
 /** The data of a command: one data set or several, paraphrases, and questions for co-training. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { worldCoTraining } from '../bench/tabletop/co-training.ts';
 import { demonstrations } from '../bench/tabletop/demonstrations.ts';
@@ -44,6 +44,12 @@ export type DataChoice = Partial<
   >
 >;
 
+/** Paths, separated by commas; a path that is there as it is written is one, whatever is in it. */
+const paths = (help: string, use?: Parameters<typeof texts>[1]): Option<string[]> => {
+  const option = texts(help, use);
+  return { ...option, read: (given) => (existsSync(given[0]) ? [...given] : option.read(given)) };
+};
+
 const noneOrTexts = (help: string): Option<string[]> => {
   const option = texts(help, { needs: 'data' });
   return { ...option, read: (given) => (given[0] === 'none' ? [] : option.read(given)) };
@@ -51,7 +57,7 @@ const noneOrTexts = (help: string): Option<string[]> => {
 
 /** Maps of fields, read when the option is read: a run keeps what they say. */
 function maps(help: string): Option<FieldMap[]> {
-  const option = texts(help, { needs: 'data' });
+  const option = paths(help, { needs: 'data' });
   const read = (file: string) => {
     try {
       return checked(fieldMapSchema, parseJson(readFileSync(file), file, 'not a JSON file, or cut off'), file);
@@ -63,7 +69,7 @@ function maps(help: string): Option<FieldMap[]> {
 }
 
 export const dataOptions = {
-  data: texts('folder or file of a data set (LeRobot, RLDS, HDF5, ...); without it the built-in tabletop world'),
+  data: paths('folder or file of a data set (LeRobot, RLDS, HDF5, ...); without it the built-in tabletop world'),
   dataset: texts('name of the data set, in a folder with several', { needs: 'data' }),
   rate: decimal('control steps per second, for files that do not record it', { above: 0, needs: 'data' }),
   map: maps(

@@ -338,6 +338,15 @@ describe('an import', () => {
     expect(await message(timed([0, 0.2, 0.4, 0.6]))).toContain(
       '"seconds" advances by 0.2 s a step, but the set has 10 steps per second',
     );
+    expect(
+      await message(inMemory(toySet({ episodes: 1, png, stated: false, times: [[0, 0.05, 0.1, 0.15]] }))),
+    ).toContain(
+      'but 10 steps per second are assumed, because the files do not say: give them with --rate, such as --rate 20',
+    );
+    const epoch = [1.7e9, 1.7e9, 1.7e9, 1.7e9 + 128].map(Math.fround);
+    expect(await message(timed(epoch))).toMatch(
+      /"seconds" has times of 1700000\d+ s, which float32 holds only to 128 s/,
+    );
     expect(await message(timed([0, 0.1, Number.NaN, 0.3]))).toContain('"seconds" is NaN in step 2');
   });
 });

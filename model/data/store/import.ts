@@ -3,7 +3,7 @@ import { InputError, quote } from '../../../engine/files/errors.ts';
 import type { Dataset } from '../dataset.ts';
 import type { Source, SourceEpisode, SourceField } from '../import/source.ts';
 import { instructionsAmong } from '../parts.ts';
-import { checkTimes, type Irregular, irregularNote, joinedNumbers } from './checks.ts';
+import { checkTimes, type Irregular, irregularNote, joinedNumbers, type Rate } from './checks.ts';
 import type { Dependencies, WatchedFolder } from './folders.ts';
 import type { Log, LogRecord, Logs, PartPlace } from './log.ts';
 import { leftOut, type Mapping, mappedFields } from './mapping.ts';
@@ -52,7 +52,7 @@ interface EpisodeRecord {
 interface Importing {
   readonly source: Source;
   readonly mapping: Mapping;
-  readonly rate: number;
+  readonly rate: Rate;
   readonly folder: WatchedFolder;
   readonly logs: Logs;
   /** What the importer has noticed so far. */
@@ -123,7 +123,7 @@ export function importSource({ source, mapping, rate, folder, logs, notes, onPro
           key: crypto.randomUUID(),
           kind: source.kind,
           name: source.name,
-          rate,
+          rate: rate.value,
           fields,
           actionDimension,
           stateDimension,
@@ -131,7 +131,7 @@ export function importSource({ source, mapping, rate, folder, logs, notes, onPro
         notes: [
           ...leftOut(fields),
           ...notes,
-          ...irregularNote(irregular, rate),
+          ...irregularNote(irregular, rate.value),
           ...(unseen.length > 0
             ? [`cameras without a picture in any episode: ${unseen.map(([camera]) => camera).join(', ')}`]
             : []),

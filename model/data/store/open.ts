@@ -4,6 +4,7 @@ import { firstWhere } from '../first-where.ts';
 import type { Importer, ListedFolder, Source } from '../import/source.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { instructionsAmong, onDisk } from '../parts.ts';
+import type { Rate } from './checks.ts';
 import { explained, WatchedFolder } from './folders.ts';
 import { type Directory, INDEX, importSource, type KnownEpisode } from './import.ts';
 import { DamagedLog, type Log, type Logs, memoryLogs, partAt } from './log.ts';
@@ -112,15 +113,16 @@ async function logsOf(
 
 const lastPart = (path: string) => path.match(/[^\\/]*[^\\/.][^\\/]*/g)?.at(-1) ?? path;
 
-function rateOf({ kind, rate }: Source, given: number | undefined, place: string): number {
+function rateOf({ kind, rate }: Source, given: number | undefined, place: string): Rate {
   if (given !== undefined && rate.stated !== undefined)
     throw new InputError(`${place}: the data set says ${rate.stated} Hz itself; leave --rate out`);
-  const found = given ?? rate.stated ?? rate.usual;
-  if (found === undefined)
+  if (given !== undefined) return { value: given, from: 'user' };
+  if (rate.stated !== undefined) return { value: rate.stated, from: 'files' };
+  if (rate.usual === undefined)
     throw new InputError(
       `${place}: its files (${kind}) do not say at how many Hz they were recorded: give it with --rate`,
     );
-  return found;
+  return { value: rate.usual, from: 'usual' };
 }
 
 /** Chooses cameras by name, or by the name of their field. @throws InputError if there is none of a name */
