@@ -6,14 +6,13 @@ import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import type { TabletopWorld } from '../bench/tabletop/world.ts';
 import { parseJson } from '../engine/files/bytes.ts';
 import { fileError } from '../engine/files/files.ts';
-import { checked } from '../engine/files/json-schema.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import {
   channelOrders,
   type Dataset,
   type FieldMap,
-  fieldMapSchema,
+  fieldMapOf,
   type ImageSplit,
   mixDatasets,
   namedQuestions,
@@ -58,11 +57,16 @@ const noneOrTexts = (help: string): Option<string[]> => {
 /** Maps of fields, read when the option is read: a run keeps what they say. */
 function maps(help: string): Option<FieldMap[]> {
   const option = paths(help, { needs: 'data' });
-  const read = (file: string) => {
+  const read = (file: string, _: number, { length }: readonly string[]) => {
     try {
-      return checked(fieldMapSchema, parseJson(readFileSync(file), file, 'not a JSON file, or cut off'), file);
+      return fieldMapOf(parseJson(readFileSync(file), file, 'not a JSON file, or cut off'));
     } catch (error) {
-      throw fileError(error, file, 'open it');
+      const known = fileError(error, file, 'open it');
+      if (!(known instanceof InputError)) throw known;
+      const { message } = known;
+      const own = message.startsWith(`${file}: `) ? message.slice(file.length + 2) : message;
+      // A single file is named by the option.
+      throw new InputError(length > 1 ? `${file}: ${own}` : own);
     }
   };
   return { ...option, value: 'FILE,FILE', read: (given) => option.read(given).map(read) };

@@ -3,10 +3,13 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { InputError } from '../../engine/files/errors.ts';
 import { diskFolder } from '../../engine/files/files.ts';
 import { crc32 } from '../../model/data/checksum.ts';
 import type { DatasetOptions, FieldMap } from '../../model/data/dataset.ts';
+import type { SourceField } from '../../model/data/import/source.ts';
 import { encodePng, instructionsAt, loadEpisode } from '../../model/data/index.ts';
+import { fieldMapOf, leftOut, mappedFields, mappingOf } from '../../model/data/store/mapping.ts';
 import { openStored } from '../../model/data/store/open.ts';
 import { type Files, folderOf, gradientImage, message, text } from './synthetic.ts';
 import { toyImporter, toySet } from './toy-importer.ts';
@@ -391,6 +394,38 @@ describe('a map', () => {
   ])('of %o is refused in one line', async (map, words) => {
     expect(await message(inMemory(files(), { map }))).toBe(words);
   });
+});
+
+test.each<[unknown, string]>([
+  [
+    { actions: ['a'] },
+    'there is no key "actions"; the keys of a map are action, state, cameras, language, subtask, time',
+  ],
+  [{ action: 'a' }, '"action" takes a list of fields, ["FIELD", ...], and not "a"'],
+  [{ cameras: ['a'] }, '"cameras" takes the field of each camera, { "NAME": "FIELD" }, and not ["a"]'],
+  [{ cameras: { '': 'a' } }, '"cameras" takes the field of each camera, { "NAME": "FIELD" }, and not {"":"a"}'],
+  [{ subtask: ['a'] }, '"subtask" takes a field, "FIELD", or null, and not ["a"]'],
+  [
+    ['a'],
+    'no map, which is an object such as { "action": ["FIELD"] }; the keys of a map are action, state, cameras, language, subtask, time',
+  ],
+])('a file with the map %o is refused by its key', (value, words) => {
+  expect(() => fieldMapOf(value)).toThrow(new InputError(words));
+});
+
+test('times and bookkeeping are not suggested as the action, and what is left out is told by weight', () => {
+  const field = (name: string, own: Partial<SourceField> = {}): SourceField => ({
+    ...{ name, kind: 'numbers', shape: [1], use: null, reason: 'unknown', ...own },
+  });
+  const laidOut = [field('seconds', { use: 'time' }), field('row', { bookkeeping: true, reason: 'numbers the rows' })];
+  expect(() => mappingOf([...laidOut, field('joints')], {}, 'set')).toThrow('"action": ["joints"]');
+  expect(() => mappingOf(laidOut, {}, 'set')).toThrow('"action": ["FIELD"]');
+  const fields = [...laidOut, field('joints'), field('other')];
+  const mapping = mappingOf(fields, { action: ['joints'] }, 'set');
+  const noteOf = (own: SourceField[]) => leftOut(own, mappedFields(own, mapping, new Map([['joints', 1]])));
+  expect(noteOf(fields)).toEqual(['left out: other (unknown); 1 column of bookkeeping']);
+  expect(noteOf(fields.slice(0, 3))).toEqual(['left out: 1 column of bookkeeping']);
+  expect(noteOf([fields[0]])).toEqual([]);
 });
 
 test('names of cameras are not shortened until they are the same', async () => {

@@ -82,7 +82,7 @@ class LeRobotSet implements Source {
     this.fields = [
       ...features.flat(),
       ...further.flatMap((name) => this.#column(name, first)),
-      listed ? { ...tasks, reason: `the list of episodes: ${listed}; ${paraphrases}` } : tasks,
+      listed ? { ...tasks, bookkeeping: true, reason: `the list of episodes: ${listed}; ${paraphrases}` } : tasks,
       ...(await this.#unread(files)),
     ];
   }
@@ -112,7 +112,17 @@ class LeRobotSet implements Source {
     const found = uses.find(([, keys]) => keys.find((own) => features.has(own)) === key);
     const use = found?.[0] ?? (key === 'timestamp' ? 'time' : null);
     const reason = use ? undefined : (counters[key] ?? (width === 0 ? 'it holds nothing' : unknownUse));
-    return [{ name: key, kind: 'numbers', shape: [width], ...(names && { names }), use, ...(reason && { reason }) }];
+    return [
+      {
+        name: key,
+        kind: 'numbers',
+        shape: [width],
+        ...(names && { names }),
+        use,
+        ...(reason && { reason }),
+        bookkeeping: key in counters,
+      },
+    ];
   }
 
   /** The fields of a column as its file describes it. */

@@ -129,7 +129,7 @@ export function importSource({ source, mapping, rate, folder, logs, notes, onPro
           stateDimension,
         },
         notes: [
-          ...leftOut(fields),
+          ...leftOut(source.fields, fields),
           ...notes,
           ...irregularNote(irregular, rate.value),
           ...(unseen.length > 0
