@@ -69,6 +69,8 @@ export interface Dataset {
   readonly fields?: readonly MappedField[];
   /** Lines about what was noticed: fields that were left out, and irregular times. */
   readonly notes?: readonly string[];
+  /** The steps that last another time than the rate says, by the times of the source. */
+  readonly irregularSteps?: number;
   /** The names of the action dimensions in the source. */
   readonly actionNames?: readonly string[];
   /** Control steps per second. */

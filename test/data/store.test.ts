@@ -332,7 +332,8 @@ describe('an import', () => {
     const timed = (...times: number[][]) => inMemory(toySet({ episodes: times.length, png, times }));
     const regular = [0, 0.1, 0.2, 0.3];
     expect((await timed(regular, [5, 5.1, 5.2, 5.305])).notes!.filter((note) => note.startsWith('times'))).toEqual([]);
-    const late = (await timed(regular, [0, 0.1, 0.5, 0.6], [0, 0.1, 0.2, 0.38])).notes!;
+    const { notes: late = [], irregularSteps } = await timed(regular, [0, 0.1, 0.5, 0.6], [0, 0.1, 0.2, 0.38]);
+    expect(irregularSteps).toBe(2);
     expect(late.at(-1)).toBe(
       'times: 2 steps not within 10 % of 0.1 s: episode "ep1", step 1 to 2 takes 0.4 s, as if 3 steps were dropped; episode "ep2", step 2 to 3 takes 0.18 s, as if 1 step were dropped',
     );

@@ -33,6 +33,7 @@ export interface Directory
   readonly kind: string;
   readonly name?: string;
   readonly actionNames?: readonly string[];
+  readonly irregularSteps: number;
   /** The cameras, and the field of each. */
   readonly cameras: readonly (readonly [name: string, field: string])[];
   readonly episodes: readonly KnownEpisode[];
@@ -124,6 +125,7 @@ export function importSource({ source, mapping, rate, folder, logs, notes, onPro
           kind: source.kind,
           name: source.name,
           rate: rate.value,
+          irregularSteps: irregular.count,
           fields,
           actionDimension,
           stateDimension,

@@ -187,6 +187,7 @@ async function datasetOf(
   return {
     ...{ name, rate, actionNames, actionDimension, stateDimension, cameras: names, fields, episodes: made },
     notes: [...notes, ...directory.notes],
+    irregularSteps: directory.irregularSteps,
     description: `${kind}: ${episodes.length} episodes, ${steps} steps at ${rate} Hz, ${seen}${streamed ? ', numbers read as they are needed' : ''}`,
   };
 }
