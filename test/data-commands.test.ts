@@ -43,6 +43,14 @@ const choose = (choice: DataChoice, usual?: readonly string[]) =>
   chooseData({ data: [folder], ...choice }, { episodes: 1, seed: 0, usual }, new Silent());
 
 describe('data sets with commas between', () => {
+  test('are one where a path with a comma is there', async () => {
+    const path = join(folder, 'with,comma');
+    const given = () => readOptions('convert', convert, ['--data', path, '--out', 'x']).values.data;
+    expect(given()).toEqual([join(folder, 'with'), 'comma']);
+    await mkdir(path);
+    expect(given()).toEqual([path]);
+  });
+
   test('are a mixture of robots, wherever each lies', async () => {
     for (const mixed of [
       await choose({ dataset: ['seven', 'three'] }),
