@@ -105,7 +105,7 @@ export function mappingOf(fields: readonly SourceField[], map: FieldMap, place: 
   const more = numbers.length > NAMES ? ` and ${numbers.length - NAMES} more` : '';
   const likely =
     numbers.find(({ name }) => /action/i.test(name)) ??
-    numbers.find(({ use, bookkeeping }) => use !== 'time' && !bookkeeping);
+    numbers.find(({ name, use, bookkeeping }) => use !== 'time' && !bookkeeping && !/time|index/i.test(name));
   const which =
     numbers.length === 0
       ? 'no field has numbers'
