@@ -1,5 +1,6 @@
 /** `insula convert`: any data set, or demonstrations of the built-in world, as a LeRobot 3.0 data set; or a checkpoint for acting alone. */
 import { stat } from 'node:fs/promises';
+import { counted } from '../engine/files/errors.ts';
 import { InputError } from '../engine/index.ts';
 import { openTunedDevice } from '../kernels/tuning.ts';
 import type { LoraSettings } from '../model/architecture/configuration.ts';
@@ -78,6 +79,10 @@ async function dataSet(
   const all = dataset.episodes.length;
   if (episodes !== undefined && episodes > all) progress.note(`--episodes ${episodes}: "${dataset.name}" has ${all}`);
   const chosen = { ...dataset, episodes: dataset.episodes.slice(0, episodes) };
+  if (dataset.irregularSteps)
+    progress.note(
+      `the times of the steps are written anew, 1/${dataset.rate} s apart: those of the source, with ${counted(dataset.irregularSteps, 'irregular step')}, are not kept`,
+    );
   const written = await writeLeRobot(out, chosen, {
     robot: type ?? (choice.data ? undefined : TABLETOP),
     requireImages,

@@ -1,19 +1,18 @@
 /** The data of a command: one data set or several, paraphrases, and questions for co-training. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { worldCoTraining } from '../bench/tabletop/co-training.ts';
 import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import type { TabletopWorld } from '../bench/tabletop/world.ts';
 import { parseJson } from '../engine/files/bytes.ts';
 import { fileError } from '../engine/files/files.ts';
-import { checked } from '../engine/files/json-schema.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import {
   channelOrders,
   type Dataset,
   type FieldMap,
-  fieldMapSchema,
+  fieldMapOf,
   type ImageSplit,
   mixDatasets,
   namedQuestions,
@@ -44,6 +43,12 @@ export type DataChoice = Partial<
   >
 >;
 
+/** Paths, separated by commas; a path that is there as it is written is one, whatever is in it. */
+const paths = (help: string, use?: Parameters<typeof texts>[1]): Option<string[]> => {
+  const option = texts(help, use);
+  return { ...option, read: (given) => (existsSync(given[0]) ? [...given] : option.read(given)) };
+};
+
 const noneOrTexts = (help: string): Option<string[]> => {
   const option = texts(help, { needs: 'data' });
   return { ...option, read: (given) => (given[0] === 'none' ? [] : option.read(given)) };
@@ -51,19 +56,24 @@ const noneOrTexts = (help: string): Option<string[]> => {
 
 /** Maps of fields, read when the option is read: a run keeps what they say. */
 function maps(help: string): Option<FieldMap[]> {
-  const option = texts(help, { needs: 'data' });
-  const read = (file: string) => {
+  const option = paths(help, { needs: 'data' });
+  const read = (file: string, _: number, { length }: readonly string[]) => {
     try {
-      return checked(fieldMapSchema, parseJson(readFileSync(file), file, 'not a JSON file, or cut off'), file);
+      return fieldMapOf(parseJson(readFileSync(file), file, 'not a JSON file, or cut off'));
     } catch (error) {
-      throw fileError(error, file, 'open it');
+      const known = fileError(error, file, 'open it');
+      if (!(known instanceof InputError)) throw known;
+      const { message } = known;
+      const own = message.startsWith(`${file}: `) ? message.slice(file.length + 2) : message;
+      // A single file is named by the option.
+      throw new InputError(length > 1 ? `${file}: ${own}` : own);
     }
   };
   return { ...option, value: 'FILE,FILE', read: (given) => option.read(given).map(read) };
 }
 
 export const dataOptions = {
-  data: texts('folder or file of a data set (LeRobot, RLDS, HDF5, ...); without it the built-in tabletop world'),
+  data: paths('folder or file of a data set (LeRobot, RLDS, HDF5, ...); without it the built-in tabletop world'),
   dataset: texts('name of the data set, in a folder with several', { needs: 'data' }),
   rate: decimal('control steps per second, for files that do not record it', { above: 0, needs: 'data' }),
   map: maps(
@@ -110,16 +120,20 @@ export async function chooseDataset(
       onProgress: (done, total) => progress.count('demonstrations: episode', done, total),
       signal,
     });
+  let what = data[0];
+  const note = (line: string) => progress.note(`${what}: ${line}`);
   const dataset = await openDataset(data[0], names?.[0], {
     ...{ usual: usual?.[0], frameSize },
     cameras: cameras ?? undefined,
     rate: rate ?? undefined,
     channels: channels ?? undefined,
     map: map?.[0],
+    onNote: note,
     onProgress: (done, total) => progress.count('first opening: episode', done, total ?? done + 1),
   }).finally(() => progress.end());
-  if (dataset.description) progress.note(`${dataset.name}: ${dataset.description}`);
-  for (const note of dataset.notes ?? []) progress.note(`${dataset.name}: ${note}`);
+  what = dataset.name;
+  if (dataset.description) note(dataset.description);
+  for (const line of dataset.notes ?? []) note(line);
   return dataset;
 }
 

@@ -43,6 +43,14 @@ const choose = (choice: DataChoice, usual?: readonly string[]) =>
   chooseData({ data: [folder], ...choice }, { episodes: 1, seed: 0, usual }, new Silent());
 
 describe('data sets with commas between', () => {
+  test('are one where a path with a comma is there', async () => {
+    const path = join(folder, 'with,comma');
+    const given = () => readOptions('convert', convert, ['--data', path, '--out', 'x']).values.data;
+    expect(given()).toEqual([join(folder, 'with'), 'comma']);
+    await mkdir(path);
+    expect(given()).toEqual([path]);
+  });
+
   test('are a mixture of robots, wherever each lies', async () => {
     for (const mixed of [
       await choose({ dataset: ['seven', 'three'] }),
@@ -130,8 +138,8 @@ describe('insula data', () => {
     const { json } = await runCommand(showData, values, { names: [folder] });
     expect(json).toMatchObject({ actionDimension: 14, stateDimension: 0 });
     const wrong = (contents: string) => message(read(contents));
-    expect(await wrong('{ "actions": ["state"] }')).toContain('map.json: "actions": ');
-    expect(await wrong('{ "action": "state" }')).toContain('map.json: "action": ');
+    expect(await wrong('{ "actions": ["state"] }')).toContain('map.json: there is no key "actions"; the keys');
+    expect(await wrong('{ "action": "state" }')).toContain('map.json: "action" takes a list of fields');
     expect(await wrong('{')).toContain('map.json: not a JSON file, or cut off');
     const [given, others] = [{ map: [{ state: [] }] }, { map: null }];
     expect(differences({ settings: others }, { settings: given })).toEqual([

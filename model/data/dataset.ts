@@ -69,6 +69,8 @@ export interface Dataset {
   readonly fields?: readonly MappedField[];
   /** Lines about what was noticed: fields that were left out, and irregular times. */
   readonly notes?: readonly string[];
+  /** The steps that last another time than the rate says, by the times of the source. */
+  readonly irregularSteps?: number;
   /** The names of the action dimensions in the source. */
   readonly actionNames?: readonly string[];
   /** Control steps per second. */
@@ -124,6 +126,8 @@ export interface DatasetOptions {
   readonly map?: FieldMap;
   /** Is told the episodes that were read when a set is opened for the first time. */
   onProgress?(done: number, total: number | undefined): void;
+  /** Is told, once for each, the lines about pictures that are noticed only when these are read. */
+  onNote?(line: string): void;
   /** Control steps per second, for files that do not state it (RLDS, npz, HDF5); refused for files that do. */
   readonly rate?: number;
   /** The order of the colours in the data set's images: 'bgr' for those that were written with red and blue swapped. */

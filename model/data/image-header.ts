@@ -5,7 +5,6 @@ const marks: readonly (readonly [at: number, mark: string, name: string])[] = [
   [0, '\xff\xd8', 'image/jpeg'],
   [0, '\x89P', 'image/png'],
   [8, 'WEBP', 'image/webp'],
-  [0, '\x1f\x8b', 'a file compressed by gzip'],
   [0, 'BM', 'a BMP file'],
   [0, 'GIF8', 'a GIF file'],
   [0, 'II*\0', 'a TIFF file'],
@@ -19,14 +18,26 @@ const marks: readonly (readonly [at: number, mark: string, name: string])[] = [
   [0, '\xff\x0a', 'a JPEG XL file'],
   [0, 'PK', 'a zip archive'],
   [0, '\x93NUMPY', 'an array of NumPy'],
-  [0, 'version https://git-lfs', 'a pointer of Git LFS, whose file "git lfs pull" fetches'],
 ];
+
+/** Marks of what lies in place of a file after it was fetched or packed wrongly. */
+const foreign: typeof marks = [
+  [0, 'version https://git-lfs', 'a Git LFS pointer: run git lfs pull'],
+  [0, '\x1f\x8b', 'a file compressed by gzip: unpack it'],
+  [0, '<!doctype html', 'an HTML page: fetch the file again'],
+  [0, '<html', 'an HTML page: fetch the file again'],
+];
+
+const kindAmong = (own: typeof marks, head: string) => own.find(([at, mark]) => head.startsWith(mark, at))?.[2];
+const headOf = (bytes: Uint8Array) => String.fromCharCode(...bytes.subarray(0, 64));
+
+/** Names what lies in place of a data file, and what to do; nothing for another file. */
+export const foreignKindOf = (bytes: Uint8Array) => kindAmong(foreign, headOf(bytes).trimStart().toLowerCase());
 
 /** Names the kind of a file by its first bytes, `image/...` if it is an image that is read. */
 export function fileKindOf(bytes: Uint8Array): string {
-  const head = String.fromCharCode(...bytes.subarray(0, 24));
   const empty = bytes.length === 0 ? 'an empty file' : 'no image file';
-  return marks.find(([at, mark]) => head.startsWith(mark, at))?.[2] ?? empty;
+  return kindAmong(marks, headOf(bytes)) ?? foreignKindOf(bytes) ?? empty;
 }
 
 /** Recognises the type of an image file by its first bytes; "unknown" if it is neither JPEG, PNG nor WebP. */
@@ -82,6 +93,46 @@ function frameHeader(view: DataView): number {
     else if ((marker & 0xf0) === 0xc0 && ![0xc4, 0xc8, 0xcc].includes(marker)) return at + 5;
     else at += 2 + view.getUint16(at + 2);
   }
+}
+
+/** The Exif orientation of an image file, 1 to 8; 1, as it is stored, if it has none. */
+export function orientationOf(bytes: Uint8Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  try {
+    const at = exifOf(view, imageTypeOf(bytes));
+    if (at === null) return 1;
+    // Exif is a TIFF file: the order of bytes, the place of the first list of entries, and 12 bytes an entry.
+    const little = view.getUint8(at) === 0x49;
+    const list = at + view.getUint32(at + 4, little);
+    for (let i = 0; i < view.getUint16(list, little); i++) {
+      const entry = list + 2 + 12 * i;
+      if (view.getUint16(entry, little) !== 0x0112) continue;
+      const value = view.getUint16(entry + 8, little);
+      return value >= 1 && value <= 8 ? value : 1;
+    }
+    return 1;
+  } catch (error) {
+    if (error instanceof RangeError) return 1; // cut off, which the decoder names
+    throw error;
+  }
+}
+
+/** The place of the Exif data, in a JPEG file before its picture, in the others in a chunk; null if there is none. @throws RangeError */
+function exifOf(view: DataView, type: string): number | null {
+  const textAt = (at: number) => String.fromCharCode(...Array.from({ length: 4 }, (_, i) => view.getUint8(at + i)));
+  if (type === 'image/jpeg') {
+    for (let at = 2; view.getUint8(at) === 0xff && view.getUint8(at + 1) !== 0xda; at += 2 + view.getUint16(at + 2))
+      if (view.getUint8(at + 1) === 0xe1 && textAt(at + 4) === 'Exif') return at + 10;
+    return null;
+  }
+  const png = type === 'image/png';
+  for (let at = png ? 8 : 12; at + 8 < view.byteLength; ) {
+    const size = png ? view.getUint32(at) : view.getUint32(at + 4, true);
+    const kind = textAt(png ? at + 4 : at);
+    if (kind === (png ? 'eXIf' : 'EXIF')) return textAt(at + 8) === 'Exif' ? at + 14 : at + 8;
+    at += png ? 12 + size : 8 + size + (size & 1);
+  }
+  return null;
 }
 
 /** Whether every decoder reads the same 8-bit RGB of an image file: in colour, without alpha and rotation. */

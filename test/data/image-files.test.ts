@@ -6,7 +6,7 @@ import { encode as encodePng } from 'fast-png';
 import { describe, expect, test } from 'vitest';
 import { InputError } from '../../engine/files/errors.ts';
 import { decodeImage } from '../../model/data/image-files.ts';
-import { imageTypeOf, isPlainRgb } from '../../model/data/image-header.ts';
+import { imageTypeOf, isPlainRgb, orientationOf } from '../../model/data/image-header.ts';
 import { openDataset } from '../../model/data/index.ts';
 import { encodeJpeg, expectClear, gradientImage } from './synthetic.ts';
 
@@ -99,12 +99,12 @@ describe('decodeImage', () => {
         bytes.flatMap((own) => (typeof own === 'string' ? [...own].map((one) => one.charCodeAt(0)) : [own])),
       );
     for (const [bytes, name] of [
-      [of(0x1f, 0x8b, 8), 'a file compressed by gzip'],
+      [of(0x1f, 0x8b, 8), 'a file compressed by gzip: unpack it'],
       [of('BM', 0, 0), 'a BMP file'],
       [of('GIF89a'), 'a GIF file'],
       [of('II*', 0), 'a TIFF file'],
       [of(0, 0, 0, 24, 'ftypavif'), 'an AVIF file'],
-      [of('version https://git-lfs.github.com/spec/v1'), 'a pointer of Git LFS, whose file "git lfs pull" fetches'],
+      [of('version https://git-lfs.github.com/spec/v1'), 'a Git LFS pointer: run git lfs pull'],
       [of(), 'an empty file'],
       [of('some text'), 'no image file'],
     ] as const)
@@ -115,6 +115,52 @@ describe('decodeImage', () => {
     const frame = jpeg.findIndex((byte, i) => byte === 0xff && [0xc0, 0xc2].includes(jpeg[i + 1]));
     await expect(decodeImage(withBytes(jpeg, frame + 9, 4), 'image/jpeg', 'x')).rejects.toThrow('printers (CMYK)');
   });
+});
+
+test('the Exif orientation of JPEG, PNG and WebP, in both orders of bytes', async () => {
+  const text = (own: string) => [...own].map((one) => one.charCodeAt(0));
+  const tiff = (little: boolean, value: number) => {
+    const [two, four] = [
+      (own: number) => (little ? [own, 0] : [0, own]),
+      (own: number) => (little ? [own, 0, 0, 0] : [0, 0, 0, own]),
+    ];
+    const entry = (tag: readonly number[], own: number) => [...tag, ...two(3), ...four(1), ...two(own), 0, 0];
+    const [make, orientation] = [
+      [0x0f, 0x01],
+      [0x12, 0x01],
+    ].map((tag) => (little ? tag : tag.toReversed()));
+    const list = [...two(2), ...entry(make, 9), ...entry(orientation, value), ...four(0)];
+    return [...text(little ? 'II' : 'MM'), ...two(42), ...four(8), ...list];
+  };
+  const plain = {
+    jpeg: await encodeJpeg(gradientImage(8, 8)),
+    png: encodePng({ width: 8, height: 8, data: gradientImage(8, 8).pixels, channels: 3 }),
+  };
+  expect([orientationOf(plain.jpeg), orientationOf(plain.png)]).toEqual([1, 1]);
+  for (const little of [true, false]) {
+    for (const value of [1, 3, 6, 8]) {
+      const exif = tiff(little, value);
+      const marked = [...text('Exif'), 0, 0, ...exif];
+      const jpeg = [0xff, 0xd8, 0xff, 0xe1, 0, marked.length + 2, ...marked, ...plain.jpeg.subarray(2)];
+      const png = [...plain.png.subarray(0, 33), 0, 0, 0, exif.length, ...text('eXIf'), ...exif, 0, 0, 0, 0];
+      const chunk = (kind: string, own: readonly number[]) => [...text(kind), own.length, 0, 0, 0, ...own];
+      const webp = [
+        ...text('RIFF'),
+        0,
+        0,
+        0,
+        0,
+        ...text('WEBP'),
+        ...chunk('VP8 ', [1, 2, 3]),
+        0,
+        ...chunk('EXIF', exif),
+      ];
+      for (const file of [jpeg, png, webp]) {
+        expect(orientationOf(Uint8Array.from(file))).toBe(value);
+        for (let end = 12; end < file.length; end += 5) orientationOf(Uint8Array.from(file.slice(0, end)));
+      }
+    }
+  }
 });
 
 const cases = join(import.meta.dirname, '../../../shared/cases');

@@ -195,7 +195,7 @@ describe('LeRobot data sets', () => {
     for (const key of Object.keys(info.features)) files.set(`${key}.mp4`, text(''));
     expect(fieldsOf((await read(files)).source)).toMatchObject({
       'next.observation.image': { use: null, reason: 'it shows what follows the step' },
-      'observation.images.seg_top': { use: null, reason: 'a map of segments, which is no colour picture' },
+      'observation.images.seg_top': { use: null, reason: 'a map of segments' },
       'observation.images.far': { kind: 'depth', use: null },
       'observation.images.segovia': { use: 'camera' },
     });

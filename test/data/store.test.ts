@@ -3,9 +3,13 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { InputError } from '../../engine/files/errors.ts';
 import { diskFolder } from '../../engine/files/files.ts';
+import { crc32 } from '../../model/data/checksum.ts';
 import type { DatasetOptions, FieldMap } from '../../model/data/dataset.ts';
+import type { SourceField } from '../../model/data/import/source.ts';
 import { encodePng, instructionsAt, loadEpisode } from '../../model/data/index.ts';
+import { fieldMapOf, leftOut, mappedFields, mappingOf } from '../../model/data/store/mapping.ts';
 import { openStored } from '../../model/data/store/open.ts';
 import { type Files, folderOf, gradientImage, message, text } from './synthetic.ts';
 import { toyImporter, toySet } from './toy-importer.ts';
@@ -95,11 +99,13 @@ describe('an index', () => {
       'of another size',
       () => writeFile(join(place, 'ep1.json'), toySet({ episodes: 3, png, first: 7 }).get('ep1.json')!),
     ],
+    ['of the same size and time', () => utimes(join(place, 'ep1.json'), 2, 2)],
     ['of another time', async () => utimes(join(place, 'ep1.json'), 1, 1)],
     ['that is new', () => writeFile(join(place, 'notes.txt'), 'new')],
     ['of a picture', async () => utimes(join(place, 'pictures.bin'), 1, 1)],
   ])('is made again for a file %s', async (_, change) => {
     await write(toySet({ episodes: 3, png }));
+    await utimes(join(place, 'ep1.json'), 2, 2);
     await open();
     const before = toy.read.length;
     await change();
@@ -137,6 +143,14 @@ describe('an index', () => {
     await open();
     const left = await readdir(cacheFolder);
     expect([left.length, left.includes(old)]).toEqual([1, false]);
+  });
+
+  test('whose place is just being written is not removed', async () => {
+    await mkdir(join(cacheFolder, 'begun'), { recursive: true });
+    await writeFile(join(cacheFolder, 'begun', 'place'), '');
+    await write(toySet({ episodes: 1, png }));
+    await open();
+    expect(await readdir(cacheFolder)).toContain('begun');
   });
 
   test('that is damaged anywhere is made again', async () => {
@@ -183,6 +197,42 @@ test('unpacked pictures that are damaged, or gone, are unpacked again', async ()
   }
   await (await open()).episodes[1].image('film', 1);
   expect(await readFile(path)).toEqual(whole);
+});
+
+test('notes about pictures are told when these are unpacked, and once in later runs', async () => {
+  await write(toySet({ episodes: 3, png }));
+  for (const options of [{}, {}, { memory: 0 }]) {
+    const lines: string[] = [];
+    const { episodes } = await open({ ...options, onNote: (line) => lines.push(line) });
+    expect(lines).toEqual([]);
+    for (const e of [2, 1, 2]) for (const step of [0, 1]) await episodes[e].image('film', step);
+    expect(lines).toEqual(['film 2 lacks a frame', 'film 1 lacks a frame']);
+  }
+});
+
+test('pictures that are to be turned are named once for each camera', async () => {
+  const orientation = [0x49, 0x49, 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
+  const named = Uint8Array.from([...Buffer.from('eXIf'), ...orientation]);
+  const check = new Uint8Array(Uint32Array.of(crc32(named)).buffer).reverse();
+  const chunk = [0, 0, 0, orientation.length, ...named, ...check];
+  const turned = Uint8Array.from([...png.subarray(0, 33), ...chunk, ...png.subarray(33)]);
+  const lines: string[] = [];
+  const files = toySet({ episodes: 2, png: turned });
+  const { episodes } = await inMemory(files, { onNote: (line) => lines.push(line) });
+  for (const { image } of episodes) for (const step of [0, 1]) await image('top', step);
+  expect(lines).toEqual([expect.stringContaining('camera "top" has pictures with Exif orientation 6, which LeRobot')]);
+});
+
+test.each([
+  ['version https://git-lfs.github.com/spec/v1\noid sha256:1\n', 'a Git LFS pointer: run git lfs pull'],
+  ['<!DOCTYPE html>\n<html>', 'an HTML page: fetch the file again'],
+  ['\x1f\x8b\b', 'a file compressed by gzip: unpack it'],
+])('%o in place of a file is named', async (content, words) => {
+  const file = new TextEncoder().encode(content).filter((byte) => byte !== 0xc2);
+  for (const name of ['set.json', 'ep1.json'])
+    expect(await message(inMemory(toySet({ episodes: 2, png }).set(name, file)))).toBe(
+      `folder/${name}: this is ${words}`,
+    );
 });
 
 describe('an import', () => {
@@ -282,7 +332,8 @@ describe('an import', () => {
     const timed = (...times: number[][]) => inMemory(toySet({ episodes: times.length, png, times }));
     const regular = [0, 0.1, 0.2, 0.3];
     expect((await timed(regular, [5, 5.1, 5.2, 5.305])).notes!.filter((note) => note.startsWith('times'))).toEqual([]);
-    const late = (await timed(regular, [0, 0.1, 0.5, 0.6], [0, 0.1, 0.2, 0.38])).notes!;
+    const { notes: late = [], irregularSteps } = await timed(regular, [0, 0.1, 0.5, 0.6], [0, 0.1, 0.2, 0.38]);
+    expect(irregularSteps).toBe(2);
     expect(late.at(-1)).toBe(
       'times: 2 steps not within 10 % of 0.1 s: episode "ep1", step 1 to 2 takes 0.4 s, as if 3 steps were dropped; episode "ep2", step 2 to 3 takes 0.18 s, as if 1 step were dropped',
     );
@@ -290,6 +341,15 @@ describe('an import', () => {
     expect(many.at(-1)).toMatch(/^times: 5 steps not within.*; and 2 more$/);
     expect(await message(timed([0, 0.2, 0.4, 0.6]))).toContain(
       '"seconds" advances by 0.2 s a step, but the set has 10 steps per second',
+    );
+    expect(
+      await message(inMemory(toySet({ episodes: 1, png, stated: false, times: [[0, 0.05, 0.1, 0.15]] }))),
+    ).toContain(
+      'but 10 steps per second are assumed, because the files do not say: give them with --rate, such as --rate 20',
+    );
+    const epoch = [1.7e9, 1.7e9, 1.7e9, 1.7e9 + 128].map(Math.fround);
+    expect(await message(timed(epoch))).toMatch(
+      /"seconds" has times of 1700000\d+ s, which float32 holds only to 128 s/,
     );
     expect(await message(timed([0, 0.1, Number.NaN, 0.3]))).toContain('"seconds" is NaN in step 2');
   });
@@ -335,6 +395,38 @@ describe('a map', () => {
   ])('of %o is refused in one line', async (map, words) => {
     expect(await message(inMemory(files(), { map }))).toBe(words);
   });
+});
+
+test.each<[unknown, string]>([
+  [
+    { actions: ['a'] },
+    'there is no key "actions"; the keys of a map are action, state, cameras, language, subtask, time',
+  ],
+  [{ action: 'a' }, '"action" takes a list of fields, ["FIELD", ...], and not "a"'],
+  [{ cameras: ['a'] }, '"cameras" takes the field of each camera, { "NAME": "FIELD" }, and not ["a"]'],
+  [{ cameras: { '': 'a' } }, '"cameras" takes the field of each camera, { "NAME": "FIELD" }, and not {"":"a"}'],
+  [{ subtask: ['a'] }, '"subtask" takes a field, "FIELD", or null, and not ["a"]'],
+  [
+    ['a'],
+    'no map, which is an object such as { "action": ["FIELD"] }; the keys of a map are action, state, cameras, language, subtask, time',
+  ],
+])('a file with the map %o is refused by its key', (value, words) => {
+  expect(() => fieldMapOf(value)).toThrow(new InputError(words));
+});
+
+test('times and bookkeeping are not suggested as the action, and what is left out is told by weight', () => {
+  const field = (name: string, own: Partial<SourceField> = {}): SourceField => ({
+    ...{ name, kind: 'numbers', shape: [1], use: null, reason: 'unknown', ...own },
+  });
+  const laidOut = [field('seconds', { use: 'time' }), field('row', { bookkeeping: true, reason: 'numbers the rows' })];
+  expect(() => mappingOf([...laidOut, field('joints')], {}, 'set')).toThrow('"action": ["joints"]');
+  expect(() => mappingOf([...laidOut, field('timestamp')], {}, 'set')).toThrow('"action": ["FIELD"]');
+  const fields = [...laidOut, field('joints'), field('other')];
+  const mapping = mappingOf(fields, { action: ['joints'] }, 'set');
+  const noteOf = (own: SourceField[]) => leftOut(own, mappedFields(own, mapping, new Map([['joints', 1]])));
+  expect(noteOf(fields)).toEqual(['left out: other (unknown); 1 column of bookkeeping']);
+  expect(noteOf(fields.slice(0, 3))).toEqual(['left out: 1 column of bookkeeping']);
+  expect(noteOf([fields[0]])).toEqual([]);
 });
 
 test('names of cameras are not shortened until they are the same', async () => {

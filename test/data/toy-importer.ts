@@ -20,7 +20,7 @@ export function toyImporter(version = 1): Importer & {
     hangAt: undefined as number | undefined,
     onHang: () => {},
     recognises: async () => true,
-    async open(folder: Parameters<Importer['open']>[0]): Promise<Source> {
+    async open(...[folder, { note }]: Parameters<Importer['open']>): Promise<Source> {
       toy.opened += 1;
       const names = (await folder.list()).filter((name) => name.startsWith('ep'));
       // biome-ignore lint/suspicious/noExplicitAny: the test's own files
@@ -60,7 +60,8 @@ export function toyImporter(version = 1): Importer & {
           const file = await folder.open('side.png');
           return file.read(0, file.size).finally(() => file.close());
         },
-        async *unpack() {
+        async *unpack({ episode }) {
+          note?.(`film ${episode} lacks a frame`);
           for (let i = 0; i < 4; i++) yield gradientImage(4, 3);
         },
       };

@@ -13,7 +13,8 @@ import { ImageColumn } from './lerobot-images.ts';
 import { isText, ParquetFile } from './parquet.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
 import { unseenReason } from './uses.ts';
-import { chosenFrames, decoderFor } from './video.ts';
+import { chosenFrames } from './video.ts';
+import { decoderFor } from './video-decoder.ts';
 
 /** The names of actions and states; of each, the first that a set has is used. */
 const uses: readonly (readonly [FieldUse, readonly string[]])[] = [
@@ -101,7 +102,7 @@ class LeRobotSet implements Source {
     this.fields = [
       ...features.flat(),
       ...further.flatMap((name) => this.#column(name, first)),
-      listed ? { ...tasks, reason: `the list of episodes: ${listed}; ${paraphrases}` } : tasks,
+      listed ? { ...tasks, bookkeeping: true, reason: `the list of episodes: ${listed}; ${paraphrases}` } : tasks,
       ...(info.splits ? [{ name: 'splits', kind: 'other', use: null, reason: info.splits } as const] : []),
       ...(await this.#unread(files)),
     ];
@@ -130,7 +131,17 @@ class LeRobotSet implements Source {
     const found = uses.find(([, keys]) => keys.find((own) => features.has(own)) === key);
     const use = found?.[0] ?? (key === 'timestamp' ? 'time' : null);
     const reason = use ? undefined : (counters[key] ?? (width === 0 ? 'it holds nothing' : unknownUse));
-    return [{ name: key, kind: 'numbers', shape: [width], ...(names && { names }), use, ...(reason && { reason }) }];
+    return [
+      {
+        name: key,
+        kind: 'numbers',
+        shape: [width],
+        ...(names && { names }),
+        use,
+        ...(reason && { reason }),
+        bookkeeping: key in counters,
+      },
+    ];
   }
 
   /** The fields of a column as its file describes it. */

@@ -22,6 +22,8 @@ export interface SourceField {
   /** What the format itself takes it for, unless the user says otherwise; null for nothing, and `reason` then says why. */
   readonly use: FieldUse | null;
   readonly reason?: string;
+  /** Whether it only says how the set is laid out, so that nothing is lost without it: numbers of rows, lists of what the steps name. */
+  readonly bookkeeping?: boolean;
   /** The name of a camera, where it is not that of the field without the prefixes that all cameras share. */
   readonly camera?: string;
 }

@@ -1,6 +1,5 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import type { VideoClip } from './lerobot-episodes.ts';
-import type { ListedFolder } from './source.ts';
 
 /** A frame of a video as a JPEG file, and the second at which it is shown. */
 export interface Frame {
@@ -69,9 +68,3 @@ export async function* chosenFrames(
 /** The error of a decoder about a video. */
 export const cannotDecode = (path: string, what: string, reason: string) =>
   new InputError(`${path}: cannot decode the video of ${what}: ${quote(reason)}`);
-
-/** ffmpeg for a folder on disk, WebCodecs in a browser. @throws InputError if there is neither; `what` is the camera */
-export async function decoderFor(folder: ListedFolder, what: string, frameSize: number): Promise<Decoder> {
-  if (folder.path !== undefined) return (await import('./video-node.ts')).ffmpegDecoder(folder.path, what, frameSize);
-  return (await import('./video-browser.ts')).webDecoder(folder, what, frameSize);
-}

@@ -69,6 +69,26 @@ export interface Irregular {
   readonly named: string[];
 }
 
+/** Steps per second: those that the files state, that the user gives, or that are usual for files that state none. */
+export interface Rate {
+  readonly value: number;
+  readonly from: 'files' | 'user' | 'usual';
+}
+
+/** Says why the times of an episode, `median` seconds apart, are not those of the rate. */
+function wrongRate(times: Float32Array | Float64Array, median: number, { value, from }: Rate): string {
+  const largest = Float64Array.from(times).reduce((most, time) => Math.max(most, Math.abs(time)), 0);
+  const spacing = 2 ** (Math.floor(Math.log2(largest)) - 23); // of float32 numbers
+  if (spacing * value > STEP_TOLERANCE && times.every((time) => Math.fround(time) === time))
+    return `has times of ${largest} s, which float32 holds only to ${spacing} s: write them as float64, or from the beginning of the episode, or read no times: --map FILE, { "time": null }`;
+  const apart = `advances by ${Number(median.toPrecision(4))} s a step`;
+  const give = median > 0 ? `, such as --rate ${Number((1 / median).toPrecision(4))}` : '';
+  if (from === 'usual')
+    return `${apart}, but ${value} steps per second are assumed, because the files do not say: give them with --rate${give}`;
+  if (from === 'user') return `${apart}, but --rate says ${value} steps per second: correct one of them`;
+  return `${apart}, but the set has ${value} steps per second: correct it, or leave out the episode`;
+}
+
 /**
  * Compares every step with the times of the source, and adds those to `irregular` that differ from 1 / rate by more than a tenth.
  *
@@ -78,27 +98,26 @@ export async function checkTimes(
   episode: SourceEpisode,
   what: string,
   field: SourceField,
-  rate: number,
+  rate: Rate,
   irregular: Irregular,
 ): Promise<void> {
   const times = await episode.numbers(field.name);
-  const complaint = (text: string) =>
-    new InputError(`${what}: ${quote(field.name)} ${text}: correct it, or leave out the episode`);
+  const complaint = (text: string, remedy = ': correct it, or leave out the episode') =>
+    new InputError(`${what}: ${quote(field.name)} ${text}${remedy}`);
   if (times.length !== episode.length) throw complaint(`has ${times.length} times for ${episode.length} steps`);
   const bad = times.findIndex((time) => !Number.isFinite(time));
   if (bad >= 0) throw complaint(`is ${times[bad]} in step ${bad}`);
   const steps = Float64Array.from({ length: times.length - 1 }, (_, i) => times[i + 1] - times[i]);
   if (steps.length === 0) return;
   const seconds = (step: number) => `${Number(step.toPrecision(4))} s`;
-  const off = (step: number) => Math.abs(step * rate - 1);
+  const off = (step: number) => Math.abs(step * rate.value - 1);
   const median = steps.toSorted()[steps.length >> 1];
-  if (off(median) > RATE_TOLERANCE)
-    throw complaint(`advances by ${seconds(median)} a step, but the set has ${rate} steps per second`);
+  if (off(median) > RATE_TOLERANCE) throw complaint(wrongRate(times, median, rate), '');
   for (const [i, step] of steps.entries()) {
     if (off(step) <= STEP_TOLERANCE) continue;
     irregular.count += 1;
     if (irregular.named.length >= NAMED) continue;
-    const lost = Math.round(step * rate) - 1;
+    const lost = Math.round(step * rate.value) - 1;
     const words = lost > 0 ? `, as if ${counted(lost, 'step')} were dropped` : '';
     irregular.named.push(`episode ${quote(episode.id)}, step ${i} to ${i + 1} takes ${seconds(step)}${words}`);
   }

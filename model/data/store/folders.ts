@@ -1,12 +1,15 @@
-import { type ByteSource, memorySource } from '../../../engine/files/bytes.ts';
+import { type ByteSource, type Folder, memorySource } from '../../../engine/files/bytes.ts';
 import { InputError } from '../../../engine/files/errors.ts';
+import { foreignKindOf } from '../image-header.ts';
 import type { ListedFolder } from '../import/source.ts';
 
-/** What an index depends on: files and folders by path, with size and time of change, or names. A folder's path ends in a slash. */
+/** What an index depends on: files and folders by path, with their states, or names. A folder's path ends in a slash. */
 export type Dependencies = Record<string, string>;
 
 /** The bytes of a file that is read at once. */
 const SMALL = 2 ** 20;
+/** The bytes that tell the kind of a file. */
+const HEAD = 64;
 
 /** Opens what lies at a path (node), or takes a folder that can be listed. @throws InputError if there is nothing */
 export async function listedFolder(place: string | ListedFolder): Promise<ListedFolder> {
@@ -24,12 +27,33 @@ const parent = (path: string) => (path === '' || path.endsWith('/') ? path : `${
 async function statesOf(folder: ListedFolder, paths: readonly string[]): Promise<Dependencies> {
   if (folder.path === undefined) return {};
   const [{ stat }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
+  // A program that copies files sets their times of modification, but not those of change (ctime).
   const stateOf = async (path: string) => {
     if (path === parent(path)) return (await folder.list(path.slice(0, -1))).join('/');
     const found = await stat(join(folder.path!, path)).catch(() => null);
-    return !found ? 'missing' : found.isDirectory() ? 'folder' : `${found.size} bytes, ${found.mtimeMs}`;
+    return !found
+      ? 'missing'
+      : found.isDirectory()
+        ? 'folder'
+        : [found.size, found.mtimeMs, found.ctimeMs, found.ino].join();
   };
   return Object.fromEntries(await Promise.all(paths.map(async (path) => [path, await stateOf(path)])));
+}
+
+/** Throws an error about a file, which it begins with, or one that says what lies in place of that file. */
+export async function explained(folder: Folder, error: unknown): Promise<never> {
+  const text = error instanceof InputError ? error.message : '';
+  // The names of files, too, may hold the marks that end them.
+  for (const { index } of text.matchAll(/[:,]/g)) {
+    const named = text.slice(0, index);
+    const path = named.startsWith(`${folder.name}/`) ? named.slice(folder.name.length + 1) : named;
+    const source = await folder.open(path).catch(() => null);
+    if (!source) continue;
+    const head = await source.read(0, Math.min(HEAD, source.size)).finally(() => source.close());
+    const kind = foreignKindOf(head);
+    throw kind && !text.includes(kind) ? new InputError(`${named}: this is ${kind}`) : error;
+  }
+  throw error;
 }
 
 /**

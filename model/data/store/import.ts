@@ -3,7 +3,7 @@ import { InputError, quote } from '../../../engine/files/errors.ts';
 import type { Dataset } from '../dataset.ts';
 import type { Source, SourceEpisode, SourceField } from '../import/source.ts';
 import { instructionsAmong } from '../parts.ts';
-import { checkTimes, type Irregular, irregularNote, joinedNumbers } from './checks.ts';
+import { checkTimes, type Irregular, irregularNote, joinedNumbers, type Rate } from './checks.ts';
 import type { Dependencies, WatchedFolder } from './folders.ts';
 import type { Log, LogRecord, Logs, PartPlace } from './log.ts';
 import { leftOut, type Mapping, mappedFields } from './mapping.ts';
@@ -33,6 +33,7 @@ export interface Directory
   readonly kind: string;
   readonly name?: string;
   readonly actionNames?: readonly string[];
+  readonly irregularSteps: number;
   /** The cameras, and the field of each. */
   readonly cameras: readonly (readonly [name: string, field: string])[];
   readonly episodes: readonly KnownEpisode[];
@@ -52,7 +53,7 @@ interface EpisodeRecord {
 interface Importing {
   readonly source: Source;
   readonly mapping: Mapping;
-  readonly rate: number;
+  readonly rate: Rate;
   readonly folder: WatchedFolder;
   readonly logs: Logs;
   /** What the importer has noticed so far. */
@@ -123,15 +124,16 @@ export function importSource({ source, mapping, rate, folder, logs, notes, onPro
           key: crypto.randomUUID(),
           kind: source.kind,
           name: source.name,
-          rate,
+          rate: rate.value,
+          irregularSteps: irregular.count,
           fields,
           actionDimension,
           stateDimension,
         },
         notes: [
-          ...leftOut(fields),
+          ...leftOut(source.fields, fields),
           ...notes,
-          ...irregularNote(irregular, rate),
+          ...irregularNote(irregular, rate.value),
           ...(unseen.length > 0
             ? [`cameras without a picture in any episode: ${unseen.map(([camera]) => camera).join(', ')}`]
             : []),

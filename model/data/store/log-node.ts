@@ -121,7 +121,8 @@ function isWritten(file: string): boolean {
 async function sweep(cache: string): Promise<void> {
   for (const name of await readdir(cache)) {
     const place = await readFile(join(cache, name, 'place'), 'utf8').catch(() => null);
-    if (place !== null && !existsSync(place)) await rm(join(cache, name), { recursive: true, force: true });
+    // A place that is still empty is just being written by whoever makes another index at the same time.
+    if (place && !existsSync(place)) await rm(join(cache, name), { recursive: true, force: true });
   }
 }
 

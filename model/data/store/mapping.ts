@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { InputError, quote } from '../../../engine/files/errors.ts';
+import { counted, InputError, quote } from '../../../engine/files/errors.ts';
 import { nearest } from '../../../engine/files/nearest.ts';
 import type { FieldMap, MappedField } from '../dataset.ts';
 import type { FieldUse, SourceField } from '../import/source.ts';
@@ -7,11 +7,37 @@ import type { FieldUse, SourceField } from '../import/source.ts';
 export const fieldMapSchema: v.GenericSchema<unknown, FieldMap> = v.strictObject({
   action: v.optional(v.array(v.string())),
   state: v.optional(v.array(v.string())),
-  cameras: v.optional(v.record(v.pipe(v.string(), v.nonEmpty()), v.string())),
+  cameras: v.optional(
+    v.pipe(
+      v.unknown(),
+      v.check((value) => !Array.isArray(value)),
+      v.record(v.pipe(v.string(), v.nonEmpty()), v.string()),
+    ),
+  ),
   language: v.optional(v.array(v.string())),
   subtask: v.optional(v.nullable(v.string())),
   time: v.optional(v.nullable(v.string())),
 });
+
+const LIST = 'a list of fields, ["FIELD", ...]';
+const ONE = 'a field, "FIELD", or null';
+const forms: Readonly<Record<keyof FieldMap, string>> = {
+  ...{ action: LIST, state: LIST, cameras: 'the field of each camera, { "NAME": "FIELD" }', language: LIST },
+  ...{ subtask: ONE, time: ONE },
+};
+
+/** Takes a map from outside. @throws InputError that names the wrong key, and the keys that there are */
+export function fieldMapOf(value: unknown): FieldMap {
+  const result = v.safeParse(fieldMapSchema, value);
+  if (result.success) return result.output;
+  const keys = `the keys of a map are ${Object.keys(forms).join(', ')}`;
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new InputError(`no map, which is an object such as { "action": ["FIELD"] }; ${keys}`);
+  const unknown = Object.keys(value).find((key) => !Object.hasOwn(forms, key));
+  if (unknown !== undefined) throw new InputError(`there is no key ${quote(unknown)}; ${keys}`);
+  const key = result.issues[0].path![0].key as keyof FieldMap;
+  throw new InputError(`${quote(key)} takes ${forms[key]}, and not ${quote((value as FieldMap)[key])}`);
+}
 
 /** The fields of each use, and the cameras by name. */
 export interface Mapping {
@@ -77,11 +103,13 @@ export function mappingOf(fields: readonly SourceField[], map: FieldMap, place: 
   const numbers = fields.filter(({ kind, shape }) => kind === 'numbers' && !shape?.includes(0));
   const there = numbers.slice(0, NAMES).map(({ name, shape }) => name + (shape ? ` [${shape.join(', ')}]` : ''));
   const more = numbers.length > NAMES ? ` and ${numbers.length - NAMES} more` : '';
-  const likely = numbers.find(({ name }) => /action/i.test(name)) ?? numbers[0];
+  const likely =
+    numbers.find(({ name }) => /action/i.test(name)) ??
+    numbers.find(({ name, use, bookkeeping }) => use !== 'time' && !bookkeeping && !/time|index/i.test(name));
   const which =
     numbers.length === 0
       ? 'no field has numbers'
-      : `fields with numbers are ${there.join(', ')}${more}: say which with --map FILE, { "action": [${quote(likely.name)}], "state": [...] }`;
+      : `fields with numbers are ${there.join(', ')}${more}: say which with --map FILE, { "action": [${quote(likely?.name ?? 'FIELD')}], "state": [...] }`;
   const widths = fields.map(({ name, shape = [] }) => [name, shape.reduce((all, size) => all * size, 1)] as const);
   throw new NoAction(
     `${place}: no field is known to be the action; ${which}`,
@@ -133,15 +161,20 @@ export function mappedFields(
   });
 }
 
-/** One line that names what is left out, grouped by reason; nothing if all is of use. */
-export function leftOut(fields: readonly MappedField[]): string[] {
+/** One line that names what is left out, grouped by reason, and counts what only says how the set is laid out; nothing if all is of use. */
+export function leftOut(fields: readonly SourceField[], mapped: readonly MappedField[]): string[] {
   const groups = new Map<string, string[]>();
-  for (const { use, name, reason } of fields)
-    if (use === null) groups.set(reason!, [...(groups.get(reason!) ?? []), name.replace(/\s+/g, ' ')]);
-  if (groups.size === 0) return [];
+  const unused = mapped.filter(({ use }) => use === null);
+  const known = new Set(fields.filter(({ bookkeeping }) => bookkeeping).map(({ name }) => name));
+  const losses = unused.filter(({ name }) => !known.has(name));
+  const bookkeeping = unused.length - losses.length;
+  for (const { name, reason } of losses)
+    groups.set(reason!, [...(groups.get(reason!) ?? []), name.replace(/\s+/g, ' ')]);
+  if (unused.length === 0) return [];
   const texts = [...groups].map(([reason, names]) => {
     const more = names.length > 4 ? ` and ${names.length - 4} more` : '';
     return `${names.slice(0, 4).join(', ')}${more} (${reason})`;
   });
+  if (bookkeeping > 0) texts.push(`${counted(bookkeeping, 'column')} of bookkeeping`);
   return [`left out: ${texts.join('; ')}`];
 }

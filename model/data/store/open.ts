@@ -4,14 +4,15 @@ import { firstWhere } from '../first-where.ts';
 import type { Importer, ListedFolder, Source } from '../import/source.ts';
 import { MemoryCache } from '../memory-cache.ts';
 import { instructionsAmong, onDisk } from '../parts.ts';
-import { WatchedFolder } from './folders.ts';
+import type { Rate } from './checks.ts';
+import { explained, WatchedFolder } from './folders.ts';
 import { type Directory, INDEX, importSource, type KnownEpisode } from './import.ts';
 import { DamagedLog, type Log, type Logs, memoryLogs, partAt } from './log.ts';
 import { mappingOf } from './mapping.ts';
 import { PictureStore } from './pictures.ts';
 
 /** Grows when the index has other contents, so that earlier ones are made again. */
-const VERSION = 4;
+const VERSION = 5;
 /** The bytes of actions and states that are held in memory by default, and of those that were loaded lately. */
 const NUMBER_BYTES = 2 ** 28;
 const LOADED_BYTES = 2 ** 26;
@@ -30,13 +31,20 @@ export async function openStored(
   name: string | undefined,
   options: DatasetOptions = {},
 ): Promise<Dataset> {
-  const { cameras, frameSize = FRAME_SIZE, map = {}, rate, cacheFolder, onProgress } = options;
+  const { cameras, frameSize = FRAME_SIZE, map = {}, rate, cacheFolder, onProgress, onNote } = options;
   const pictures = cameras?.length !== 0;
   const folder = new WatchedFolder(place);
   const notes = new Set<string>();
+  const told = new Set<string>();
+  let opened = false;
+  const note = (line: string) => {
+    notes.add(line);
+    if (opened && !told.has(line)) onNote?.(line);
+    if (opened) told.add(line);
+  };
   let source: Promise<Source> | undefined;
   const sourceOf = () => {
-    source ??= importer.open(folder, { name, frameSize, pictures, note: (line) => notes.add(line) });
+    source ??= importer.open(folder, { name, frameSize, pictures, note });
     return source;
   };
   const files = await place.list();
@@ -51,7 +59,7 @@ export async function openStored(
   };
   let cache = await cacheOf(true);
   if (!cache.index && !pictures) cache = await cacheOf(false);
-  const made = async () => {
+  const make = async () => {
     const source = await sourceOf();
     if (name !== undefined && source.name === undefined && name !== own)
       throw new InputError(
@@ -63,9 +71,12 @@ export async function openStored(
       mapping: pictures ? mapping : { ...mapping, cameras: new Map() },
     });
   };
+  const made = () => make().catch((error) => explained(place, error));
   const datasetIn = (index: Log) => {
     const directory = index.directory as Directory;
-    const store = new PictureStore(place, sourceOf, index, cache.logs, directory.key);
+    for (const line of directory.notes) told.add(line);
+    opened = true;
+    const store = new PictureStore(place, sourceOf, index, cache.logs, directory.key, { gathered: notes, note });
     return datasetOf(name ?? directory.name ?? own, index, store, options, cache.notes);
   };
   return datasetIn(cache.index ?? (await made())).catch(async (error) => {
@@ -102,15 +113,16 @@ async function logsOf(
 
 const lastPart = (path: string) => path.match(/[^\\/]*[^\\/.][^\\/]*/g)?.at(-1) ?? path;
 
-function rateOf({ kind, rate }: Source, given: number | undefined, place: string): number {
+function rateOf({ kind, rate }: Source, given: number | undefined, place: string): Rate {
   if (given !== undefined && rate.stated !== undefined)
     throw new InputError(`${place}: the data set says ${rate.stated} Hz itself; leave --rate out`);
-  const found = given ?? rate.stated ?? rate.usual;
-  if (found === undefined)
+  if (given !== undefined) return { value: given, from: 'user' };
+  if (rate.stated !== undefined) return { value: rate.stated, from: 'files' };
+  if (rate.usual === undefined)
     throw new InputError(
       `${place}: its files (${kind}) do not say at how many Hz they were recorded: give it with --rate`,
     );
-  return found;
+  return { value: rate.usual, from: 'usual' };
 }
 
 /** Chooses cameras by name, or by the name of their field. @throws InputError if there is none of a name */
@@ -175,6 +187,7 @@ async function datasetOf(
   return {
     ...{ name, rate, actionNames, actionDimension, stateDimension, cameras: names, fields, episodes: made },
     notes: [...notes, ...directory.notes],
+    irregularSteps: directory.irregularSteps,
     description: `${kind}: ${episodes.length} episodes, ${steps} steps at ${rate} Hz, ${seen}${streamed ? ', numbers read as they are needed' : ''}`,
   };
 }

@@ -3,9 +3,10 @@ import { InputError, quote } from '../../../engine/files/errors.ts';
 import type { Episode } from '../dataset.ts';
 import { firstWhere } from '../first-where.ts';
 import { decodeImage, ImageCache, readImage } from '../image-files.ts';
-import { imageTypeOf } from '../image-header.ts';
+import { imageTypeOf, orientationOf } from '../image-header.ts';
 import type { PicturePlace, Source, SourcePicture, SourcePictures } from '../import/source.ts';
 import { MemoryCache } from '../memory-cache.ts';
+import { explained } from './folders.ts';
 import { DamagedLog, type Log, type Logs, type PartPlace, partAt } from './log.ts';
 
 /** What is known of the pictures of a field in an episode. */
@@ -51,6 +52,12 @@ export function knownPictures(
 const TABLE_BYTES = 2 ** 26;
 const UNPACKED_BYTES = 2 ** 28;
 
+/** The directory of unpacked pictures: their places, and what the importer noticed. */
+interface Pack {
+  readonly places: readonly PartPlace[];
+  readonly notes: readonly string[];
+}
+
 /** An episode, and the parts of its record. */
 interface EpisodeRecord {
   readonly id: string;
@@ -72,6 +79,7 @@ export class PictureStore {
     private readonly index: Log,
     private readonly logs: Logs,
     private readonly key: string,
+    private readonly notes: { readonly gathered: Set<string>; note(line: string): void },
   ) {}
 
   /** Makes the image methods of an episode. */
@@ -89,7 +97,7 @@ export class PictureStore {
     };
     const read = (camera: string, step: number, own: KnownPictures, i: number) => {
       const what = `the image of episode ${quote(episode.id)}, step ${Math.floor(step)}, camera ${quote(camera)}`;
-      return this.#read(episode, own, i, what);
+      return this.#read(episode, camera, own, i, what);
     };
     return {
       image: (camera, step) =>
@@ -107,7 +115,18 @@ export class PictureStore {
     };
   }
 
-  async #read(
+  /** Reads a picture, and notes that it is to be turned, which is not done. */
+  async #read(episode: EpisodeRecord, camera: string, own: KnownPictures, i: number, image: string) {
+    const read = await this.#readStored(episode, own, i, image);
+    const orientation = 'pixels' in read.picture ? 1 : orientationOf(read.picture);
+    if (orientation !== 1)
+      this.notes.note(
+        `camera ${quote(camera)} has pictures with Exif orientation ${orientation}, which LeRobot obeys and this program does not: they are read as they are stored; turn their pixels and take the orientation out of the files (exiftran, mogrify -auto-orient) if they lie wrong`,
+      );
+    return read;
+  }
+
+  async #readStored(
     { where, parts }: EpisodeRecord,
     { kind, first, count, file, place, table }: KnownPictures,
     i: number,
@@ -128,20 +147,25 @@ export class PictureStore {
   async #unpack(first: number, i: number, place: PicturePlace, count: number, what: string): Promise<SourcePicture> {
     const name = `pictures-${this.key}-${first}`;
     const make = () =>
-      this.logs.write(name, async (append) => {
+      this.logs.write(name, async (append): Promise<Pack> => {
         const made: PartPlace[] = [];
+        this.notes.gathered.clear();
         for await (const picture of (await this.source()).unpack!(place))
           made.push(...(await append(null, [packedPicture(picture)])));
-        if (made.length >= count) return made;
+        if (made.length >= count) return { places: made, notes: [...this.notes.gathered] };
         throw new InputError(`${what}: ${made.length} pictures were unpacked, ${count} are needed`);
       });
     // An importer unpacks one episode at a time.
     const inTurn = (get: () => Promise<Log>): Promise<Log> => {
-      const log = this.#unpacking.then(get);
+      const log = this.#unpacking.then(get).catch((error) => explained(this.folder, error));
       this.#unpacking = log.catch(() => {});
       return log;
     };
-    const pictureIn = async (log: Log) => unpackedPicture(await partAt(log, (log.directory as PartPlace[])[i]));
+    const pictureIn = async (log: Log) => {
+      const { places, notes } = log.directory as Pack;
+      for (const line of notes) this.notes.note(line);
+      return unpackedPicture(await partAt(log, places[i]));
+    };
     const kept = await this.#unpacked.get(first, () => inTurn(async () => (await this.logs.open(name)) ?? make()));
     return pictureIn(kept).catch(async (error) => {
       if (error instanceof DamagedLog) return pictureIn(await inTurn(make));
