@@ -11,4 +11,7 @@ export type Jobs = typeof jobs;
 
 const { job, settings } = workerData;
 const world = await TabletopWorld.create();
-parentPort?.on('message', (index: number) => parentPort?.postMessage(jobs[job as keyof Jobs](world, settings, index)));
+parentPort?.on('message', (index: number | null) => {
+  if (index === null) parentPort?.close();
+  else parentPort?.postMessage(jobs[job as keyof Jobs](world, settings, index));
+});

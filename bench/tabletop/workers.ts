@@ -59,6 +59,17 @@ export async function inWorkers<Name extends keyof Jobs>(
     }
     return complete;
   } finally {
-    await Promise.all(workers.map((worker) => worker.terminate()));
+    await Promise.all(workers.map(ended));
   }
+}
+
+/** Lets a worker end by itself: one that is terminated while it loads its modules may never be gone, and then nobody else goes on. */
+function ended(worker: Worker): Promise<void> {
+  worker.removeAllListeners();
+  return new Promise((resolve) => {
+    if (worker.threadId === -1) return resolve();
+    worker.once('exit', () => resolve());
+    worker.on('error', () => {}); // the first error is the one to report
+    worker.postMessage(null);
+  });
 }
