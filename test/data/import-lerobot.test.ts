@@ -2,7 +2,7 @@ import { encode as encodePng } from 'fast-png';
 import { describe, expect, test } from 'vitest';
 import { leRobot } from '../../model/data/import/lerobot.ts';
 import { TableWriter } from '../../model/data/parquet/writer.ts';
-import { column, filesOf, jsonOf, source as ownSet } from './lerobot-files.ts';
+import { column, filesOf, jsonOf, listColumns, source as ownSet } from './lerobot-files.ts';
 import { fieldsOf, filesFolder, picturesOf, readSource } from './sources.ts';
 import { expectClear, type Files, message, replacingValues, text } from './synthetic.ts';
 
@@ -253,22 +253,14 @@ describe('LeRobot data sets', () => {
   test('lists of episodes in several chunks, and a file that holds more or fewer rows', async () => {
     const files = await filesOf(ownSet());
     const list = 'meta/episodes/chunk-000/file-000.parquet';
-    const names = [
-      'episode_index',
-      'length',
-      'dataset_from_index',
-      'dataset_to_index',
-      'data/chunk_index',
-      'data/file_index',
-    ];
     const rows = [
       [0, 4, 0, 4, 0, 0],
       [1, 6, 4, 10, 0, 0],
       [2, 3, 10, 13, 0, 0],
     ];
     const write = (path: string, own: number[][]) => {
-      const table = new TableWriter(names.map((name) => column(name)));
-      table.append(Object.fromEntries(names.map((name, i) => [name, own.map((row) => row[i])])));
+      const table = new TableWriter(listColumns.map((name) => column(name)));
+      table.append(Object.fromEntries(listColumns.map((name, i) => [name, own.map((row) => row[i])])));
       files.set(path, table.finish().slice());
     };
     write(list, rows.slice(0, 2));

@@ -47,6 +47,16 @@ export const column = (name: string, dtype: TableColumn['dtype'] = 'int64', dept
 /** The path at which `videoFiles` needs its video: 13 frames, those of the three episodes one after the other. */
 export const VIDEO_PATH = 'videos/observation.images.top/chunk-000/file-000.mp4';
 
+/** The columns of a list of episodes, in version 3. */
+export const listColumns = [
+  'episode_index',
+  'length',
+  'dataset_from_index',
+  'dataset_to_index',
+  'data/chunk_index',
+  'data/file_index',
+];
+
 /** Makes the files of `source()` with only the camera "top", as video. */
 export async function videoFiles(): Promise<Files> {
   const files = await filesOf(source());
@@ -55,18 +65,10 @@ export async function videoFiles(): Promise<Files> {
   info.video_path = 'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4';
   delete info.features['observation.images.wrist'];
   files.set('meta/info.json', text(info));
-  const names = [
-    'episode_index',
-    'length',
-    'dataset_from_index',
-    'dataset_to_index',
-    'data/chunk_index',
-    'data/file_index',
-  ];
   const videos = ['chunk_index', 'file_index'].map((name) => `videos/observation.images.top/${name}`);
   const start = 'videos/observation.images.top/from_timestamp';
   const table = new TableWriter([
-    ...[...names, ...videos].map((name) => column(name)),
+    ...[...listColumns, ...videos].map((name) => column(name)),
     column(start, 'float64'),
     column('tasks', 'string', 1),
   ]);
@@ -81,7 +83,7 @@ export async function videoFiles(): Promise<Files> {
     [0, 0, 0],
   ];
   table.append({
-    ...Object.fromEntries([...names, ...videos].map((name, i) => [name, values[i]])),
+    ...Object.fromEntries([...listColumns, ...videos].map((name, i) => [name, values[i]])),
     [start]: [0, 4 / 20, 10 / 20],
     tasks: [['a'], ['b'], ['c']],
   });

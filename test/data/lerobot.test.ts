@@ -16,7 +16,7 @@ import {
 } from '../../model/data/index.ts';
 import { writeLeRobot } from '../../model/data/lerobot/writer.ts';
 import { TableWriter } from '../../model/data/parquet/writer.ts';
-import { column, filesOf, jsonOf, rows, source } from './lerobot-files.ts';
+import { column, filesOf, jsonOf, listColumns, rows, source } from './lerobot-files.ts';
 import { type Files, folderOf, gradientImage, replacingValues, text } from './synthetic.ts';
 
 let written: Files;
@@ -294,14 +294,6 @@ describe('an instruction that is missing is none', () => {
   test('version 3: null, or no list at all', async () => {
     const files = await filesOf({ ...source(), cameras: [] });
     const path = 'meta/episodes/chunk-000/file-000.parquet';
-    const names = [
-      'episode_index',
-      'length',
-      'dataset_from_index',
-      'dataset_to_index',
-      'data/chunk_index',
-      'data/file_index',
-    ];
     const numbers = [
       [0, 1, 2],
       [4, 6, 3],
@@ -312,10 +304,13 @@ describe('an instruction that is missing is none', () => {
     ];
     const listing = async (tasks: unknown[] | null) => {
       const table = new TableWriter([
-        ...names.map((name) => column(name)),
+        ...listColumns.map((name) => column(name)),
         ...(tasks ? [column('tasks', 'string', 1)] : []),
       ]);
-      table.append({ ...Object.fromEntries(names.map((name, i) => [name, numbers[i]])), ...(tasks && { tasks }) });
+      table.append({
+        ...Object.fromEntries(listColumns.map((name, i) => [name, numbers[i]])),
+        ...(tasks && { tasks }),
+      });
       const { episodes } = await openDataset(folderOf(new Map(files).set(path, table.finish())));
       return episodes.map(({ instructions }) => instructions);
     };

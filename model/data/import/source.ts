@@ -86,7 +86,7 @@ export interface Source {
 }
 
 export interface ImportOptions {
-  /** Of several data sets in one place, the one to open: a split of RLDS, an entry of index.json. */
+  /** The data set to open, where several lie in one place: a split of RLDS, an entry of index.json. */
   readonly name?: string;
   /** False if no pictures are wanted, so that their files need not be there. */
   readonly pictures?: boolean;
