@@ -10,9 +10,9 @@ import { dependenciesInstalled, installDependencies } from '../cli/setup/depende
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const dist = join(root, 'dist');
 const floors = ['engine', 'kernels', 'tokenizers', 'model', 'bench', 'cli'];
-/** Shaders, the tuning of adapters, and the vision-language models that come with the project, with their records. */
+/** Shaders, a page, the tuning of adapters, and the vision-language models that come with the project, with their records. */
 const isReadLater = (/** @type {string} */ path) =>
-  /\.wgsl$|^results.tuning.*\.json$|^pretrained.*\.(safetensors|json)$/.test(path);
+  /\.wgsl$|^policy.serving.page\.html$|^results.tuning.*\.json$|^pretrained.*\.(safetensors|json)$/.test(path);
 
 if (!dependenciesInstalled(root)) installDependencies(root);
 rmSync(dist, { recursive: true, force: true });

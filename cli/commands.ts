@@ -30,6 +30,10 @@ export const commands: Readonly<Record<string, Listed>> = {
     summary: 'a policy in closed loop or on held-out episodes, or what a vision-language model sees',
     load: () => import('./evaluate.ts').then(({ evaluate }) => evaluate),
   },
+  serve: {
+    summary: "a policy behind openpi's websocket protocol, for robots and for a page",
+    load: () => import('./serve.ts').then(({ serve }) => serve),
+  },
   study: {
     summary: 'variants of a training run from one start, over seeds: one table with intervals, and one page',
     load: () => import('./study.ts').then(({ study }) => study),

@@ -14,7 +14,7 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const optional = Object.keys(manifest.optionalDependencies);
 const floors = ['engine', 'kernels', 'tokenizers', 'model', 'bench', 'cli'];
 /** Used while the sources are worked on. */
-const toolsOnly = ['bench/tabletop/worker.mjs', 'tokenizers/default-merges-node.ts'];
+const toolsOnly = ['bench/tabletop/worker.mjs', 'cli/serve-worker.mjs', 'tokenizers/default-merges-node.ts'];
 const long = process.env.INSULA_LONG === '1';
 const skipped = long ? '' : ' (skipped: INSULA_LONG=1 runs it)';
 

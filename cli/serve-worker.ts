@@ -1,0 +1,62 @@
+/** The thread of `insula serve` that holds device and policy, so that the one that talks to clients never waits for them. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { openTunedDevice } from '../kernels/tuning.ts';
+import { Encoding, type RawObservation } from '../model/policy/encoding.ts';
+import { Policy } from '../model/policy/policy.ts';
+import { type Answer, type ServedOptions, ServedPolicy } from '../model/policy/serving/served-policy.ts';
+import { openPolicy } from './policy.ts';
+
+/** What the thread is started with. */
+export interface ServeWork {
+  readonly checkpoint: string;
+  readonly device: { readonly adapter?: string; readonly floor?: boolean; readonly tuning?: string };
+  /** The action dimensions of the robot. */
+  readonly dimension: number;
+  readonly options: ServedOptions;
+}
+
+export type ToWorker =
+  | { readonly id: number; readonly session: number; readonly observation: RawObservation; readonly reset: boolean }
+  | { readonly forget: number }
+  /** Ends the thread. */
+  | null;
+
+export type FromWorker =
+  | { readonly ready: string }
+  | { readonly note: string }
+  | { readonly id: number; readonly answer: Answer; readonly milliseconds: number }
+  | { readonly id: number; readonly error: string; readonly isInput: boolean };
+
+const { checkpoint: path, device: choice, dimension, options }: ServeWork = workerData;
+const send = (message: FromWorker) => parentPort?.postMessage(message);
+const { device } = await openTunedDevice(choice, (note) => send({ note }));
+const checkpoint = await openPolicy(path);
+const model = await checkpoint.loadModel(device);
+await checkpoint.close();
+const served = new ServedPolicy(new Policy(model, new Encoding(checkpoint.settings.encoding)), dimension, options);
+
+/** One observation at a time: the adapter computes one after another anyway, and every answer is the same whoever else asks. */
+let turn: Promise<void> = Promise.resolve();
+
+parentPort?.on('message', (message: ToWorker) => {
+  turn = turn.then(async () => {
+    if (message === null) {
+      model.dispose();
+      device.close();
+      parentPort?.close();
+    } else if ('forget' in message) served.forget(message.forget);
+    else await answer(message);
+  });
+});
+send({ ready: device.description });
+
+async function answer({ id, session, observation, reset }: Exclude<ToWorker, null | { forget: number }>) {
+  const start = performance.now();
+  try {
+    const answer = await served.answer(session, observation, reset);
+    send({ id, answer, milliseconds: performance.now() - start });
+  } catch (error) {
+    const { name, message } = error as Error;
+    send({ id, error: message, isInput: name === 'InputError' });
+  }
+}
