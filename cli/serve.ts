@@ -7,8 +7,8 @@ import {
   type ObservationKeys,
   readObservation,
 } from '../model/policy/serving/observations.ts';
-import { LivePage } from '../model/policy/serving/page.ts';
-import { type Answering, servePolicy } from '../model/policy/serving/server.ts';
+import { LivePage } from '../model/policy/serving/page-node.ts';
+import { type Answering, servePolicy } from '../model/policy/serving/server-node.ts';
 import type { CheckpointSettings } from '../model/training/checkpoint.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';

@@ -114,7 +114,9 @@ function packaged(path: string): string[] {
   const [, stem, ending] = /^(.*)\.(\w+)$/.exec(path) ?? [];
   if (ending === 'ts') return [`dist/${stem}.js`, `dist/${stem}.d.ts`];
   if (ending === 'mjs') return [`dist/${stem}.mjs`, `dist/${stem}.d.mts`];
-  return ending === 'wgsl' || /^(bench\/results\/tuning|model\/pretrained)\//.test(path) ? [`dist/${path}`] : [];
+  return ending === 'wgsl' || ending === 'html' || /^(bench\/results\/tuning|model\/pretrained)\//.test(path)
+    ? [`dist/${path}`]
+    : [];
 }
 
 describe('the package', () => {

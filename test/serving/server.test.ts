@@ -9,7 +9,7 @@ import {
   type PolicyServer,
   type ServerOptions,
   servePolicy,
-} from '../../model/policy/serving/server.ts';
+} from '../../model/policy/serving/server-node.ts';
 
 let server: PolicyServer | null = null;
 afterEach(async () => {
