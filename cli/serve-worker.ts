@@ -1,5 +1,6 @@
 /** The thread of `insula serve` that holds device and policy, so that the one that talks to clients never waits for them. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { DeviceLostError } from '../engine/index.ts';
 import { openTunedDevice } from '../kernels/tuning.ts';
 import { Encoding, type RawObservation } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
@@ -30,10 +31,28 @@ export type FromWorker =
 const { checkpoint: path, device: choice, dimension, options }: ServeWork = workerData;
 const send = (message: FromWorker) => parentPort?.postMessage(message);
 const { device } = await openTunedDevice(choice, (note) => send({ note }));
-const checkpoint = await openPolicy(path);
-const model = await checkpoint.loadModel(device);
-await checkpoint.close();
-const served = new ServedPolicy(new Policy(model, new Encoding(checkpoint.settings.encoding)), dimension, options);
+
+async function loadPolicy(): Promise<Policy> {
+  const checkpoint = await openPolicy(path);
+  try {
+    return new Policy(await checkpoint.loadModel(device), new Encoding(checkpoint.settings.encoding));
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+let policy = await loadPolicy();
+
+async function recover(error: unknown): Promise<Policy | null> {
+  const loss = await device.errors.explained(error);
+  if (!(loss instanceof DeviceLostError)) return null;
+  await openAgain(device, loss.reason);
+  send({ note: `${loss.reason}; it is open again, with the policy of ${path}` });
+  policy = await loadPolicy();
+  return policy;
+}
+
+const served = new ServedPolicy(policy, dimension, options, recover);
 
 /** One observation at a time: the adapter computes one after another anyway, and every answer is the same whoever else asks. */
 let turn: Promise<void> = Promise.resolve();
@@ -41,7 +60,7 @@ let turn: Promise<void> = Promise.resolve();
 parentPort?.on('message', (message: ToWorker) => {
   turn = turn.then(async () => {
     if (message === null) {
-      model.dispose();
+      policy.model.dispose();
       device.close();
       parentPort?.close();
     } else if ('forget' in message) served.forget(message.forget);

@@ -91,7 +91,7 @@ export const serve = command({
     };
     const thread = new PolicyThread(work, progress);
     const description = await thread.ready;
-    const title = `${settings.run.system}, preset ${settings.run.preset.name}, on ${description}`;
+    const title = `${settings.run.system}, preset ${settings.run.preset.name}`;
     const page = values.page ? await LivePage.open(title) : null;
     const metadata = metadataOf(settings, robot, execution);
     const answering = answeringBy(thread, { metadata, expected: robot.expected, keys, page, progress });
@@ -101,7 +101,7 @@ export const serve = command({
         onNote: (line) => progress.note(line),
       });
       const address = `${host.includes(':') ? `[${host}]` : host}:${server.port}`;
-      progress.note(`${title}: ws://${address}${page ? `, page http://${address}/` : ''} (Ctrl-C ends)`);
+      progress.note(`${title}, on ${description}: ws://${address}${page ? `, page http://${address}/` : ''} (Ctrl-C ends)`);
       await Promise.race([
         thread.failed,
         new Promise((end) => signal.addEventListener('abort', end, { once: true })),

@@ -1,10 +1,11 @@
 /** A policy that serves many robots, each in a session of its own: its episode, its history, and the chunk that it carries out. */
 import { InputError } from '../../../engine/files/errors.ts';
+import { windowOf } from '../../architecture/configuration.ts';
 import type { PreviousChunks } from '../../architecture/objectives/index.ts';
 import type { RawObservation } from '../encoding.ts';
 import { type ExecutionOptions, Executor, scheduleOf } from '../execution.ts';
 import type { Policy } from '../policy.ts';
-import type { PolicySession } from '../session.ts';
+import { PolicySession } from '../session.ts';
 import type { Said } from '../subtask.ts';
 
 export interface ServedOptions extends Omit<ExecutionOptions, 'execution'> {
@@ -38,10 +39,12 @@ interface Episode {
 export class ServedPolicy {
   private readonly episodes = new Map<number, Episode>();
 
+  /** `recover` makes the policy anew after an error that a new one mends, such as the loss of its device; it gives null for other errors. */
   constructor(
-    private readonly policy: Policy,
+    private policy: Policy,
     private readonly dimension: number,
     private readonly options: ServedOptions = {},
+    private readonly recover: (error: unknown) => Promise<Policy | null> = async () => null,
   ) {
     if (options.execution) scheduleOf(options, policy.model.configuration.horizon);
   }
@@ -68,7 +71,8 @@ export class ServedPolicy {
 
   private begin(): Episode {
     const episode: Episode = {
-      session: this.policy.session(),
+      // The observations that a session keeps outlive a policy whose device was lost.
+      session: new PolicySession(windowOf(this.policy.model.configuration), (...given) => this.act(...given)),
       executor: this.options.execution
         ? new Executor((seen, previous) => this.call(episode, seen, previous), this.dimension, this.options)
         : null,
@@ -76,6 +80,17 @@ export class ServedPolicy {
       said: null,
     };
     return episode;
+  }
+
+  private async act(...given: Parameters<Policy['actInWindows']>): Promise<Float32Array[]> {
+    try {
+      return await this.policy.actInWindows(...given);
+    } catch (error) {
+      const policy = await this.recover(error);
+      if (!policy) throw error;
+      this.policy = policy;
+      return policy.actInWindows(...given);
+    }
   }
 
   private async call(
