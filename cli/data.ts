@@ -6,13 +6,14 @@ import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import type { TabletopWorld } from '../bench/tabletop/world.ts';
 import { parseJson } from '../engine/files/bytes.ts';
 import { fileError } from '../engine/files/files.ts';
+import { checked } from '../engine/files/json-schema.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import {
   channelOrders,
   type Dataset,
   type FieldMap,
-  fieldMapOf,
+  fieldMapSchema,
   type ImageSplit,
   mixDatasets,
   namedQuestions,
@@ -59,7 +60,7 @@ function maps(help: string): Option<FieldMap[]> {
   const option = paths(help, { needs: 'data' });
   const read = (file: string, _: number, { length }: readonly string[]) => {
     try {
-      return fieldMapOf(parseJson(readFileSync(file), file, 'not a JSON file, or cut off'));
+      return checked(fieldMapSchema, parseJson(readFileSync(file), file, 'not a JSON file, or cut off'), file);
     } catch (error) {
       const known = fileError(error, file, 'open it');
       if (!(known instanceof InputError)) throw known;

@@ -4,9 +4,10 @@ import { randomStream, streams } from '../../engine/random.ts';
 const KEPT = 2 ** 18;
 
 interface Column {
-  /** The first value, from which sums are counted, so that a large offset costs no digits. */
-  readonly origin: number;
   sum: number;
+  /** The first value, and sums of distances from it and of their squares: a large offset costs the deviation no digits. */
+  readonly origin: number;
+  distances: number;
   squares: number;
   min: number;
   max: number;
@@ -34,7 +35,8 @@ export class ColumnSummary {
         const column = this.#columns[d];
         const value = rows[first + d] + 0; // -0 becomes 0
         const distance = value - column.origin;
-        column.sum += distance;
+        column.sum += value;
+        column.distances += distance;
         column.squares += distance * distance;
         if (value < column.min) column.min = value;
         if (value > column.max) column.max = value;
@@ -49,12 +51,12 @@ export class ColumnSummary {
    */
   finish(parts: readonly number[]) {
     const { count } = this;
-    const columns = this.#columns.map(({ origin, sum, squares, kept, min, max }) => {
+    const columns = this.#columns.map(({ sum, distances, squares, kept, min, max }) => {
       const sorted = Float64Array.from(kept).sort();
       const [first, last] = [Math.ceil((kept.length - 1) * parts[0]), Math.floor((kept.length - 1) * parts.at(-1)!)];
       return {
-        ...{ min, max, sorted, mean: origin + sum / count },
-        std: Math.sqrt(Math.max(0, squares - (sum * sum) / count) / count),
+        ...{ min, max, sorted, mean: sum / count },
+        std: Math.sqrt(Math.max(0, squares - (distances * distances) / count) / count),
         still: first < last && sorted[first] === sorted[last],
       };
     });
@@ -71,7 +73,8 @@ export class ColumnSummary {
 }
 
 const columnFrom = (value: number): Column => ({
-  ...{ origin: value, sum: 0, squares: 0, min: Number.POSITIVE_INFINITY, max: Number.NEGATIVE_INFINITY, kept: [] },
+  ...{ sum: 0, origin: value, distances: 0, squares: 0 },
+  ...{ min: Number.POSITIVE_INFINITY, max: Number.NEGATIVE_INFINITY, kept: [] },
 });
 
 /** Computes a quantile of sorted values, interpolated linearly between neighbours as numpy does by default. */

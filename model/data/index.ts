@@ -43,5 +43,5 @@ export * from './sampler.ts';
 export * from './slots.ts';
 export * from './split.ts';
 export * from './statistics.ts';
-export { fieldMapOf, NoAction } from './store/mapping.ts';
+export { fieldMapSchema, NoAction } from './store/mapping.ts';
 export * from './tokenizer-chunks.ts';

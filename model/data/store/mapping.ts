@@ -1,43 +1,28 @@
 import * as v from 'valibot';
 import { counted, InputError, quote } from '../../../engine/files/errors.ts';
+import { dictionary } from '../../../engine/files/json-schema.ts';
 import { nearest } from '../../../engine/files/nearest.ts';
 import type { FieldMap, MappedField } from '../dataset.ts';
 import type { FieldUse, SourceField } from '../import/source.ts';
 
-export const fieldMapSchema: v.GenericSchema<unknown, FieldMap> = v.strictObject({
-  action: v.optional(v.array(v.string())),
-  state: v.optional(v.array(v.string())),
-  cameras: v.optional(
-    v.pipe(
-      v.unknown(),
-      v.check((value) => !Array.isArray(value)),
-      v.record(v.pipe(v.string(), v.nonEmpty()), v.string()),
-    ),
-  ),
-  language: v.optional(v.array(v.string())),
-  subtask: v.optional(v.nullable(v.string())),
-  time: v.optional(v.nullable(v.string())),
-});
-
-const LIST = 'a list of fields, ["FIELD", ...]';
-const ONE = 'a field, "FIELD", or null';
-const forms: Readonly<Record<keyof FieldMap, string>> = {
-  ...{ action: LIST, state: LIST, cameras: 'the field of each camera, { "NAME": "FIELD" }', language: LIST },
-  ...{ subtask: ONE, time: ONE },
+const field = v.string('a field');
+const list = v.optional(v.array(field, 'a list of fields, ["FIELD", ...]'));
+const one = v.optional(v.nullable(v.string('a field, "FIELD", or null')));
+const CAMERAS = 'the field of each camera, { "NAME": "FIELD" }';
+const cameras = v.pipe(
+  dictionary(field, CAMERAS),
+  v.check((own) => !('' in own), CAMERAS),
+);
+const entries = {
+  ...{ action: list, state: list, cameras: v.optional(cameras), language: list },
+  ...{ subtask: one, time: one },
 };
+const KEYS = `the keys of a map are ${Object.keys(entries).join(', ')}`;
 
-/** Takes a map from outside. @throws InputError that names the wrong key, and the keys that there are */
-export function fieldMapOf(value: unknown): FieldMap {
-  const result = v.safeParse(fieldMapSchema, value);
-  if (result.success) return result.output;
-  const keys = `the keys of a map are ${Object.keys(forms).join(', ')}`;
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new InputError(`no map, which is an object such as { "action": ["FIELD"] }; ${keys}`);
-  const unknown = Object.keys(value).find((key) => !Object.hasOwn(forms, key));
-  if (unknown !== undefined) throw new InputError(`there is no key ${quote(unknown)}; ${keys}`);
-  const key = result.issues[0].path![0].key as keyof FieldMap;
-  throw new InputError(`${quote(key)} takes ${forms[key]}, and not ${quote((value as FieldMap)[key])}`);
-}
+export const fieldMapSchema: v.GenericSchema<unknown, FieldMap> = v.pipe(
+  dictionary(v.unknown(), `a map, such as { "action": ["FIELD"] }; ${KEYS}`),
+  v.strictObject(entries, KEYS),
+);
 
 /** The fields of each use, and the cameras by name. */
 export interface Mapping {
