@@ -14,20 +14,18 @@ import {
   type Dataset,
   type FieldMap,
   fieldMapSchema,
-  type ImageSplit,
   mixDatasets,
-  namedQuestions,
   openDataset,
-  openNamedImages,
-  openQuestionFile,
   ownSlotMap,
   readParaphrases,
   slotMapNamed,
-  splitImages,
   withForms,
   withParaphrases,
 } from '../model/data/index.ts';
 import { type CoTraining, imageCoTraining } from '../model/training/co-training.ts';
+import { type ImageSplit, splitImages } from '../model/training/image-questions.ts';
+import { namedQuestions, openNamedImages } from '../model/training/named-images.ts';
+import { openQuestionFile } from '../model/training/question-file.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { CACHE_FOLDER } from './device.ts';
 import { choice, decimal, type Option, texts } from './options.ts';
