@@ -1,11 +1,14 @@
 import * as v from 'valibot';
 import { type ByteSource, parseJson, readRange } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
-import { checked, dictionary } from '../../engine/files/json-schema.ts';
+import { checked, dictionary, readChecked } from '../../engine/files/json-schema.ts';
 
 /** JSON Lines files longer than this are not read whole. */
 const LINES_LIMIT = 2 ** 30;
-const line = dictionary(v.unknown());
+const object = dictionary(v.unknown());
+
+/** Reads a file that holds one JSON object, and closes it. */
+export const readJsonObject = (file: ByteSource) => readChecked(file, object);
 
 /** Reads a file with one JSON object a line, ignoring empty lines, converts each by `read`, and closes the file. */
 export async function readJsonLines<T>(
@@ -25,7 +28,7 @@ export async function readJsonLines<T>(
       start = end + 1;
       if (own.every((byte) => byte <= 32)) continue;
       const json = parseJson(own, file.name, `line ${number} is not JSON, or cut off`, `line ${number}: `);
-      items.push(read(checked(line, json, `${file.name}: line ${number}`), `line ${number}`));
+      items.push(read(checked(object, json, `${file.name}: line ${number}`), `line ${number}`));
     }
     return items;
   } finally {

@@ -1,7 +1,6 @@
-import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
-import { dictionary, readChecked } from '../../engine/files/json-schema.ts';
 import type { Importer, Source, SourceField, SourcePictures } from '../../model/data/import/source.ts';
+import { readJsonObject } from '../../model/data/json.ts';
 import { type Files, gradientImage } from './synthetic.ts';
 
 /** An importer of a format for tests, which counts what it reads, and can stop in the middle. */
@@ -25,7 +24,7 @@ export function toyImporter(version = 1): Importer & {
       toy.opened += 1;
       const names = (await folder.list()).filter((name) => name.startsWith('ep'));
       // biome-ignore lint/suspicious/noExplicitAny: the test's own files
-      const parse = async (path: string): Promise<any> => readChecked(await folder.open(path), dictionary(v.unknown()));
+      const parse = async (path: string): Promise<any> => readJsonObject(await folder.open(path));
       const { rate, fields } = await parse('set.json');
       async function* episodes(first: number): ReturnType<Source['episodes']> {
         for (let e = first; e < names.length; e++) {

@@ -76,16 +76,8 @@ export function episodesTable(
 
 /** Makes the list of tasks. LeRobot reads it with pandas, which finds in the metadata that the texts are the index. */
 export function tasksTable(tasks: readonly string[]): Uint8Array {
-  const column = (name: string, type: string, numpy: string) => ({
-    ...{ name, field_name: name, pandas_type: type, numpy_type: numpy, metadata: null },
-  });
-  const pandas = {
-    index_columns: ['task'],
-    column_indexes: [{ ...column('', 'unicode', 'object'), name: null, field_name: null }],
-    columns: [column('task_index', 'int64', 'int64'), column('task', 'unicode', 'object')],
-    creator: { library: 'insula', version: '1' },
-    pandas_version: '2.0.0',
-  };
+  const index = { name: 'task', field_name: 'task', pandas_type: 'unicode', numpy_type: 'object', metadata: null };
+  const pandas = { index_columns: ['task'], column_indexes: [], columns: [index], pandas_version: '2.0.0' };
   const columns: TableColumn[] = [
     { name: 'task_index', dtype: 'int64' },
     { name: 'task', dtype: 'string' },
