@@ -24,14 +24,9 @@ export const fieldMapSchema: v.GenericSchema<unknown, FieldMap> = v.pipe(
   v.strictObject(entries, KEYS),
 );
 
-/** The fields of each use, and the cameras by name. */
-export interface Mapping {
-  readonly action: readonly SourceField[];
-  readonly state: readonly SourceField[];
-  readonly cameras: ReadonlyMap<string, SourceField>;
-  readonly language: readonly SourceField[];
-  readonly subtask: SourceField | undefined;
-  readonly time: SourceField | undefined;
+/** The fields of each use, at most one of subtasks and of times, and the cameras by name. */
+export interface Mapping extends Readonly<Record<Exclude<FieldUse, 'camera'>, readonly SourceField[]>> {
+  readonly cameras: readonly (readonly [name: string, field: SourceField])[];
 }
 
 /** No field is known to be the action: `fields` are all that there are. */
@@ -81,8 +76,8 @@ export function mappingOf(fields: readonly SourceField[], map: FieldMap, place: 
       )
     : cameraNames(taken).map((name, i) => [name, taken[i]] as const);
   const mapping: Mapping = {
-    ...{ action: chosen('action'), state: chosen('state'), language: chosen('language'), cameras: new Map(cameras) },
-    ...{ subtask: chosen('subtask').at(0), time: chosen('time').at(0) },
+    ...{ action: chosen('action'), state: chosen('state'), language: chosen('language'), cameras },
+    ...{ subtask: chosen('subtask').slice(0, 1), time: chosen('time').slice(0, 1) },
   };
   if (mapping.action.length > 0) return mapping;
   const numbers = fields.filter(({ kind, shape }) => kind === 'numbers' && !shape?.includes(0));
@@ -128,16 +123,13 @@ export function mappedFields(
     if (!own.includes(field) || last < first) return [];
     return [first === last ? `${what} ${first}` : `${what} ${first} to ${last}`];
   };
-  const { action, state, cameras, language, subtask, time } = mapping;
   return fields.map((field) => {
     const { name, kind, shape, reason, use } = field;
     const uses = [
-      ...slots('actions', action, field),
-      ...slots('state', state, field),
-      ...[...cameras].flatMap(([camera, own]) => (own === field ? [`camera ${camera}`] : [])),
-      ...(language.includes(field) ? ['language'] : []),
-      ...(subtask === field ? ['subtask'] : []),
-      ...(time === field ? ['time'] : []),
+      ...slots('actions', mapping.action, field),
+      ...slots('state', mapping.state, field),
+      ...mapping.cameras.flatMap(([camera, own]) => (own === field ? [`camera ${camera}`] : [])),
+      ...(['language', 'subtask', 'time'] as const).filter((one) => mapping[one].includes(field)),
     ];
     // A field that the map has chosen has no reason against it.
     if (uses.length > 0) return { name, kind, shape, use: uses.join(', '), reason: use === null ? undefined : reason };

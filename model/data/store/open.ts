@@ -68,7 +68,7 @@ export async function openStored(
     const mapping = mappingOf(source.fields, map, place.name);
     return importSource({
       ...{ source, folder, logs: cache.logs, notes, onProgress, rate: rateOf(source, rate, place.name) },
-      mapping: pictures ? mapping : { ...mapping, cameras: new Map() },
+      mapping: pictures ? mapping : { ...mapping, cameras: [] },
     });
   };
   const made = () => make().catch((error) => explained(place, error));
