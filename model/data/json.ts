@@ -19,13 +19,10 @@ export async function readJsonLines<T>(
     if (file.size > LINES_LIMIT) throw new InputError(`${file.name}: ${file.size} bytes is too large`);
     const bytes = await readRange(file, 0, file.size, 'its lines');
     const items: T[] = [];
-    let [start, number] = [0, 0];
-    while (start < bytes.length) {
-      const found = bytes.indexOf(10, start);
-      const end = found < 0 ? bytes.length : found;
-      number += 1;
-      const own = bytes.subarray(start, end);
-      start = end + 1;
+    for (let start = 0, number = 1; start < bytes.length; number++) {
+      const end = bytes.indexOf(10, start);
+      const own = bytes.subarray(start, end < 0 ? bytes.length : end);
+      start += own.length + 1;
       if (own.every((byte) => byte <= 32)) continue;
       const json = parseJson(own, file.name, `line ${number} is not JSON, or cut off`, `line ${number}: `);
       items.push(read(checked(object, json, `${file.name}: line ${number}`), `line ${number}`));

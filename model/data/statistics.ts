@@ -6,11 +6,11 @@ import { type EpisodePart, loadedInOrder } from './parts.ts';
 
 const QUANTILES = [0.01, 0.99];
 
-/** Whether a JSON value is a number that stays finite in float32. */
-export const isFloat32 = (value: unknown): value is number =>
-  typeof value === 'number' && Number.isFinite(Math.fround(value));
-
-export const columnNumbers = v.pipe(v.array(v.custom<number>(isFloat32, 'a number that f32 holds')), v.readonly());
+const float32 = v.custom<number>(
+  (value) => typeof value === 'number' && Number.isFinite(Math.fround(value)),
+  'a number that f32 holds',
+);
+export const columnNumbers = v.pipe(v.array(float32), v.readonly());
 const positive = v.pipe(v.number(), v.gtValue(0));
 
 export const columnsSchema = v.pipe(
