@@ -6,27 +6,26 @@ import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import type { TabletopWorld } from '../bench/tabletop/world.ts';
 import { parseJson } from '../engine/files/bytes.ts';
 import { fileError } from '../engine/files/files.ts';
+import { checked } from '../engine/files/json-schema.ts';
 import { openPath } from '../engine/files/paths.ts';
 import { InputError, quote } from '../engine/index.ts';
 import {
   channelOrders,
   type Dataset,
   type FieldMap,
-  fieldMapOf,
-  type ImageSplit,
+  fieldMapSchema,
   mixDatasets,
-  namedQuestions,
   openDataset,
-  openNamedImages,
-  openQuestionFile,
   ownSlotMap,
   readParaphrases,
   slotMapNamed,
-  splitImages,
   withForms,
   withParaphrases,
 } from '../model/data/index.ts';
 import { type CoTraining, imageCoTraining } from '../model/training/co-training.ts';
+import { type ImageSplit, splitImages } from '../model/training/image-questions.ts';
+import { namedQuestions, openNamedImages } from '../model/training/named-images.ts';
+import { openQuestionFile } from '../model/training/question-file.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { CACHE_FOLDER } from './device.ts';
 import { choice, decimal, type Option, texts } from './options.ts';
@@ -59,7 +58,7 @@ function maps(help: string): Option<FieldMap[]> {
   const option = paths(help, { needs: 'data' });
   const read = (file: string, _: number, { length }: readonly string[]) => {
     try {
-      return fieldMapOf(parseJson(readFileSync(file), file, 'not a JSON file, or cut off'));
+      return checked(fieldMapSchema, parseJson(readFileSync(file), file, 'not a JSON file, or cut off'), file);
     } catch (error) {
       const known = fileError(error, file, 'open it');
       if (!(known instanceof InputError)) throw known;

@@ -1,7 +1,8 @@
 /** `insula tokenize encode` and `decode`: chunks to ids, and ids to chunks in the units of the data. */
 import { InputError } from '../engine/index.ts';
-import { chooseHorizon, chunksOfEpisode, measureStatistics, Normaliser, wholeEpisodes } from '../model/data/index.ts';
+import { chooseHorizon, measureStatistics, Normaliser, wholeEpisodes } from '../model/data/index.ts';
 import { about, jsonOf, readTokenizer, type TokenizerFile } from '../model/policy/tokenizer-file.ts';
+import { chunksOfEpisode } from '../model/training/tokenizer-chunks.ts';
 import { type ActionChunk, type ActionTokenizer, FastTokenizer, StringActionTokenizer } from '../tokenizers/index.ts';
 import { command } from './command.ts';
 import { flag, number, text } from './options.ts';

@@ -2,9 +2,10 @@
 import { aligned } from '../bench/measure/table.ts';
 import { type ReportRow, reportedTokenizers, reportRows } from '../bench/tokenize/report.ts';
 import { InputError } from '../engine/index.ts';
-import { chooseHorizon, type Dataset, splitChunks, wholeDataset } from '../model/data/index.ts';
+import { chooseHorizon, type Dataset } from '../model/data/index.ts';
 import { about, readTokenizer, writePublished, writeTokenizer } from '../model/policy/tokenizer-file.ts';
 import { formatPercent } from '../model/report/markup.ts';
+import { splitChunks, wholeDataset } from '../model/training/tokenizer-chunks.ts';
 import {
   type ActionChunk,
   type ActionTokenizer,

@@ -80,9 +80,13 @@ export * from './policy/execution.ts';
 export { Policy } from './policy/policy.ts';
 export { PolicySession } from './policy/session.ts';
 export * from './systems/index.ts';
+export * from './training/augmentation.ts';
 export * from './training/checkpoint.ts';
+export * from './training/deltas.ts';
 export type { Losses, RunHistory } from './training/history.ts';
+export * from './training/image-questions.ts';
 export { type MemoryGiven, type MemoryPlan, memoryPlan } from './training/memory-plan.ts';
+export * from './training/named-images.ts';
 export type { Pack, PackedQuestion, PackSource, Thing } from './training/packs.ts';
 export { type PreparedRun, prepareRun, type RunListener, type RunOptions } from './training/prepare-run.ts';
 export { type Preset, presetNamed, presets } from './training/presets.ts';
@@ -92,10 +96,12 @@ export {
   pretrainingSettings,
   runPretraining,
 } from './training/pretrain.ts';
+export * from './training/question-file.ts';
 export { randomBatch } from './training/random-batch.ts';
 export { type RunResult, runTraining, type TrainOptions } from './training/run.ts';
 export { type RunSettings, runSettings } from './training/run-settings.ts';
 export { beginFrom, openStart } from './training/start.ts';
+export * from './training/tokenizer-chunks.ts';
 export { Trainer } from './training/trainer.ts';
 export { type LossTensors, type StepSettings, TrainingStep } from './training/training-step.ts';
 export * from './training/vision-language-file.ts';

@@ -138,8 +138,8 @@ describe('insula data', () => {
     const { json } = await runCommand(showData, values, { names: [folder] });
     expect(json).toMatchObject({ actionDimension: 14, stateDimension: 0 });
     const wrong = (contents: string) => message(read(contents));
-    expect(await wrong('{ "actions": ["state"] }')).toContain('map.json: there is no key "actions"; the keys');
-    expect(await wrong('{ "action": "state" }')).toContain('map.json: "action" takes a list of fields');
+    expect(await wrong('{ "actions": ["state"] }')).toContain('map.json: "actions": unknown field; the keys');
+    expect(await wrong('{ "action": "state" }')).toContain('map.json: "action": expected a list of fields');
     expect(await wrong('{')).toContain('map.json: not a JSON file, or cut off');
     const [given, others] = [{ map: [{ state: [] }] }, { map: null }];
     expect(differences({ settings: others }, { settings: given })).toEqual([

@@ -1,7 +1,8 @@
 /** Questions about the built-in world, for co-training. */
 import { randomStream, streams } from '../../engine/random.ts';
-import { type ExampleSource, ImageCache, shuffledEpochs, type VisionLanguage } from '../../model/data/index.ts';
+import { type ExampleSource, ImageCache, type VisionLanguage } from '../../model/data/index.ts';
 import type { CoTraining } from '../../model/training/co-training.ts';
+import { shuffledEpochs } from '../../model/training/image-questions.ts';
 import { beginningOf } from './frames.ts';
 import { drawsOf } from './look.ts';
 import { questionAbout, questionKinds } from './questions.ts';

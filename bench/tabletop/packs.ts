@@ -1,6 +1,7 @@
 /** Packs of questions about frames of the built-in world, on which its vision-language model is pretrained. */
 import { randomStream, streams } from '../../engine/random.ts';
-import { type ColumnStatistics, columnStatistics, shuffledEpochs } from '../../model/data/index.ts';
+import { type ColumnStatistics, columnStatistics } from '../../model/data/index.ts';
+import { shuffledEpochs } from '../../model/training/image-questions.ts';
 import type { Pack, PackSource } from '../../model/training/packs.ts';
 import { worldLanguage } from '../../tokenizers/index.ts';
 import { cached } from './cache.ts';

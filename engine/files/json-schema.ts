@@ -1,6 +1,6 @@
 /** Validation of values from outside, such as the contents of a JSON file, by a schema. */
 import * as v from 'valibot';
-import { readJson } from './bytes.ts';
+import { type ByteSource, readJson } from './bytes.ts';
 import { InputError, quote } from './errors.ts';
 import { openPath } from './paths.ts';
 
@@ -23,23 +23,37 @@ export function checked<T>(schema: v.GenericSchema<unknown, T>, value: unknown, 
   throw new InputError(`${where}: ${field}${complaint(issue)}`);
 }
 
+/** An object of any keys; `v.record` alone takes a list for one. */
+export const dictionary = <T>(entry: v.GenericSchema<unknown, T>, words = 'a JSON object') =>
+  v.pipe(
+    v.custom<object>((value) => typeof value === 'object' && value !== null && !Array.isArray(value), words),
+    v.record(v.string(), entry),
+  );
+
 /**
- * Reads a JSON file from disk (node only). `what` completes the message "this is not ...".
+ * Reads a source that holds JSON, and closes it.
  *
- * @throws InputError if the file cannot be read, is not JSON or does not fit the schema
+ * @throws InputError that begins with `where` if the value does not fit the schema; also if the source is no JSON
  */
-export async function readJsonFile<T>(path: string, schema: v.GenericSchema<unknown, T>, what: string): Promise<T> {
-  const source = await openPath(path);
+export async function readChecked<T>(
+  source: ByteSource,
+  schema: v.GenericSchema<unknown, T>,
+  where = source.name,
+): Promise<T> {
   try {
-    return checked(schema, await readJson(source), `${path}: this is not ${what}`);
+    return checked(schema, await readJson(source), where);
   } finally {
     await source.close();
   }
 }
 
+/** Reads a JSON file from disk (node only). `what` completes the message "this is not ...". @throws InputError as `readChecked` */
+export const readJsonFile = async <T>(path: string, schema: v.GenericSchema<unknown, T>, what: string): Promise<T> =>
+  readChecked(await openPath(path), schema, `${path}: this is not ${what}`);
+
 function complaint(issue: v.BaseIssue<unknown>): string {
   const { type, input, expected, message } = issue;
-  if (expected === 'never') return 'unknown field';
+  if (expected === 'never') return message.startsWith('Invalid ') ? 'unknown field' : `unknown field; ${message}`;
   const key = issue.path?.at(-1)?.key;
   // An object reports a missing key as an issue of its own.
   if (/object$/.test(type) && expected === JSON.stringify(key)) return 'missing';

@@ -1,139 +1,87 @@
-const HALF = 65536;
+import { randomStream, streams } from '../../engine/random.ts';
 
-/** Counts by the lower 16 bits, only for the upper 16 bits h that hold a quantile: counts[slots[h] - 1]. */
-interface Fine {
-  readonly slots: Uint8Array;
-  readonly counts: readonly Uint32Array[];
+/** The rows that are kept for quantiles: with so many, the rank of a 1 % quantile is off by 0.02 % of the rows (one standard deviation). */
+const KEPT = 2 ** 18;
+
+interface Column {
+  sum: number;
+  /** The first value, and sums of distances from it and of their squares: a large offset costs the deviation no digits. */
+  readonly origin: number;
+  distances: number;
+  squares: number;
+  min: number;
+  max: number;
+  readonly kept: number[];
 }
 
 /**
- * Computes mean, standard deviation, extremes and quantiles of the columns of a table [rows, dimension] exactly, in
- * memory that does not grow with the rows. The table is passed twice, in pieces of any size: the first pass counts
- * values by the upper 16 bits of their float32, ordered as integers; the second counts by the lower 16 bits near each
- * quantile.
+ * Computes mean, standard deviation, extremes and quantiles of the columns of a table [rows, dimension], which is given in pieces of any
+ * size. Quantiles of more than KEPT rows are those of so many of them, drawn evenly (algorithm R of Vitter 1985); all else is exact.
  */
-export class ColumnCounter {
+export class ColumnSummary {
   count = 0;
-  readonly #sum: Float64Array;
-  readonly #squares: Float64Array;
-  readonly #min: Float64Array;
-  readonly #max: Float64Array;
-  readonly #coarse: Uint32Array[];
-  #fine: Fine[] = [];
+  #columns: Column[] = [];
+  readonly #random = randomStream(0, 0, streams.sampling);
 
-  /** @param parts the quantiles, each from 0 to 1 */
-  constructor(
-    readonly dimension: number,
-    readonly parts: readonly number[],
-  ) {
-    const zeros = () => new Float64Array(dimension);
-    [this.#sum, this.#squares] = [zeros(), zeros()];
-    [this.#min, this.#max] = [zeros().fill(Number.POSITIVE_INFINITY), zeros().fill(Number.NEGATIVE_INFINITY)];
-    this.#coarse = Array.from({ length: dimension }, () => new Uint32Array(HALF));
-  }
+  constructor(readonly dimension: number) {}
 
-  /** Adds rows in the first pass. */
-  add(rows: Float32Array): void {
+  add(rows: ArrayLike<number>): void {
     const { dimension } = this;
-    const keys = keysOf(rows);
-    this.count += rows.length / dimension;
-    for (let d = 0; d < dimension; d++) {
-      const coarse = this.#coarse[d];
-      let [sum, min, max] = [this.#sum[d], this.#min[d], this.#max[d]];
-      for (let i = d; i < rows.length; i += dimension) {
-        const value = rows[i] + 0; // -0 becomes 0
-        sum += value;
-        if (value < min) min = value;
-        if (value > max) max = value;
-        coarse[keys[i] >>> 16] += 1;
+    for (let first = 0; first < rows.length; first += dimension) {
+      if (this.count === 0) this.#columns = Array.from({ length: dimension }, (_, d) => columnFrom(rows[first + d]));
+      const place = this.count < KEPT ? this.count : this.#random.integer(this.count, this.count + 1);
+      this.count += 1;
+      for (let d = 0; d < dimension; d++) {
+        const column = this.#columns[d];
+        const value = rows[first + d] + 0; // -0 becomes 0
+        const distance = value - column.origin;
+        column.sum += value;
+        column.distances += distance;
+        column.squares += distance * distance;
+        if (value < column.min) column.min = value;
+        if (value > column.max) column.max = value;
+        if (place < KEPT) column.kept[place] = value;
       }
-      [this.#sum[d], this.#min[d], this.#max[d]] = [sum, min, max];
-    }
-  }
-
-  /** Adds the same rows in the second pass. */
-  addAgain(rows: Float32Array): void {
-    if (this.#fine.length === 0) this.#fine = this.#coarse.map((counts) => this.#chosen(counts));
-    const { dimension } = this;
-    const keys = keysOf(rows);
-    for (let d = 0; d < dimension; d++) {
-      const mean = this.#sum[d] / this.count;
-      const { slots, counts } = this.#fine[d];
-      let squares = 0;
-      for (let i = d; i < rows.length; i += dimension) {
-        squares += (rows[i] - mean) * (rows[i] - mean);
-        const slot = slots[keys[i] >>> 16];
-        if (slot > 0) counts[slot - 1][keys[i] & (HALF - 1)] += 1;
-      }
-      this.#squares[d] += squares;
     }
   }
 
   /**
-   * Returns the results after both passes; `quantiles` holds a list of all dimensions for each of `parts`. `still` says of
-   * each dimension whether the two or more values from the first to the last quantile are one.
+   * `quantiles` holds a list of all dimensions for each of `parts`, growing numbers from 0 to 1; `still` says of each dimension whether
+   * the two or more values from the first to the last quantile are one.
    */
-  finish() {
-    const { count, parts, dimension } = this;
-    const [first, last] = [Math.ceil((count - 1) * parts[0]), Math.floor((count - 1) * parts.at(-1)!)];
-    const dimensions = Array.from({ length: dimension }, (_, d) => d);
+  finish(parts: readonly number[]) {
+    const { count } = this;
+    const columns = this.#columns.map(({ sum, distances, squares, kept, min, max }) => {
+      const sorted = Float64Array.from(kept).sort();
+      const [first, last] = [Math.ceil((kept.length - 1) * parts[0]), Math.floor((kept.length - 1) * parts.at(-1)!)];
+      return {
+        ...{ min, max, sorted, mean: sum / count },
+        std: Math.sqrt(Math.max(0, squares - (distances * distances) / count) / count),
+        still: first < last && sorted[first] === sorted[last],
+      };
+    });
     return {
       count,
-      mean: Array.from(this.#sum, (sum) => sum / count),
-      std: Array.from(this.#squares, (sum) => Math.sqrt(sum / count)),
-      min: Array.from(this.#min),
-      max: Array.from(this.#max),
-      still: dimensions.map((d) => first < last && this.#valueAt(d, first) === this.#valueAt(d, last)),
-      quantiles: parts.map((part) => dimensions.map((d) => quantileOf((rank) => this.#valueAt(d, rank), count, part))),
+      mean: columns.map(({ mean }) => mean),
+      std: columns.map(({ std }) => std),
+      min: columns.map(({ min }) => min),
+      max: columns.map(({ max }) => max),
+      still: columns.map(({ still }) => still),
+      quantiles: parts.map((part) => columns.map(({ sorted }) => quantile(sorted, part))),
     };
   }
-
-  #chosen(coarse: Uint32Array): Fine {
-    const slots = new Uint8Array(HALF);
-    const counts: Uint32Array[] = [];
-    for (const part of this.parts) {
-      const below = Math.floor((this.count - 1) * part);
-      for (const rank of [below, Math.min(below + 1, this.count - 1)]) {
-        const { place } = placeOf(coarse, rank);
-        if (slots[place] === 0) slots[place] = counts.push(new Uint32Array(HALF));
-      }
-    }
-    return { slots, counts };
-  }
-
-  /** Finds the value of rank `rank` (from 0) in column `d`. */
-  #valueAt(d: number, rank: number): number {
-    const { slots, counts } = this.#fine[d];
-    const { place, before } = placeOf(this.#coarse[d], rank);
-    const key = (place * HALF + placeOf(counts[slots[place] - 1], rank - before).place) >>> 0;
-    return new Float32Array(Uint32Array.of(key & 0x80000000 ? key & 0x7fffffff : ~key).buffer)[0];
-  }
 }
 
-/** Maps float32 values to integers of the same order; -0 counts as 0. */
-function keysOf(values: Float32Array): Uint32Array {
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  return bits.map((own) => (own & 0x80000000 ? (own === 0x80000000 ? own : ~own) : own | 0x80000000));
-}
+const columnFrom = (value: number): Column => ({
+  ...{ sum: 0, origin: value, distances: 0, squares: 0 },
+  ...{ min: Number.POSITIVE_INFINITY, max: Number.NEGATIVE_INFINITY, kept: [] },
+});
 
-/** Finds the index in a list of counts that holds rank `rank`, and the number of values before that index. */
-function placeOf(counts: Uint32Array, rank: number): { place: number; before: number } {
-  let before = 0;
-  let place = 0;
-  while (before + counts[place] <= rank) before += counts[place++];
-  return { place, before };
-}
-
-/** Interpolates a quantile linearly between neighbours, as numpy does by default; `at` gives the value of a rank. */
-function quantileOf(at: (rank: number) => number, count: number, part: number): number {
-  const place = (count - 1) * part;
+/** Computes a quantile of sorted values, interpolated linearly between neighbours as numpy does by default. */
+export function quantile(sorted: ArrayLike<number>, part: number): number {
+  const place = (sorted.length - 1) * part;
   const below = Math.floor(place);
-  const [a, b] = [at(below), at(Math.min(below + 1, count - 1))];
+  const [a, b] = [sorted[below], sorted[Math.min(below + 1, sorted.length - 1)]];
   const rest = place - below;
   return rest < 0.5 ? a + (b - a) * rest : b - (b - a) * (1 - rest);
-}
-
-/** Computes a quantile of sorted values, as numpy does by default. */
-export function quantile(sorted: ArrayLike<number>, part: number): number {
-  return quantileOf((rank) => sorted[rank], sorted.length, part);
 }

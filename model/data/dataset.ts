@@ -48,7 +48,6 @@ export interface Slot {
   readonly kind: 'joint' | 'joint velocity' | 'position' | 'rotation' | 'gripper' | 'base' | 'other';
   /** Whether the action is trained as the difference to the same state at the chunk's start; never for grippers. */
   readonly relative: boolean;
-  readonly gripper: boolean;
 }
 
 /** The dimensions of one robot, in the order of its data. */

@@ -1,8 +1,8 @@
 import * as v from 'valibot';
 import type { Folder } from '../../engine/files/bytes.ts';
-import { checked } from '../../engine/files/json-schema.ts';
+import { InputError, quote } from '../../engine/files/errors.ts';
+import { readChecked } from '../../engine/files/json-schema.ts';
 import { imageTypes } from './image-files.ts';
-import { readJsonObject, unexpected } from './json.ts';
 
 const listSchema = v.object({
   mime: v.picklist(imageTypes, `one of ${imageTypes.join(', ')}`),
@@ -16,9 +16,10 @@ const listSchema = v.object({
  */
 export async function openImagePack(folder: Folder, path: string, wanted: readonly string[]) {
   const file = await folder.open(`${path}.json`);
-  const { mime: type, columns: listed, items } = checked(listSchema, await readJsonObject(file), file.name);
+  const { mime: type, columns: listed, items } = await readChecked(file, listSchema);
   const columns = wanted.map((column) => listed.indexOf(column));
-  if (columns.includes(-1)) throw unexpected(listed, file.name, '"columns"', `a list with ${wanted.join(', ')}`);
+  if (columns.includes(-1))
+    throw new InputError(`${file.name}: "columns": expected a list with ${wanted.join(', ')}, got ${quote(listed)}`);
   const pack = await folder.open(`${path}.pack`);
   await pack.close();
   return {

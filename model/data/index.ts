@@ -13,18 +13,14 @@
  * ```
  */
 
-export * from './augmentation.ts';
 export { channelOrders } from './channels.ts';
 export * from './chunks.ts';
 export type * from './dataset.ts';
 export * from './dataset-mixture.ts';
-export * from './deltas.ts';
 export { decodeImage, encodePng, ImageCache } from './image-files.ts';
 export { imageTypeOf, isDepthImage } from './image-header.ts';
-export * from './image-questions.ts';
 export * from './images.ts';
 export * from './lerobot/writer.ts';
-export * from './named-images.ts';
 export * from './norm-stats.ts';
 export * from './open-dataset.ts';
 export { readParaphrases, withForms, withParaphrases } from './paraphrases.ts';
@@ -37,11 +33,9 @@ export {
   stateAt,
   wholeEpisodes,
 } from './parts.ts';
-export * from './question-file.ts';
 export * from './robots.ts';
 export * from './sampler.ts';
 export * from './slots.ts';
 export * from './split.ts';
 export * from './statistics.ts';
-export { fieldMapOf, NoAction } from './store/mapping.ts';
-export * from './tokenizer-chunks.ts';
+export { fieldMapSchema, NoAction } from './store/mapping.ts';

@@ -1,7 +1,7 @@
 /** A cache that makes values on request and drops the least recently used when they take more than `limit` bytes. */
 export class MemoryCache<T> {
-  readonly #values = new Map<string | number, Promise<T>>();
-  readonly #sizes = new Map<string | number, number>();
+  /** In the order of their last use; a value that is still being made has no size. */
+  readonly #entries = new Map<string | number, { readonly value: Promise<T>; size?: number }>();
   #bytes = 0;
 
   constructor(
@@ -16,29 +16,26 @@ export class MemoryCache<T> {
 
   /** Returns the value of `key`, made by `make` if it is not held; a failure is not held. */
   get(key: string | number, make: () => Promise<T>): Promise<T> {
-    const held = this.#values.get(key);
-    const value = held ?? make();
-    this.#values.delete(key);
-    this.#values.set(key, value);
-    if (!held) {
-      value.then(
-        (made) => this.#hold(key, this.sizeOf(made)),
-        () => this.#values.delete(key),
+    const held = this.#entries.get(key);
+    const entry = held ?? { value: make() };
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    if (!held)
+      entry.value.then(
+        (value) => this.#hold(entry, this.sizeOf(value)),
+        () => this.#entries.delete(key),
       );
-    }
-    return value;
+    return entry.value;
   }
 
-  #hold(key: string | number, size: number): void {
-    this.#sizes.set(key, size);
+  #hold(entry: { size?: number }, size: number): void {
+    entry.size = size;
     this.#bytes += size;
-    for (const oldest of this.#values.keys()) {
+    for (const [key, oldest] of this.#entries) {
       if (this.#bytes <= this.limit) break;
-      const freed = this.#sizes.get(oldest);
-      if (freed === undefined) continue; // still being made
-      this.#values.delete(oldest);
-      this.#sizes.delete(oldest);
-      this.#bytes -= freed;
+      if (oldest.size === undefined) continue;
+      this.#entries.delete(key);
+      this.#bytes -= oldest.size;
     }
   }
 }

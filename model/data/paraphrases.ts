@@ -1,22 +1,17 @@
+import * as v from 'valibot';
 import type { ByteSource } from '../../engine/files/bytes.ts';
-import { InputError, quote } from '../../engine/files/errors.ts';
+import { dictionary, readChecked } from '../../engine/files/json-schema.ts';
 import type { Dataset, Episode } from './dataset.ts';
-import { readJsonObject } from './json.ts';
 import { changedEpisode } from './parts.ts';
 
 /** Paraphrases by instruction. */
 export type Paraphrases = ReadonlyMap<string, readonly string[]>;
 
+const text = v.pipe(v.string('text'), v.trim(), v.nonEmpty('text'));
+
 /** Reads paraphrases from a JSON file `{ "put the cup down": ["set down the cup", ...], ... }`, and closes it. */
-export async function readParaphrases(file: ByteSource): Promise<Paraphrases> {
-  return new Map(
-    Object.entries(await readJsonObject(file)).map(([instruction, list]) => {
-      if (!Array.isArray(list) || !list.every((text) => typeof text === 'string' && text.trim() !== ''))
-        throw new InputError(`${file.name}: ${quote(instruction)}: a list of texts, none of them blank, was expected`);
-      return [instruction, list.map((text: string) => text.trim())];
-    }),
-  );
-}
+export const readParaphrases = async (file: ByteSource): Promise<Paraphrases> =>
+  new Map(Object.entries(await readChecked(file, dictionary(v.array(text, 'a list of texts')))));
 
 /** Adds paraphrases to a data set: training draws one of an episode's instructions each time, or one of these. */
 export const withParaphrases = (dataset: Dataset, paraphrases: Paraphrases): Dataset =>

@@ -10,7 +10,6 @@ const slot = (name: string, place: number, kind: Slot['kind'], relative = false)
   slot: place,
   kind,
   relative: relative && kind !== 'gripper',
-  gripper: kind === 'gripper',
 });
 
 /** Lists the slots of an arm of `joints` joints and a gripper, from slot `first` on. */
@@ -29,8 +28,8 @@ const base = (count: number) =>
 const movedPose = pose(['dx', 'dy', 'dz', 'droll', 'dpitch', 'dyaw', 'gripper']);
 const ownPose = pose(['x', 'y', 'z', 'roll', 'pitch', 'yaw']);
 
-const velocities = franka.map(({ name, slot: place, gripper }) =>
-  gripper ? slot(name, place, 'gripper') : slot(`${name} velocity`, place, 'joint velocity'),
+const velocities = franka.map(({ name, slot: place, kind }) =>
+  kind === 'gripper' ? slot(name, place, kind) : slot(`${name} velocity`, place, 'joint velocity'),
 );
 
 const robot = (name: string, actions: readonly Slot[], state = actions): SlotMap => ({
@@ -93,10 +92,11 @@ export function checkSlotMap(
       throw fail(`${slots.length} ${what} slots, data set "${dataset.name}" has ${dimension} ${what} dimensions`);
     }
     const seen = new Set<number>();
-    for (const { name, slot: place, relative, gripper } of slots) {
+    for (const { name, slot: place, relative, kind } of slots) {
       if (!Number.isInteger(place) || place < 0 || place >= width || seen.has(place))
         throw fail(`${what} "${name}" has slot ${place}: each has one of its own from 0 to ${width - 1}`);
-      if (relative && gripper) throw fail(`${what} "${name}" is a gripper and relative: grippers stay absolute`);
+      if (relative && kind === 'gripper')
+        throw fail(`${what} "${name}" is a gripper and relative: grippers stay absolute`);
       seen.add(place);
     }
   }

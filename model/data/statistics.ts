@@ -1,16 +1,16 @@
 import * as v from 'valibot';
 import { checked, count } from '../../engine/files/json-schema.ts';
-import { ColumnCounter } from './columns.ts';
+import { ColumnSummary } from './columns.ts';
 import type { Episode } from './dataset.ts';
 import { type EpisodePart, loadedInOrder } from './parts.ts';
 
 const QUANTILES = [0.01, 0.99];
 
-/** Whether a JSON value is a number that stays finite in float32. */
-export const isFloat32 = (value: unknown): value is number =>
-  typeof value === 'number' && Number.isFinite(Math.fround(value));
-
-export const columnNumbers = v.pipe(v.array(v.custom<number>(isFloat32, 'a number that f32 holds')), v.readonly());
+const float32 = v.custom<number>(
+  (value) => typeof value === 'number' && Number.isFinite(Math.fround(value)),
+  'a number that f32 holds',
+);
+export const columnNumbers = v.pipe(v.array(float32), v.readonly());
 const positive = v.pipe(v.number(), v.gtValue(0));
 
 export const columnsSchema = v.pipe(
@@ -76,9 +76,8 @@ function withSharedFloor(columns: ColumnStatistics, share: number | undefined): 
 }
 
 /**
- * Computes exact statistics of the actions and states of parts, in memory that does not grow with them: an episode on
- * disk is loaded twice, and no image is decoded. `actionsOf` replaces the actions of a part, for example by its relative
- * chunks.
+ * Computes statistics of the actions and states of parts, in memory that does not grow with them; no image is decoded. `actionsOf`
+ * replaces the actions of a part, for example by its relative chunks.
  */
 export async function measureStatistics(
   parts: readonly EpisodePart[],
@@ -87,21 +86,18 @@ export async function measureStatistics(
   ],
 ): Promise<DatasetStatistics> {
   if (parts.length === 0) throw new RangeError('statistics need at least one part of an episode');
-  const counterOf = (table: Float32Array, { length }: Episode) => new ColumnCounter(table.length / length, QUANTILES);
-  let [actions, states]: ColumnCounter[] = [];
+  const summaryOf = (table: Float32Array, { length }: Episode) => new ColumnSummary(table.length / length);
+  let [actions, states]: ColumnSummary[] = [];
   let allHaveStates = true;
-  for (const pass of ['add', 'addAgain'] as const)
-    for await (const part of loadedInOrder(parts)) {
-      const { episode, from, to } = part;
-      for (const rows of actionsOf(part)) {
-        actions ??= counterOf(episode.actions, episode);
-        actions[pass](rows);
-      }
-      allHaveStates &&= episode.states !== null;
-      if (!allHaveStates) continue;
-      states ??= counterOf(episode.states!, episode);
-      states[pass](rowsOf(episode.states!, episode, from, to));
-    }
+  for await (const part of loadedInOrder(parts)) {
+    const { episode, from, to } = part;
+    actions ??= summaryOf(episode.actions, episode);
+    for (const rows of actionsOf(part)) actions.add(rows);
+    allHaveStates &&= episode.states !== null;
+    if (!allHaveStates) continue;
+    states ??= summaryOf(episode.states!, episode);
+    states.add(rowsOf(episode.states!, episode, from, to));
+  }
   return {
     bound: NORMALISED_BOUND,
     actions: statisticsOf(actions),
@@ -115,16 +111,15 @@ export function rowsOf(table: Float32Array, { length }: Episode, from: number, t
   return table.subarray(from * dimension, to * dimension);
 }
 
-/** Computes exact statistics of the columns of tables [rows, dimension], stacked. */
+/** Computes statistics of the columns of tables [rows, dimension], stacked. */
 export function columnStatistics(tables: readonly Float32Array[], dimension: number): ColumnStatistics {
-  const counter = new ColumnCounter(dimension, QUANTILES);
-  for (const table of tables) counter.add(table);
-  for (const table of tables) counter.addAgain(table);
-  return statisticsOf(counter);
+  const summary = new ColumnSummary(dimension);
+  for (const table of tables) summary.add(table);
+  return statisticsOf(summary);
 }
 
-function statisticsOf(counter: ColumnCounter): ColumnStatistics {
-  const { quantiles, still, ...rest } = counter.finish();
+function statisticsOf(summary: ColumnSummary): ColumnStatistics {
+  const { quantiles, still, ...rest } = summary.finish(QUANTILES);
   const [q01, q99] = quantiles;
   const interpolated = still.map((own, d) => own && q01[d] < q99[d]);
   return { ...rest, q01, q99, ...(interpolated.includes(true) && { still: interpolated }) };

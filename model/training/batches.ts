@@ -4,9 +4,7 @@ import type { TrainingBatch } from '../architecture/inputs.ts';
 import { type Objective, objectivesOf } from '../architecture/objectives/index.ts';
 import type { Episode, Image } from '../data/dataset.ts';
 import {
-  augment,
   chunk,
-  colourAugmentation,
   type Example,
   loadExamples,
   resizeWithPadding,
@@ -17,6 +15,7 @@ import {
 import type { Encoding, RawObservation } from '../policy/encoding.ts';
 import { inModelPicture, type PicturePlace, type Said } from '../policy/subtask.ts';
 import { SUBTASK } from '../systems/index.ts';
+import { augment, colourAugmentation } from './augmentation.ts';
 import type { RunSettings } from './run-settings.ts';
 import { type TargetIds, targetTokens } from './targets.ts';
 import type { Maker, Making } from './trainer.ts';

@@ -108,7 +108,6 @@ const slotSchema = v.object({
   slot: count(),
   kind: v.picklist(['joint', 'joint velocity', 'position', 'rotation', 'gripper', 'base', 'other']),
   relative: v.boolean(),
-  gripper: v.boolean(),
 });
 
 const slotMapSchema = v.object({

@@ -7,14 +7,13 @@ import {
   DatasetMixture,
   type Example,
   type ExampleSource,
-  type ImageSplit,
-  imageQuestions,
   type Split,
   TrainingSampler,
   type VisionLanguage,
 } from '../data/index.ts';
 import type { Policy } from '../policy/policy.ts';
 import { questionObservation } from './batches.ts';
+import { type ImageSplit, imageQuestions } from './image-questions.ts';
 import type { RunSettings } from './run-settings.ts';
 import type { ExampleSampler } from './trainer.ts';
 

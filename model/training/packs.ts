@@ -1,13 +1,7 @@
 /** Packs: one picture with several questions, and with the places of the things in it where they are known. */
 import { randomStream, streams } from '../../engine/random.ts';
-import {
-  type ColumnStatistics,
-  type Image,
-  type ImageQuestion,
-  type ImageSplit,
-  type QuestionedImage,
-  shuffledEpochs,
-} from '../data/index.ts';
+import type { ColumnStatistics, Image } from '../data/index.ts';
+import { type ImageQuestion, type ImageSplit, type QuestionedImage, shuffledEpochs } from './image-questions.ts';
 
 /** A thing in a picture. */
 export interface Thing {

@@ -12,19 +12,12 @@ import {
 } from '../architecture/objectives/index.ts';
 import { groupsOf } from '../architecture/rules.ts';
 import type { Dataset } from '../data/dataset.ts';
-import {
-  chooseHorizon,
-  deltaDimensions,
-  deltaWarning,
-  evaluationSamples,
-  type Sample,
-  type Split,
-  withDeltas,
-} from '../data/index.ts';
+import { chooseHorizon, evaluationSamples, type Sample, type Split } from '../data/index.ts';
 import { Encoding } from '../policy/encoding.ts';
 import { fitBaselines } from './baselines.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { answersDescription, type CoTraining, checkCoTraining } from './co-training.ts';
+import { deltaDimensions, deltaWarning, withDeltas } from './deltas.ts';
 import {
   checkGiven,
   type FittingOptions,

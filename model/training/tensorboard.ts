@@ -2,7 +2,7 @@
  * TensorBoard event files: TFRecords of Event messages in protobuf's encoding. The field numbers below are those of TensorFlow's
  * core/util/event.proto and core/framework/summary.proto.
  */
-import { crc32c } from '../data/checksum.ts';
+import { crc32c } from '../../engine/files/checksum.ts';
 import { masked } from '../data/import/tfrecord.ts';
 import type { RunHistory } from './history.ts';
 import type { RunSettings } from './run-settings.ts';

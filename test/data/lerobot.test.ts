@@ -338,7 +338,11 @@ describe('bad input', () => {
 
   test.each<[string, (files: Files) => unknown, string]>([
     ['not JSON', (f) => f.set('meta/info.json', text('{')), 'folder/meta/info.json: not a JSON file, or cut off'],
-    ['old version', (f) => info(f, { codebase_version: 'v1.6' }), 'codebase_version "v1.6" is not read here'],
+    [
+      'old version',
+      (f) => info(f, { codebase_version: 'v1.6' }),
+      `"codebase_version": expected 2.0, 2.1 or 3.0, to which LeRobot's own scripts convert, got "v1.6"`,
+    ],
     ['no rate', (f) => info(f, { fps: 0 }), 'folder/meta/info.json: "fps": expected a number above 0, got 0'],
     ['no features', (f) => info(f, { features: [] }), '"features": expected a JSON object, got []'],
     ['no action', (f) => feature(f, 'action', { dtype: 'string' }), 'no field is known to be the action'],
@@ -355,7 +359,7 @@ describe('bad input', () => {
     [
       'a shape of words',
       (f) => feature(f, 'action', { shape: ['3'] }),
-      '"action": "shape": expected a list of whole numbers',
+      '"features.action.shape[0]": expected number, got "3"',
     ],
     ['too many episodes', (f) => info(f, { total_episodes: 4 }), '"total_episodes" is 4, its list of episodes has 3'],
     ['too few episodes', (f) => info(f, { total_episodes: 2 }), 'has 3 rows, folder/meta/info.json says 2 episodes'],

@@ -3,9 +3,6 @@ import { describe, expect, test } from 'vitest';
 import { memorySource } from '../../engine/files/bytes.ts';
 import { randomStream, streams } from '../../engine/random.ts';
 import {
-  augment,
-  augmentation,
-  colourAugmentation,
   DatasetMixture,
   loadExamples,
   mixDatasets,
@@ -16,6 +13,7 @@ import {
   wholeEpisodes,
   withParaphrases,
 } from '../../model/data/index.ts';
+import { augment, augmentation, colourAugmentation } from '../../model/training/augmentation.ts';
 import { datasetOf, gradientImage, text } from './synthetic.ts';
 
 const count = (size: number) => ({ size, at: (place: number) => place });

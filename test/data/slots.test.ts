@@ -37,7 +37,7 @@ describe('slot maps', () => {
     expect(aloha.actions.map(({ slot }) => slot)).toEqual(Array.from({ length: 14 }, (_, i) => i));
     expect(
       slotMapNamed('franka')
-        .actions.filter(({ gripper }) => gripper)
+        .actions.filter(({ kind }) => kind === 'gripper')
         .map(({ slot }) => slot),
     ).toEqual([7]);
     const sizes = Object.fromEntries(slotMaps.map((map) => [map.robot, [map.state.length, map.actions.length]]));
@@ -106,7 +106,7 @@ describe('slot maps', () => {
 
   test('a map of one data set, and maps that do not fit', () => {
     const own = ownSlotMap({ ...dataset(2, 3), actionNames: ['x', 'left_gripper'] });
-    expect(own.actions.map(({ name, gripper }) => [name, gripper])).toEqual([
+    expect(own.actions.map(({ name, kind }) => [name, kind === 'gripper'])).toEqual([
       ['x', false],
       ['left_gripper', true],
     ]);

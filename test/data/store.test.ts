@@ -3,13 +3,14 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { crc32 } from '../../engine/files/checksum.ts';
 import { InputError } from '../../engine/files/errors.ts';
 import { diskFolder } from '../../engine/files/files.ts';
-import { crc32 } from '../../model/data/checksum.ts';
+import { checked } from '../../engine/files/json-schema.ts';
 import type { DatasetOptions, FieldMap } from '../../model/data/dataset.ts';
 import type { SourceField } from '../../model/data/import/source.ts';
 import { encodePng, instructionsAt, loadEpisode } from '../../model/data/index.ts';
-import { fieldMapOf, leftOut, mappedFields, mappingOf } from '../../model/data/store/mapping.ts';
+import { fieldMapSchema, leftOut, mappedFields, mappingOf } from '../../model/data/store/mapping.ts';
 import { openStored } from '../../model/data/store/open.ts';
 import { type Files, folderOf, gradientImage, message, text } from './synthetic.ts';
 import { toyImporter, toySet } from './toy-importer.ts';
@@ -400,18 +401,18 @@ describe('a map', () => {
 test.each<[unknown, string]>([
   [
     { actions: ['a'] },
-    'there is no key "actions"; the keys of a map are action, state, cameras, language, subtask, time',
+    '"actions": unknown field; the keys of a map are action, state, cameras, language, subtask, time',
   ],
-  [{ action: 'a' }, '"action" takes a list of fields, ["FIELD", ...], and not "a"'],
-  [{ cameras: ['a'] }, '"cameras" takes the field of each camera, { "NAME": "FIELD" }, and not ["a"]'],
-  [{ cameras: { '': 'a' } }, '"cameras" takes the field of each camera, { "NAME": "FIELD" }, and not {"":"a"}'],
-  [{ subtask: ['a'] }, '"subtask" takes a field, "FIELD", or null, and not ["a"]'],
+  [{ action: 'a' }, '"action": expected a list of fields, ["FIELD", ...], got "a"'],
+  [{ cameras: ['a'] }, '"cameras": expected the field of each camera, { "NAME": "FIELD" }, got ["a"]'],
+  [{ cameras: { '': 'a' } }, '"cameras": expected the field of each camera, { "NAME": "FIELD" }, got {"":"a"}'],
+  [{ subtask: ['a'] }, '"subtask": expected a field, "FIELD", or null, got ["a"]'],
   [
     ['a'],
-    'no map, which is an object such as { "action": ["FIELD"] }; the keys of a map are action, state, cameras, language, subtask, time',
+    'expected a map, such as { "action": ["FIELD"] }; the keys of a map are action, state, cameras, language, subtask, time, got ["a"]',
   ],
 ])('a file with the map %o is refused by its key', (value, words) => {
-  expect(() => fieldMapOf(value)).toThrow(new InputError(words));
+  expect(() => checked(fieldMapSchema, value, 'map.json')).toThrow(new InputError(`map.json: ${words}`));
 });
 
 test('times and bookkeeping are not suggested as the action, and what is left out is told by weight', () => {

@@ -3,10 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Model } from '../../model/architecture/model.ts';
-import { type Dataset, namedQuestions, splitImages, type VisionLanguage } from '../../model/data/index.ts';
+import type { Dataset, VisionLanguage } from '../../model/data/index.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { type CoTraining, exampleSampler, imageCoTraining } from '../../model/training/co-training.ts';
 import { prepareData } from '../../model/training/fitting.ts';
+import { splitImages } from '../../model/training/image-questions.ts';
+import { namedQuestions } from '../../model/training/named-images.ts';
 import { minutePreset, quietListener, syntheticDataset } from '../support/synthetic-dataset.ts';
 import { type TestRun, trainRun } from '../support/train-run.ts';
 

@@ -4,7 +4,7 @@ import { encodePng } from '../image-files.ts';
 import { imageTypeOf, isPlainRgb } from '../image-header.ts';
 import { resizeWithPadding } from '../images.ts';
 import type { ImageCell } from '../parquet/writer.ts';
-import type { PixelCounter } from './statistics.ts';
+import type { PixelSummary } from './statistics.ts';
 
 /**
  * Makes a cell for every step of an episode. Steps that show the same frame share one cell; steps before the camera's
@@ -19,7 +19,7 @@ export async function imageCells(
   episode: Episode,
   camera: string,
   size: Pick<Image, 'width' | 'height'> | null,
-  counter: PixelCounter,
+  summaries: readonly PixelSummary[],
 ): Promise<{ cells: ImageCell[]; width: number; height: number }> {
   const { length } = episode;
   let first = 0;
@@ -43,7 +43,7 @@ export async function imageCells(
       const ending = imageTypeOf(bytes) === 'image/jpeg' ? 'jpg' : 'png';
       cells.push({ bytes, path: `frame_${String(step).padStart(6, '0')}.${ending}` });
     }
-    if (step % every === 0) counter.add(shown);
+    if (step % every === 0) for (const summary of summaries) summary.add(shown);
     image = own;
   }
   return { cells, width, height };

@@ -1,6 +1,7 @@
+import * as v from 'valibot';
 import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import { asCount, asObject, asOptionalText, asText, readJsonObject, unexpected } from '../json.ts';
+import { count, dictionary, readChecked } from '../../../engine/files/json-schema.ts';
 import { instructionsAmong } from '../parts.ts';
 
 /**
@@ -14,71 +15,76 @@ export function instructionsOf(tasks: Iterable<string>): string[] {
   return instructionsAmong(tasks).filter((text) => text !== NO_INSTRUCTION);
 }
 
+const text = v.pipe(v.string('text'), v.nonEmpty('text'));
+const optionalText = v.pipe(
+  v.nullish(v.string('text'), ''),
+  v.transform((own) => own.trim() || null),
+);
+const positive = 'a number above 0';
+const featureSchema = v.object({
+  /** A number type, "image" (files or bytes in the parquet files), "video" (frames of MP4 files), "string" or "language". */
+  dtype: text,
+  shape: v.pipe(v.array(count(0, 2 ** 20), 'a list of whole numbers'), v.readonly()),
+  names: v.optional(v.unknown()),
+  info: v.optional(v.unknown()),
+  video_info: v.optional(v.unknown()),
+});
+const infoSchema = v.object({
+  codebase_version: v.pipe(
+    v.string('text'),
+    v.regex(/^v?(2\.[01]|3\.\d+)$/, "2.0, 2.1 or 3.0, to which LeRobot's own scripts convert"),
+  ),
+  robot_type: optionalText,
+  fps: v.pipe(v.number(positive), v.gtValue(0, positive)),
+  total_episodes: count(1),
+  total_frames: count(1),
+  chunks_size: v.nullish(count(1), 1000),
+  data_path: text,
+  video_path: optionalText,
+  splits: v.optional(v.unknown()),
+  features: dictionary(featureSchema),
+});
+
 /** One column, or one camera, of a LeRobot data set. */
-export type Feature = Readonly<ReturnType<typeof readFeature>>;
+export type Feature = Readonly<ReturnType<typeof featureOf>>;
 /** The contents of `meta/info.json` of a LeRobot data set, version 2.0, 2.1 or 3.0. */
 export type LeRobotInfo = Readonly<Awaited<ReturnType<typeof readInfo>>>;
 
 /** @throws InputError if the file is missing, of another version, or has an impossible value */
 export async function readInfo(folder: Folder) {
   const source = await folder.open('meta/info.json');
-  const file = source.name;
-  const json = await readJsonObject(source);
-  const version = asText(json.codebase_version, file, '"codebase_version"').replace(/^v/, '');
-  if (!/^(2\.[01]|3\.\d+)$/.test(version)) {
-    const convert = "convert it with LeRobot's own scripts to 2.1 or 3.0";
-    throw new InputError(`${file}: codebase_version ${quote(json.codebase_version)} is not read here; ${convert}`);
-  }
-  const { fps } = json;
-  if (typeof fps !== 'number' || !(fps > 0)) throw unexpected(fps, file, '"fps"', 'a number above 0');
-  const features = new Map<string, Feature>();
-  for (const [key, value] of Object.entries(asObject(json.features, file, '"features"'))) {
-    features.set(key, readFeature(key, value, file));
-  }
-  const robot = asOptionalText(json.robot_type, file, '"robot_type"') || null;
-  const videoPath = asOptionalText(json.video_path, file, '"video_path"') || null;
+  const json = await readChecked(source, infoSchema);
+  const splits = Object.keys((json.splits ?? {}) as object);
   return {
-    file,
-    version,
-    robot,
+    file: source.name,
+    version: json.codebase_version.replace('v', ''),
+    robot: json.robot_type,
     /** Frames per second. */
-    rate: fps,
-    episodes: asCount(json.total_episodes, file, '"total_episodes"', 1),
-    frames: asCount(json.total_frames, file, '"total_frames"', 1),
+    rate: json.fps,
+    episodes: json.total_episodes,
+    frames: json.total_frames,
     /** The number of episodes (version 2) or files (version 3) in a chunk folder. */
-    chunkSize: asCount(json.chunks_size ?? 1000, file, '"chunks_size"', 1),
-    dataPath: asText(json.data_path, file, '"data_path"'),
-    videoPath,
+    chunkSize: json.chunks_size,
+    dataPath: json.data_path,
+    videoPath: json.video_path,
     /** The parts of the set, which are read alike, where there is another than "train". */
-    splits: Object.keys((json.splits ?? {}) as object).some((name) => name !== 'train')
-      ? `the episodes of all are read: ${quote(json.splits)}`
-      : null,
-    features,
+    splits: splits.some((name) => name !== 'train') ? `the episodes of all are read: ${quote(json.splits)}` : null,
+    features: new Map(Object.entries(json.features).map(([key, own]) => [key, featureOf(key, own)])),
   };
 }
 
-function readFeature(key: string, value: unknown, file: string) {
-  const what = `feature ${quote(key)}`;
-  const json = asObject(value, file, what);
-  const { shape } = json;
-  if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0 && size < 2 ** 20)) {
-    throw unexpected(shape, file, `${what}: "shape"`, 'a list of whole numbers');
-  }
+function featureOf(key: string, { dtype, shape, names, info, video_info }: v.InferOutput<typeof featureSchema>) {
   // Names are a list, or an object of lists such as { motors: [...] }.
-  const lists = Array.isArray(json.names) ? [json.names] : Object.values((json.names ?? {}) as object);
-  const names = lists.flat().map((name) => (typeof name === 'string' ? name : quote(name)));
-  const notes = { ...(json.info as object | undefined), ...(json.video_info as object | undefined) };
-  // A number type, "image" (files or bytes in the parquet files), "video" (frames of MP4 files), "string" or "language".
-  const dtype = asText(json.dtype, file, `${what}: "dtype"`);
-  const said = (name: string) => (notes as Record<string, unknown>)[name];
+  const lists = Array.isArray(names) ? names : Object.values((names ?? {}) as object).flat();
+  const labels = lists.map((name) => (typeof name === 'string' ? name : quote(name)));
+  const said: Record<string, unknown> = { ...(info as object), ...(video_info as object) };
   // Sets without the flags name their depth maps so, or store them in one channel of more than 8 bits.
   const depth =
-    said('is_depth_map') === true ||
-    said('video.is_depth_map') === true ||
+    said.is_depth_map === true ||
+    said['video.is_depth_map'] === true ||
     /(?<![a-z])depth|depth(?![a-z])/i.test(`${key} ${dtype}`) ||
-    /^gray\d/.test(String(said('video.pix_fmt') ?? said('pix_fmt')));
-  const sizes: readonly number[] = shape;
-  return { key, dtype, shape: sizes, names: names.length === sizes[0] ? names : null, depth };
+    /^gray\d/.test(String(said['video.pix_fmt'] ?? said.pix_fmt));
+  return { key, dtype, shape, names: labels.length === shape[0] ? labels : null, depth };
 }
 
 /** Returns the numbers in one row of a feature. */

@@ -1,9 +1,9 @@
-import type { Episode } from '../dataset.ts';
+import type { Dataset, Episode } from '../dataset.ts';
 import { type TableColumn, TableWriter } from '../parquet/writer.ts';
 import { instructionsAmong, instructionsAt } from '../parts.ts';
 import { NO_INSTRUCTION } from './info.ts';
 
-// This file makes the rows of the data, and the tables of meta/: the list of episodes and the list of tasks.
+// This file makes the columns of the data, and the tables of meta/: the list of episodes and the list of tasks.
 
 /** Returns the tasks that an episode lists, and the task of each step. */
 export function tasksOf(episode: Episode): { listed: string[]; at: string[] } {
@@ -12,41 +12,50 @@ export function tasksOf(episode: Episode): { listed: string[]; at: string[] } {
   return { listed: [...new Set([...instructionsAmong(episode.instructions), ...at])], at };
 }
 
-/** The columns of single values that every LeRobot data set has; LeRobot keeps their statistics, too. */
-export const plainTypes = {
-  timestamp: 'float32',
-  frame_index: 'int64',
-  episode_index: 'int64',
-  index: 'int64',
-  task_index: 'int64',
-} as const;
-
-/** Makes one episode's rows of these columns; `index` is the number of its first step among all steps. */
-export function plainRows(
-  episode: Episode,
-  number: number,
-  index: number,
-  rate: number,
-  tasks: ReadonlyMap<string, number>,
-): Record<keyof typeof plainTypes, number[]> {
-  const steps = Array.from({ length: episode.length }, (_, step) => step);
-  const { at } = tasksOf(episode);
-  return {
-    timestamp: steps.map((step) => step / rate),
-    frame_index: steps,
-    episode_index: steps.map(() => number),
-    index: steps.map((step) => index + step),
-    task_index: at.map((task) => tasks.get(task)!),
-  };
+/** Where an episode lies in the data set: its number, that of its first step among all steps, and the number of each step's task. */
+interface Place {
+  readonly number: number;
+  readonly index: number;
+  readonly tasks: readonly number[];
 }
 
-export const listOf = (width: number) => (width === 1 ? {} : { depth: 1, length: width });
+/** A column of `width` numbers a step; `values` makes those of an episode, null if it has none. */
+interface NumberColumn {
+  readonly key: string;
+  readonly dtype: 'float32' | 'int64';
+  readonly width: number;
+  readonly names: readonly string[] | null;
+  values(episode: Episode, place: Place): ArrayLike<number> | null;
+}
 
-export function rowsOf(values: Float32Array, width: number): unknown[] {
+/** The columns of numbers of a data set, with those that every LeRobot data set has. */
+export function numberColumns({ actionDimension, actionNames, stateDimension, rate }: Dataset): NumberColumn[] {
+  const single = (
+    key: string,
+    dtype: NumberColumn['dtype'],
+    valueAt: (step: number, place: Place) => number,
+  ): NumberColumn => ({
+    ...{ key, dtype, width: 1, names: null },
+    values: ({ length }, place) => Array.from({ length }, (_, step) => valueAt(step, place)),
+  });
+  const action = { key: 'action', dtype: 'float32', width: actionDimension, names: actionNames ?? null } as const;
+  const state = { key: 'observation.state', dtype: 'float32', width: stateDimension, names: null } as const;
+  return [
+    ...(stateDimension > 0 ? [{ ...state, values: ({ states }: Episode) => states }] : []),
+    { ...action, values: ({ actions }) => actions },
+    single('timestamp', 'float32', (step) => step / rate),
+    single('frame_index', 'int64', (step) => step),
+    single('episode_index', 'int64', (_, { number }) => number),
+    single('index', 'int64', (step, { index }) => index + step),
+    single('task_index', 'int64', (step, { tasks }) => tasks[step]),
+  ];
+}
+
+/** The values of each row: a number, or a list if the column is wider than one, as LeRobot stores them. */
+export function rowsOf(values: ArrayLike<number>, width: number): unknown[] {
   if (width === 1) return Array.from(values);
-  return Array.from({ length: values.length / width }, (_, row) =>
-    Array.from(values.subarray(row * width, (row + 1) * width)),
-  );
+  const row = (first: number) => Array.from({ length: width }, (_, d) => values[first + d]);
+  return Array.from({ length: values.length / width }, (_, i) => row(i * width));
 }
 
 export function episodesTable(
@@ -67,22 +76,8 @@ export function episodesTable(
 
 /** Makes the list of tasks. LeRobot reads it with pandas, which finds in the metadata that the texts are the index. */
 export function tasksTable(tasks: readonly string[]): Uint8Array {
-  const column = (name: string, type: string, numpy: string) => ({
-    name,
-    field_name: name,
-    pandas_type: type,
-    numpy_type: numpy,
-    metadata: null,
-  });
-  const pandas = {
-    index_columns: ['task'],
-    column_indexes: [
-      { ...column('', 'unicode', 'object'), name: null, field_name: null, metadata: { encoding: 'UTF-8' } },
-    ],
-    columns: [column('task_index', 'int64', 'int64'), column('task', 'unicode', 'object')],
-    creator: { library: 'insula', version: '1' },
-    pandas_version: '2.0.0',
-  };
+  const index = { name: 'task', field_name: 'task', pandas_type: 'unicode', numpy_type: 'object', metadata: null };
+  const pandas = { index_columns: ['task'], column_indexes: [], columns: [index], pandas_version: '2.0.0' };
   const columns: TableColumn[] = [
     { name: 'task_index', dtype: 'int64' },
     { name: 'task', dtype: 'string' },

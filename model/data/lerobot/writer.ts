@@ -1,18 +1,13 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { openPath } from '../../../engine/files/paths.ts';
+import { ColumnSummary } from '../columns.ts';
 import type { Dataset, Image } from '../dataset.ts';
 import { type TableColumn, TableWriter } from '../parquet/writer.ts';
 import { loadEpisode } from '../parts.ts';
 import { imageCells } from './image-cells.ts';
 import { formatPath, NO_INSTRUCTION } from './info.ts';
-import {
-  episodeStatistics,
-  type FeatureStatistics,
-  featureCounter,
-  featureStatistics,
-  PixelCounter,
-} from './statistics.ts';
-import { episodesTable, listOf, plainRows, plainTypes, rowsOf, tasksOf, tasksTable } from './tables.ts';
+import { type FeatureStatistics, numberStatistics, PixelSummary } from './statistics.ts';
+import { episodesTable, numberColumns, rowsOf, tasksOf, tasksTable } from './tables.ts';
 
 const VERSION = 'v3.0';
 const DATA_PATH = 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet';
@@ -47,8 +42,8 @@ const dataPath = (file: number) => formatPath(DATA_PATH, place(file), DATA_PATH)
 
 /**
  * Writes a data set into a folder in LeRobot's version 3.0, which LeRobot itself can read. Numbers and images go into
- * parquet files with one row group for each episode; a frame that several steps show is stored once. Statistics are
- * exact; those of images use about n^0.75 of an episode's n frames. One episode at a time is held in memory.
+ * parquet files with one row group for each episode; a frame that several steps show is stored once. Statistics of images
+ * use about n^0.75 of an episode's n frames. One episode at a time is held in memory.
  *
  * @param folder a path (node); it must not hold a LeRobot data set yet
  * @throws InputError if it does, if images are required and no episode has them all, or if the disk refuses
@@ -122,59 +117,46 @@ export async function* leRobotFiles(
   dataset: Dataset,
   options: LeRobotWriteOptions = {},
 ): AsyncGenerator<Piece, { episodes: number; steps: number }> {
-  const { actionDimension, stateDimension, rate } = dataset;
   const { cameras, episodes } = writtenPart(dataset, options);
-  const tables = [
-    ...(stateDimension > 0 ? [{ key: 'observation.state', width: stateDimension, names: null }] : []),
-    { key: 'action', width: actionDimension, names: dataset.actionNames ?? null },
-  ];
-  const images = cameras.map((camera) => ({ camera, key: `observation.images.${camera}` }));
+  const numbers = numberColumns(dataset).map((column) => ({ ...column, total: new ColumnSummary(column.width) }));
+  const images = cameras.map((camera) => ({
+    ...{ camera, key: `observation.images.${camera}`, total: new PixelSummary() },
+    size: null as Pick<Image, 'width' | 'height'> | null,
+  }));
   const columns: TableColumn[] = [
-    // LeRobot stores a feature of one number as a single value, not as a list.
-    ...tables.map(({ key, width }) => ({ name: key, dtype: 'float32', ...listOf(width) }) as const),
+    ...numbers.map(({ key, dtype, width }) => ({ name: key, dtype, ...(width > 1 && { depth: 1, length: width }) })),
     ...images.map(({ key }) => ({ name: key, dtype: 'image' }) as const),
-    ...Object.entries(plainTypes).map(([name, dtype]) => ({ name, dtype })),
   ];
-  const counted = [...tables, ...Object.keys(plainTypes).map((key) => ({ key, width: 1 }))];
-  const totals = new Map(counted.map(({ key, width }) => [key, featureCounter(width)]));
-  const pixels = new Map(images.map(({ key }) => [key, new PixelCounter()]));
-  const sizes = new Map<string, Pick<Image, 'width' | 'height'>>();
   const tasks = new Map<string, number>();
   const lines: Record<string, unknown>[] = [];
   let [file, index, untold] = [0, 0, 0];
   let table = new TableWriter(columns);
   for (const [number, listed] of episodes.entries()) {
     const episode = await loadEpisode(listed);
-    const id = `episode "${episode.id}"`;
+    const { length, id } = episode;
     const own = tasksOf(episode);
     for (const task of own.listed) if (!tasks.has(task)) tasks.set(task, tasks.size);
     if (own.listed.includes(NO_INSTRUCTION)) untold += 1;
     const rows: Record<string, unknown[]> = {};
     const stats: Record<string, FeatureStatistics> = {};
-    for (const { key, width } of tables) {
-      const values = key === 'action' ? episode.actions : episode.states;
-      if (!values) throw new InputError(`${id} has no state, others have: write them apart`);
-      if (values.length !== episode.length * width)
+    for (const { key, width, values, total } of numbers) {
+      const table = values(episode, { number, index, tasks: own.at.map((task) => tasks.get(task)!) });
+      if (!table) throw new InputError(`episode "${id}" has no state, others have: write them apart`);
+      if (table.length !== length * width)
         throw new InputError(
-          `${id} has ${values.length / episode.length} numbers a step as "${key}", ${width} were expected: write each robot apart`,
+          `episode "${id}" has ${table.length / length} numbers a step as "${key}", ${width} were expected: write each robot apart`,
         );
-      rows[key] = rowsOf(values, width);
-      stats[key] = episodeStatistics(values, width);
-      totals.get(key)!.add(values);
+      const summary = new ColumnSummary(width);
+      for (const each of [summary, total]) each.add(table);
+      rows[key] = rowsOf(table, width);
+      stats[key] = numberStatistics(summary);
     }
-    for (const { camera, key } of images) {
-      const own = new PixelCounter();
-      const { cells, ...size } = await imageCells(episode, camera, sizes.get(key) ?? null, own);
-      sizes.set(key, size);
-      rows[key] = cells;
-      stats[key] = own.statistics();
-      pixels.get(key)!.merge(own);
-    }
-    const { length } = episode;
-    for (const [name, values] of Object.entries(plainRows(episode, number, index, rate, tasks))) {
-      rows[name] = values;
-      stats[name] = episodeStatistics(values, 1);
-      totals.get(name)!.add(Float32Array.from(values));
+    for (const image of images) {
+      const summary = new PixelSummary();
+      const { cells, ...size } = await imageCells(episode, image.camera, image.size, [summary, image.total]);
+      image.size = size;
+      rows[image.key] = cells;
+      stats[image.key] = summary.statistics();
     }
     if (table.size > DATA_FILE_MEGABYTES * 2 ** 20) {
       yield { path: dataPath(file), bytes: table.finish() };
@@ -208,29 +190,17 @@ export async function* leRobotFiles(
   yield { path: dataPath(file), bytes: table.finish() };
   yield { path: formatPath(EPISODES_PATH, place(0), EPISODES_PATH), bytes: episodesTable(lines, images) };
   yield { path: 'meta/tasks.parquet', bytes: tasksTable([...tasks.keys()]) };
-  index = 0;
-  for (const [number, listed] of episodes.entries()) {
-    const episode = await loadEpisode(listed);
-    for (const { key } of tables) totals.get(key)!.addAgain(key === 'action' ? episode.actions : episode.states!);
-    for (const [name, values] of Object.entries(plainRows(episode, number, index, rate, tasks)))
-      totals.get(name)!.addAgain(Float32Array.from(values));
-    index += episode.length;
-  }
-  yield json(
-    'meta/stats.json',
-    Object.fromEntries([
-      ...[...totals].map(([key, counter]) => [key, featureStatistics(counter)]),
-      ...[...pixels].map(([key, counter]) => [key, counter.statistics()]),
-    ]),
-  );
-  const features = Object.fromEntries([
-    ...tables.map(({ key, width, names }) => [key, { dtype: 'float32', shape: [width], names }]),
-    ...images.map(({ key }) => {
-      const { height, width } = sizes.get(key)!;
-      return [key, { dtype: 'image', shape: [height, width, 3], names: ['height', 'width', 'channels'] }];
+  const totals = [
+    ...numbers.map(({ key, total }) => [key, numberStatistics(total)]),
+    ...images.map(({ key, total }) => [key, total.statistics()]),
+  ];
+  yield json('meta/stats.json', Object.fromEntries(totals));
+  const features = [
+    ...numbers.map(({ key, dtype, width, names }) => [key, { dtype, shape: [width], names }]),
+    ...images.map(({ key, size }) => {
+      return [key, { dtype: 'image', shape: [size!.height, size!.width, 3], names: ['height', 'width', 'channels'] }];
     }),
-    ...Object.entries(plainTypes).map(([name, dtype]) => [name, { dtype, shape: [1], names: null }]),
-  ]);
+  ];
   yield json('meta/info.json', {
     codebase_version: VERSION,
     robot_type: options.robot ?? null,
@@ -240,11 +210,11 @@ export async function* leRobotFiles(
     chunks_size: CHUNK_SIZE,
     data_files_size_in_mb: DATA_FILE_MEGABYTES,
     video_files_size_in_mb: 200,
-    fps: rate,
+    fps: dataset.rate,
     splits: { train: `0:${episodes.length}` },
     data_path: DATA_PATH,
     video_path: null,
-    features,
+    features: Object.fromEntries(features),
   });
   return { episodes: episodes.length, steps: index };
 }

@@ -67,8 +67,7 @@ const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.b
 
 /** Reads every episode of a source once, checks it, and writes it to the index. An interrupted import is resumed by the same. */
 export function importSource({ source, mapping, rate, folder, logs, notes, onProgress }: Importing): Promise<Log> {
-  // A mapping as JSON has no cameras, which are a map.
-  const beginning = JSON.stringify([source.fields, mapping, [...mapping.cameras], rate]);
+  const beginning = JSON.stringify([source.fields, mapping, rate]);
   const accepts = async ([first, ...records]: readonly LogRecord[]) => {
     const before = Object.assign({}, ...records.map(({ json }) => (json as EpisodeRecord).dependencies));
     return first?.json === beginning && (await folder.unchanged(before)) ? 1 + records.length : 0;
@@ -95,12 +94,12 @@ export function importSource({ source, mapping, rate, folder, logs, notes, onPro
         ids.add(id);
         const actions = (await joinedNumbers(read, what, mapping.action, widths))!;
         const states = await joinedNumbers(read, what, mapping.state, widths, true);
-        if (mapping.time) await checkTimes(read, what, mapping.time, rate, irregular);
+        for (const time of mapping.time) await checkTimes(read, what, time, rate, irregular);
         const parts = [states ? joinBytes([bytesOf(actions), bytesOf(states)]) : bytesOf(actions)];
         const known = {
           ...{ id, length, where },
           instructions: await changesOf(read, what, mapping.language, (texts) => texts),
-          subtasks: await changesOf(read, what, mapping.subtask ? [mapping.subtask] : [], ([text]) => text ?? null),
+          subtasks: await changesOf(read, what, mapping.subtask, ([text]) => text ?? null),
           pictures: await picturesOf(read, what, mapping, pictures, parts),
         };
         pictures += countOf(known);
@@ -116,7 +115,7 @@ export function importSource({ source, mapping, rate, folder, logs, notes, onPro
         fields.reduce((sum, { name }) => sum + (widths.get(name) ?? 0), 0);
       const [actionDimension, stateDimension] = [widthOf(mapping.action), widthOf(mapping.state)];
       const actionNames = mapping.action.flatMap((field) => field.names ?? []);
-      const cameras = [...mapping.cameras].map(([camera, { name }]) => [camera, name] as const);
+      const cameras = mapping.cameras.map(([camera, { name }]) => [camera, name] as const);
       const unseen = cameras.filter(([, field]) => !episodes.some((episode) => episode.pictures[field]));
       const fields = mappedFields(source.fields, mapping, widths);
       return {

@@ -3,14 +3,14 @@ import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/p
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type ByteSource, joinBytes, readRange } from '../../../engine/files/bytes.ts';
+import { crc32 } from '../../../engine/files/checksum.ts';
 import { fileError, openFile } from '../../../engine/files/files.ts';
-import { crc32 } from '../checksum.ts';
 import { DamagedLog, type Log, type LogRecord, type Logs, type PartPlace } from './log.ts';
 
-// This file runs under node only. A record is a head (float64 the length of a text, uint32 its CRC-32 and that of the head so far), the
-// text (JSON of the record, and of the length and CRC-32 of each part) and the parts. The directory is the last record, and the file's last 8 bytes are a float64, the place of that.
+// This file runs under node only. A record is a head (uint32 the length of a text, its CRC-32, and that of the head so far), the text
+// (JSON of the record, and of the length and CRC-32 of each part) and the parts. The directory is the last record, and the file's last 8 bytes are a float64, the place of that.
 
-const HEAD = 16;
+const HEAD = 12;
 const TAIL = 8;
 /** The bytes read at a time. */
 const BLOCK = 2 ** 24;
@@ -27,11 +27,9 @@ function placesAt(begin: number, sizes: readonly (readonly [bytes: number, check
 function recordOf(json: unknown, parts: readonly Uint8Array[], at: number) {
   const sizes = parts.map((part) => [part.length, crc32(part)] as const);
   const text = new TextEncoder().encode(JSON.stringify([json, sizes]));
-  const head = new DataView(new ArrayBuffer(HEAD));
-  head.setFloat64(0, text.length, true);
-  head.setUint32(8, crc32(text), true);
-  head.setUint32(12, crc32(new Uint8Array(head.buffer, 0, 12)), true);
-  const bytes = joinBytes([new Uint8Array(head.buffer), text, ...parts]);
+  const head = new Uint8Array(Uint32Array.of(text.length, crc32(text), 0).buffer);
+  new Uint32Array(head.buffer)[2] = crc32(head.subarray(0, 8));
+  const bytes = joinBytes([head, text, ...parts]);
   return { bytes, places: placesAt(at + HEAD + text.length, sizes) };
 }
 
@@ -39,11 +37,11 @@ function recordOf(json: unknown, parts: readonly Uint8Array[], at: number) {
 async function recordAt(source: ByteSource, at: number): Promise<(LogRecord & { end: number }) | null> {
   if (!(Number.isSafeInteger(at) && at >= 0 && at + HEAD <= source.size)) return null;
   const head = await source.read(at, at + HEAD);
-  const view = new DataView(head.buffer);
-  if (head.length < HEAD || view.getUint32(12, true) !== crc32(head.subarray(0, 12))) return null;
-  const begin = at + HEAD + view.getFloat64(0, true);
+  const [length, textCheck, headCheck] = new Uint32Array(head.buffer);
+  if (headCheck !== crc32(head.subarray(0, 8))) return null;
+  const begin = at + HEAD + length;
   const text = await source.read(at + HEAD, begin);
-  if (view.getUint32(8, true) !== crc32(text)) return null;
+  if (textCheck !== crc32(text)) return null;
   const [json, sizes] = JSON.parse(new TextDecoder().decode(text));
   const parts = placesAt(begin, sizes);
   const end = parts.reduce((_, [last, bytes]) => last + bytes, begin);

@@ -1,52 +1,32 @@
 import * as v from 'valibot';
 import { counted, InputError, quote } from '../../../engine/files/errors.ts';
+import { dictionary } from '../../../engine/files/json-schema.ts';
 import { nearest } from '../../../engine/files/nearest.ts';
 import type { FieldMap, MappedField } from '../dataset.ts';
 import type { FieldUse, SourceField } from '../import/source.ts';
 
-export const fieldMapSchema: v.GenericSchema<unknown, FieldMap> = v.strictObject({
-  action: v.optional(v.array(v.string())),
-  state: v.optional(v.array(v.string())),
-  cameras: v.optional(
-    v.pipe(
-      v.unknown(),
-      v.check((value) => !Array.isArray(value)),
-      v.record(v.pipe(v.string(), v.nonEmpty()), v.string()),
-    ),
-  ),
-  language: v.optional(v.array(v.string())),
-  subtask: v.optional(v.nullable(v.string())),
-  time: v.optional(v.nullable(v.string())),
-});
-
-const LIST = 'a list of fields, ["FIELD", ...]';
-const ONE = 'a field, "FIELD", or null';
-const forms: Readonly<Record<keyof FieldMap, string>> = {
-  ...{ action: LIST, state: LIST, cameras: 'the field of each camera, { "NAME": "FIELD" }', language: LIST },
-  ...{ subtask: ONE, time: ONE },
+const field = v.string('a field');
+const list = v.optional(v.array(field, 'a list of fields, ["FIELD", ...]'));
+const one = v.optional(v.nullable(v.string('a field, "FIELD", or null')));
+const CAMERAS = 'the field of each camera, { "NAME": "FIELD" }';
+const cameras = v.pipe(
+  dictionary(field, CAMERAS),
+  v.check((own) => !('' in own), CAMERAS),
+);
+const entries = {
+  ...{ action: list, state: list, cameras: v.optional(cameras), language: list },
+  ...{ subtask: one, time: one },
 };
+const KEYS = `the keys of a map are ${Object.keys(entries).join(', ')}`;
 
-/** Takes a map from outside. @throws InputError that names the wrong key, and the keys that there are */
-export function fieldMapOf(value: unknown): FieldMap {
-  const result = v.safeParse(fieldMapSchema, value);
-  if (result.success) return result.output;
-  const keys = `the keys of a map are ${Object.keys(forms).join(', ')}`;
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new InputError(`no map, which is an object such as { "action": ["FIELD"] }; ${keys}`);
-  const unknown = Object.keys(value).find((key) => !Object.hasOwn(forms, key));
-  if (unknown !== undefined) throw new InputError(`there is no key ${quote(unknown)}; ${keys}`);
-  const key = result.issues[0].path![0].key as keyof FieldMap;
-  throw new InputError(`${quote(key)} takes ${forms[key]}, and not ${quote((value as FieldMap)[key])}`);
-}
+export const fieldMapSchema: v.GenericSchema<unknown, FieldMap> = v.pipe(
+  dictionary(v.unknown(), `a map, such as { "action": ["FIELD"] }; ${KEYS}`),
+  v.strictObject(entries, KEYS),
+);
 
-/** The fields of each use, and the cameras by name. */
-export interface Mapping {
-  readonly action: readonly SourceField[];
-  readonly state: readonly SourceField[];
-  readonly cameras: ReadonlyMap<string, SourceField>;
-  readonly language: readonly SourceField[];
-  readonly subtask: SourceField | undefined;
-  readonly time: SourceField | undefined;
+/** The fields of each use, at most one of subtasks and of times, and the cameras by name. */
+export interface Mapping extends Readonly<Record<Exclude<FieldUse, 'camera'>, readonly SourceField[]>> {
+  readonly cameras: readonly (readonly [name: string, field: SourceField])[];
 }
 
 /** No field is known to be the action: `fields` are all that there are. */
@@ -96,8 +76,8 @@ export function mappingOf(fields: readonly SourceField[], map: FieldMap, place: 
       )
     : cameraNames(taken).map((name, i) => [name, taken[i]] as const);
   const mapping: Mapping = {
-    ...{ action: chosen('action'), state: chosen('state'), language: chosen('language'), cameras: new Map(cameras) },
-    ...{ subtask: chosen('subtask').at(0), time: chosen('time').at(0) },
+    ...{ action: chosen('action'), state: chosen('state'), language: chosen('language'), cameras },
+    ...{ subtask: chosen('subtask').slice(0, 1), time: chosen('time').slice(0, 1) },
   };
   if (mapping.action.length > 0) return mapping;
   const numbers = fields.filter(({ kind, shape }) => kind === 'numbers' && !shape?.includes(0));
@@ -143,16 +123,13 @@ export function mappedFields(
     if (!own.includes(field) || last < first) return [];
     return [first === last ? `${what} ${first}` : `${what} ${first} to ${last}`];
   };
-  const { action, state, cameras, language, subtask, time } = mapping;
   return fields.map((field) => {
     const { name, kind, shape, reason, use } = field;
     const uses = [
-      ...slots('actions', action, field),
-      ...slots('state', state, field),
-      ...[...cameras].flatMap(([camera, own]) => (own === field ? [`camera ${camera}`] : [])),
-      ...(language.includes(field) ? ['language'] : []),
-      ...(subtask === field ? ['subtask'] : []),
-      ...(time === field ? ['time'] : []),
+      ...slots('actions', mapping.action, field),
+      ...slots('state', mapping.state, field),
+      ...mapping.cameras.flatMap(([camera, own]) => (own === field ? [`camera ${camera}`] : [])),
+      ...(['language', 'subtask', 'time'] as const).filter((one) => mapping[one].includes(field)),
     ];
     // A field that the map has chosen has no reason against it.
     if (uses.length > 0) return { name, kind, shape, use: uses.join(', '), reason: use === null ? undefined : reason };

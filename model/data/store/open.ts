@@ -12,7 +12,7 @@ import { mappingOf } from './mapping.ts';
 import { PictureStore } from './pictures.ts';
 
 /** Grows when the index has other contents, so that earlier ones are made again. */
-const VERSION = 5;
+const VERSION = 6;
 /** The bytes of actions and states that are held in memory by default, and of those that were loaded lately. */
 const NUMBER_BYTES = 2 ** 28;
 const LOADED_BYTES = 2 ** 26;
@@ -68,7 +68,7 @@ export async function openStored(
     const mapping = mappingOf(source.fields, map, place.name);
     return importSource({
       ...{ source, folder, logs: cache.logs, notes, onProgress, rate: rateOf(source, rate, place.name) },
-      mapping: pictures ? mapping : { ...mapping, cameras: new Map() },
+      mapping: pictures ? mapping : { ...mapping, cameras: [] },
     });
   };
   const made = () => make().catch((error) => explained(place, error));

@@ -1,6 +1,6 @@
-import { type Folder, joinBytes } from '../../../engine/files/bytes.ts';
+import type { Folder } from '../../../engine/files/bytes.ts';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import type { Episode } from '../dataset.ts';
+import type { Episode, Image } from '../dataset.ts';
 import { firstWhere } from '../first-where.ts';
 import { decodeImage, ImageCache, readImage } from '../image-files.ts';
 import { imageTypeOf, orientationOf } from '../image-header.ts';
@@ -52,9 +52,9 @@ export function knownPictures(
 const TABLE_BYTES = 2 ** 26;
 const UNPACKED_BYTES = 2 ** 28;
 
-/** The directory of unpacked pictures: their places, and what the importer noticed. */
+/** The directory of unpacked pictures, with what the importer noticed; pictures that are pixels have a size. */
 interface Pack {
-  readonly places: readonly PartPlace[];
+  readonly pictures: readonly { readonly part: PartPlace; readonly size?: Pick<Image, 'width' | 'height'> }[];
   readonly notes: readonly string[];
 }
 
@@ -148,11 +148,14 @@ export class PictureStore {
     const name = `pictures-${this.key}-${first}`;
     const make = () =>
       this.logs.write(name, async (append): Promise<Pack> => {
-        const made: PartPlace[] = [];
+        const made: Pack['pictures'][number][] = [];
         this.notes.gathered.clear();
-        for await (const picture of (await this.source()).unpack!(place))
-          made.push(...(await append(null, [packedPicture(picture)])));
-        if (made.length >= count) return { places: made, notes: [...this.notes.gathered] };
+        for await (const picture of (await this.source()).unpack!(place)) {
+          const { pixels, ...size } = 'pixels' in picture ? picture : { pixels: picture };
+          const [part] = await append(null, [pixels]);
+          made.push({ part, ...('width' in size && { size }) });
+        }
+        if (made.length >= count) return { pictures: made, notes: [...this.notes.gathered] };
         throw new InputError(`${what}: ${made.length} pictures were unpacked, ${count} are needed`);
       });
     // An importer unpacks one episode at a time.
@@ -162,9 +165,11 @@ export class PictureStore {
       return log;
     };
     const pictureIn = async (log: Log) => {
-      const { places, notes } = log.directory as Pack;
+      const { pictures, notes } = log.directory as Pack;
       for (const line of notes) this.notes.note(line);
-      return unpackedPicture(await partAt(log, places[i]));
+      const { part, size } = pictures[i];
+      const pixels = await partAt(log, part);
+      return size ? { ...size, pixels } : pixels;
     };
     const kept = await this.#unpacked.get(first, () => inTurn(async () => (await this.logs.open(name)) ?? make()));
     return pictureIn(kept).catch(async (error) => {
@@ -172,19 +177,4 @@ export class PictureStore {
       throw error;
     });
   }
-}
-
-const PIXELS = 0x58495052; // "RPIX", which no image file begins with
-
-/** Pixels as bytes: a mark, width, height, [height, width, 3]. */
-function packedPicture(picture: SourcePicture): Uint8Array<ArrayBuffer> {
-  if (!('pixels' in picture)) return picture;
-  const head = new Uint8Array(Uint32Array.of(PIXELS, picture.width, picture.height).buffer);
-  return joinBytes([head, picture.pixels]);
-}
-
-function unpackedPicture(bytes: Uint8Array<ArrayBuffer>): SourcePicture {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (bytes.length < 12 || view.getUint32(0, true) !== PIXELS) return bytes;
-  return { width: view.getUint32(4, true), height: view.getUint32(8, true), pixels: bytes.subarray(12) };
 }

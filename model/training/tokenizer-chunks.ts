@@ -1,10 +1,10 @@
 /** Normalised chunks of actions that tokenizers are fitted to and measured on, and the chunks of one episode. */
 import { InputError, quote } from '../../engine/files/errors.ts';
 import type { ActionChunk } from '../../tokenizers/index.ts';
-import type { Dataset } from './dataset.ts';
-import { type EpisodePart, episodeNamed, loadEpisode, loadedInOrder, wholeEpisodes } from './parts.ts';
-import { splitDataset } from './split.ts';
-import { measureStatistics, Normaliser, rowsOf } from './statistics.ts';
+import type { Dataset } from '../data/dataset.ts';
+import { type EpisodePart, episodeNamed, loadEpisode, loadedInOrder, wholeEpisodes } from '../data/parts.ts';
+import { splitDataset } from '../data/split.ts';
+import { measureStatistics, Normaliser, rowsOf } from '../data/statistics.ts';
 
 /** Data sets with fewer episodes are split by chunk, because one episode of a few is too unlike the others to represent them. */
 const FEW_EPISODES = 10;

@@ -2,10 +2,10 @@ import type { Folder } from '../../engine/files/bytes.ts';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { openFolder } from '../../engine/files/paths.ts';
 import type { Random } from '../../engine/random.ts';
-import { decodeImage, ImageCache, readImage } from './image-files.ts';
-import { openImagePack } from './image-pack.ts';
+import { decodeImage, ImageCache, readImage } from '../data/image-files.ts';
+import { openImagePack } from '../data/image-pack.ts';
+import type { VisionLanguage } from '../data/sampler.ts';
 import type { ImageQuestion, QuestionedImage } from './image-questions.ts';
-import type { VisionLanguage } from './sampler.ts';
 
 /** An image with the name and the category of the thing it shows. */
 export interface NamedImage {

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
 import { randomStream } from '../../engine/random.ts';
-import { encodePng, imageQuestions, openQuestionFile } from '../../model/data/index.ts';
-import { encodeJpeg, type Files, folderOf, gradientImage, message } from './synthetic.ts';
+import { encodePng } from '../../model/data/index.ts';
+import { imageQuestions } from '../../model/training/image-questions.ts';
+import { openQuestionFile } from '../../model/training/question-file.ts';
+import { encodeJpeg, type Files, folderOf, gradientImage, message } from '../data/synthetic.ts';
 
 const picture = gradientImage(4, 4);
 

@@ -4,10 +4,10 @@ import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import { checked } from '../../engine/files/json-schema.ts';
 import { openFolder } from '../../engine/files/paths.ts';
 import { LOCATIONS, wrongLocation } from '../../tokenizers/index.ts';
-import { decodeImage, ImageCache, readImage } from './image-files.ts';
-import { imageTypeOf } from './image-header.ts';
+import { decodeImage, ImageCache, readImage } from '../data/image-files.ts';
+import { imageTypeOf } from '../data/image-header.ts';
+import { readJsonLines } from '../data/json.ts';
 import type { ImageQuestion, QuestionedImage } from './image-questions.ts';
-import { readJsonLines } from './json.ts';
 
 const text = v.pipe(v.string('text'), v.trim(), v.nonEmpty('text'));
 const located = v.pipe(

@@ -3,15 +3,13 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import {
   type Dataset,
-  deltaDimensions,
-  deltaWarning,
   evaluationSamples,
   mixDatasets,
   openDataset,
   ownSlotMap,
   wholeEpisodes,
-  withDeltas,
 } from '../../model/data/index.ts';
+import { deltaDimensions, deltaWarning, withDeltas } from '../../model/training/deltas.ts';
 import { prepareRun } from '../../model/training/prepare-run.ts';
 import { runSettings } from '../../model/training/run-settings.ts';
 import { normals } from '../support/numbers.ts';

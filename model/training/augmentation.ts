@@ -1,5 +1,5 @@
 import type { Random } from '../../engine/random.ts';
-import type { Image } from './dataset.ts';
+import type { Image } from '../data/dataset.ts';
 
 /** The largest changes of an image; each is drawn uniformly between minus and plus its limit (openpi, model.py). */
 export interface Augmentation {

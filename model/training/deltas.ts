@@ -1,7 +1,7 @@
 import { InputError } from '../../engine/files/errors.ts';
-import type { Dataset } from './dataset.ts';
-import { stateAt } from './parts.ts';
-import { eachLoaded, type Sample } from './sampler.ts';
+import type { Dataset } from '../data/dataset.ts';
+import { stateAt } from '../data/parts.ts';
+import { eachLoaded, type Sample } from '../data/sampler.ts';
 
 type Robot = Pick<Dataset, 'name' | 'actionDimension' | 'stateDimension' | 'actionNames'>;
 

@@ -2,15 +2,10 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { encode as encodePng } from 'fast-png';
 import { expect, test } from 'vitest';
-import {
-  DatasetMixture,
-  imageQuestions,
-  namedQuestions,
-  openNamedImages,
-  TrainingSampler,
-  wholeEpisodes,
-} from '../../model/data/index.ts';
-import { datasetOf, type Files, folderOf, gradientImage, message, text } from './synthetic.ts';
+import { DatasetMixture, TrainingSampler, wholeEpisodes } from '../../model/data/index.ts';
+import { imageQuestions } from '../../model/training/image-questions.ts';
+import { namedQuestions, openNamedImages } from '../../model/training/named-images.ts';
+import { datasetOf, type Files, folderOf, gradientImage, message, text } from '../data/synthetic.ts';
 
 function files(change: Record<string, unknown> = {}): Files {
   const png = encodePng({ width: 4, height: 4, data: gradientImage(4, 4).pixels, channels: 3, depth: 8 });

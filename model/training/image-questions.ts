@@ -1,8 +1,8 @@
 /** Images with questions, whether of named images or of a file of questions. */
 import { InputError } from '../../engine/files/errors.ts';
 import { type Random, randomStream, streams } from '../../engine/random.ts';
-import type { ExampleSource } from './dataset-mixture.ts';
-import type { VisionLanguage } from './sampler.ts';
+import type { ExampleSource } from '../data/dataset-mixture.ts';
+import type { VisionLanguage } from '../data/sampler.ts';
 
 export interface ImageQuestion {
   /** 'caption', 'point' ...: for scores by kind. */
