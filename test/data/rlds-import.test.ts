@@ -83,9 +83,9 @@ describe('the importer of RLDS', () => {
     const source = await rldsImporter.open(filesFolder(all), options);
     for await (const { length } of source.episodes(0)) expect(length).toBe(3);
     expect(notes).toEqual([
-      'steps/language_instruction: 2 of 3 episodes have it',
-      'steps/observation/images/top: 2 of 3 episodes have it',
-      'steps/observation/wrist.left: 6 of 9 steps have no picture of their own',
+      'steps/language_instruction: 3 of 9 steps have none of their own',
+      'steps/observation/images/top: 3 of 9 steps have none of their own',
+      'steps/observation/wrist.left: 6 of 9 steps have none of their own',
     ]);
   });
 

@@ -57,7 +57,6 @@ const infoSchema = v.object({
     v.object({
       name: v.string(),
       shardLengths: v.array(v.pipe(v.union([v.string(), v.number()]), v.transform(Number), count())),
-      filepathTemplate: v.nullish(v.string(), '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'),
     }),
   ),
 });
@@ -116,30 +115,25 @@ export const rldsImporter: Importer = {
       count: shards.reduce((sum, { records }) => sum + records.length, 0),
       async *episodes(first) {
         const seen = fields.filter(({ use }) => use === 'camera' || use === 'language');
-        const kept = seen.map(({ name, use }) => ({ name, use, episodes: 0, steps: 0, empty: 0 }));
-        let count = 0;
+        const empty = new Map(seen.map(({ name }) => [name, 0]));
+        let steps = 0;
         for await (const read of episodesOf(folder, split, shards, first)) {
-          const fresh = [...read.features.keys()].find((name) => !known.has(name));
+          const { features, length } = read;
+          const fresh = [...features.keys()].find((name) => !known.has(name));
           if (fresh !== undefined)
             throw fault(read, `it has a feature ${quote(fresh)}, which the first episode has not`);
-          count += 1;
-          for (const own of kept) {
-            const feature = read.features.get(own.name);
+          for (const [name, before] of empty) {
+            const feature = features.get(name);
             const values = feature && 'bytes' in feature ? feature.bytes : [];
-            const full = values.filter(({ length }) => length > 0).length;
-            if (full === 0) continue;
-            own.episodes += 1;
-            own.steps += values.length;
-            own.empty += values.length - full;
+            const lacking = values.filter((own) => own.length === 0).length;
+            empty.set(name, before + (lacking === values.length ? length : lacking));
           }
+          steps += length;
           yield episodeOf(read, described);
         }
         const part = first > 0 ? ` (from episode ${first} on)` : '';
-        for (const { name, use, episodes, steps, empty } of kept) {
-          if (episodes < count) options.note?.(`${name}: ${episodes} of ${count} episodes have it${part}`);
-          if (use === 'camera' && empty > 0)
-            options.note?.(`${name}: ${empty} of ${steps} steps have no picture of their own${part}`);
-        }
+        for (const [name, count] of empty)
+          if (count > 0) options.note?.(`${name}: ${count} of ${steps} steps have none of their own${part}`);
       },
     } satisfies Source;
   },
@@ -150,7 +144,7 @@ async function readObject(folder: ListedFolder, path: string) {
   return { file: file.name, json: await readJson(file).finally(() => file.close()) };
 }
 
-/** Lists the shards of a split by the pattern in dataset_info.json, and the other splits. */
+/** Lists the shards of a split, and the other splits. */
 function findShards({ name, fileFormat, splits }: Info, file: string, chosen = name) {
   if (fileFormat !== 'tfrecord')
     throw new InputError(
@@ -163,12 +157,8 @@ function findShards({ name, fileFormat, splits }: Info, file: string, chosen = n
   if (own.shardLengths.length === 0) throw new InputError(`${file}: split ${quote(split)} has no shards`);
   const paths = own.shardLengths.map((count, i) => {
     const [shard, all] = [i, own.shardLengths.length].map((number) => String(number).padStart(5, '0'));
-    const values = { DATASET: name, SPLIT: split, FILEFORMAT: fileFormat, SHARD_X_OF_Y: `${shard}-of-${all}` };
-    const path = own.filepathTemplate.replace(
-      /\{(\w+)\}/g,
-      (whole, key) => values[key as keyof typeof values] ?? whole,
-    );
-    if (/[\\/{]/.test(path)) throw new InputError(`${file}: the path ${quote(path)} of a shard is not read here`);
+    const path = `${name}-${split}.tfrecord-${shard}-of-${all}`;
+    if (/[\\/]/.test(path)) throw new InputError(`${file}: the path ${quote(path)} of a shard is not read here`);
     return { path, count };
   });
   return { split, paths, others: names.filter((other) => other !== split) };
@@ -327,30 +317,30 @@ function episodeOf(read: Read, described: ReadonlyMap<string, Description>): Sou
   };
 }
 
+/** The fields of a JSON object; none of anything else. */
+const inner = (value: unknown): Readonly<Record<string, unknown>> => ({ ...(value as object) });
+
 /** Reads features.json, if it is there: the descriptions by the names that features have in records. */
 async function readDescription(folder: ListedFolder): Promise<Map<string, Description>> {
   const described = new Map<string, Description>();
   if (!(await folder.list()).includes('features.json')) return described;
-  type Json = Record<string, unknown>;
-  const inner = (value: unknown): Json => (typeof value === 'object' && value !== null ? (value as Json) : {});
-  const describe = (value: unknown, path: string, depth: number) => {
-    const node = inner(value);
-    const entries = Object.entries(inner(inner(node.featuresDict).features));
-    const sequence = inner(node.sequence).feature;
+  const describe = (value: unknown, path: string, depth = 0) => {
+    const { featuresDict, sequence, description: _, ...node } = inner(value);
     if (depth > 64) return;
-    for (const [key, own] of entries) describe(own, path === '' ? key : `${path}/${key}`, depth + 1);
-    if (sequence !== undefined && path === 'steps') describe(sequence, path, depth + 1);
-    if (entries.length > 0 || sequence !== undefined) return;
-    const type = Object.keys(node).find((key) => typeof node[key] === 'object' && key !== 'description');
-    const { dtype, shape } = inner(type && node[type]);
-    const sizes: unknown = shape === undefined ? null : (inner(shape).dimensions ?? []);
+    for (const [key, own] of Object.entries(inner(inner(featuresDict).features)))
+      describe(own, path === '' ? key : `${path}/${key}`, depth + 1);
+    if (path === 'steps') describe(inner(sequence).feature, path, depth + 1);
+    const [type] = Object.keys(node).filter((key) => typeof node[key] === 'object');
+    if (featuresDict || sequence || type === undefined) return;
+    const { dtype, shape } = inner(node[type]);
+    const sizes = shape === undefined ? null : (inner(shape).dimensions ?? []);
     const known = Array.isArray(sizes) && sizes.every((size) => /^"?[1-9]\d*"?$/.test(quote(size)));
     described.set(path, {
       type,
-      dtype: typeof dtype === 'string' ? dtype : undefined,
-      shape: known ? sizes.map(Number) : undefined,
+      ...(typeof dtype === 'string' && { dtype }),
+      ...(known && { shape: sizes.map(Number) }),
     });
   };
-  describe((await readObject(folder, 'features.json')).json, '', 0);
+  describe((await readObject(folder, 'features.json')).json, '');
   return described;
 }
