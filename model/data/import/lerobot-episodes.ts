@@ -76,19 +76,14 @@ export async function checkRows(file: ParquetFile, place: EpisodePlace, note?: (
   return true;
 }
 
-/** The paths of videos of episodes that are not in the set. */
-export async function missingVideos(folder: ListedFolder, places: readonly EpisodePlace[]): Promise<Set<string>> {
-  const there = new Map<string, ReadonlySet<string>>();
-  const missing = new Set<string>();
-  for (const { videos } of places) {
-    for (const { path } of videos.values()) {
-      const at = path.lastIndexOf('/');
-      const parent = path.slice(0, Math.max(0, at));
-      if (!there.has(parent)) there.set(parent, new Set(await folder.list(parent || undefined)));
-      if (!there.get(parent)!.has(path.slice(at + 1))) missing.add(path);
-    }
-  }
-  return missing;
+/** Tells whether there is a file; each folder is listed once. */
+export function presence(folder: ListedFolder): (path: string) => Promise<boolean> {
+  const lists = new Map<string, Promise<ReadonlySet<string>>>();
+  return async (path) => {
+    const [, parent, name] = /^(?:(.*)\/)?([^/]*)$/s.exec(path)!;
+    if (!lists.has(parent)) lists.set(parent, folder.list(parent).then((names) => new Set(names)));
+    return (await lists.get(parent)!).has(name);
+  };
 }
 
 /** Reads the texts of tasks or sub-tasks by their number; null if the set has none. */

@@ -3,8 +3,8 @@ import { type Feature, instructionsOf, type LeRobotInfo, readInfo, widthOf } fro
 import {
   checkRows,
   type EpisodePlace,
-  missingVideos,
   persistentTexts,
+  presence,
   readEpisodes,
   readTexts,
   textsIn,
@@ -13,8 +13,7 @@ import { ImageColumn } from './lerobot-images.ts';
 import { isText, ParquetFile } from './parquet.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
 import { unseenReason } from './uses.ts';
-import { chosenFrames } from './video.ts';
-import { decoderFor } from './video-decoder.ts';
+import { chosenFrames, decoderFor } from './video.ts';
 
 /** The names of actions and states; of each, the first that a set has is used. */
 const uses: readonly (readonly [FieldUse, readonly string[]])[] = [
@@ -65,7 +64,8 @@ class LeRobotSet implements Source {
   #file: { path: string; file: ParquetFile } | null = null;
   #images: ReadonlyMap<string, ImageColumn> = new Map();
   #jumps = false;
-  #missing: ReadonlySet<string> = new Set();
+  /** The videos that are not there. */
+  readonly #missing = new Set<string>();
   /** Columns that are no fields, because the first file lacks them. */
   readonly #further = new Set<string>();
 
@@ -83,12 +83,14 @@ class LeRobotSet implements Source {
     const { folder, info } = this;
     const { places, files } = await readEpisodes(folder, info);
     this.#places = places;
-    this.#missing = await missingVideos(folder, places);
+    const isThere = presence(folder);
+    for (const { path } of places.flatMap(({ videos }) => [...videos.values()]))
+      if (!(await isThere(path))) this.#missing.add(path);
     for (const { file, length } of places) this.#rows.set(file, (this.#rows.get(file) ?? 0) + length);
     for (const kind of ['task', 'subtask'] as const) this.#texts[`${kind}_index`] = await readTexts(folder, info, kind);
     const first = await this.#open(places[0]);
     const columns = [...info.features.values()].filter(({ dtype }) => dtype === 'image');
-    this.#images = new Map(columns.map(({ key }) => [key, new ImageColumn(folder, key, this.options.note)]));
+    this.#images = new Map(columns.map(({ key }) => [key, new ImageColumn(folder, key, isThere, this.options.note)]));
     const features = await Promise.all([...info.features.values()].map((feature) => this.#field(feature, first)));
     const further = [...first.columns.keys()].filter((name) => !info.features.has(name));
     const numbered = first.columns.has('task_index');
