@@ -80,7 +80,7 @@ describe('LeRobot data sets', () => {
       action: { use: 'action', names: ['x', 'y', 'gripper'] },
       'observation.state': { use: 'state', shape: [3] },
       timestamp: { use: 'time' },
-      'observation.images.wrist': { use: 'camera', camera: 'wrist', kind: 'pictures' },
+      'observation.images.wrist': { use: 'camera', kind: 'pictures' },
       'meta/stats.json': { kind: 'other', use: null },
     });
     for (const { use, reason } of source.fields) expect(use !== null || Boolean(reason)).toBe(true);
@@ -194,7 +194,7 @@ describe('LeRobot data sets', () => {
     files.set('meta/info.json', text(info));
     for (const key of Object.keys(info.features)) files.set(`${key}.mp4`, text(''));
     expect(fieldsOf((await read(files)).source)).toMatchObject({
-      'next.observation.image': { use: null, reason: 'it shows what follows the step' },
+      'next.observation.image': { use: null, reason: 'it is of the next step' },
       'observation.images.seg_top': { use: null, reason: 'a map of segments' },
       'observation.images.far': { kind: 'depth', use: null },
       'observation.images.segovia': { use: 'camera' },

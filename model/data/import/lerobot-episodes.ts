@@ -81,7 +81,11 @@ export function presence(folder: ListedFolder): (path: string) => Promise<boolea
   const lists = new Map<string, Promise<ReadonlySet<string>>>();
   return async (path) => {
     const [, parent, name] = /^(?:(.*)\/)?([^/]*)$/s.exec(path)!;
-    if (!lists.has(parent)) lists.set(parent, folder.list(parent).then((names) => new Set(names)));
+    if (!lists.has(parent))
+      lists.set(
+        parent,
+        folder.list(parent).then((names) => new Set(names)),
+      );
     return (await lists.get(parent)!).has(name);
   };
 }
