@@ -15,7 +15,7 @@ interface Cell {
   readonly path?: string;
 }
 
-/** A feature of dtype "image": structs of bytes and a path, bytes, paths, or files of fixed names beside the data files. */
+/** A feature of dtype "image": structs of bytes and a path, bytes, or paths. */
 export class ImageColumn {
   constructor(
     private readonly folder: ListedFolder,
@@ -86,15 +86,13 @@ export class ImageColumn {
   }
 
   async *#cells(file: ParquetFile, episode: EpisodePlace): AsyncGenerator<Cell> {
-    const { from, length, index } = episode;
+    const { from, length } = episode;
     const [bytes, path] = [this.#leaf(file, 'bytes'), this.#leaf(file, 'path')];
     let paths: unknown[][] | null = null;
     const other = async (step: number): Promise<Cell> => {
       if (path) paths ??= await file.lists(path, from, from + length);
       const named = paths?.[step][0];
-      if (typeof named === 'string' && named !== '')
-        return { step, path: await this.#find(named, episode, step, file) };
-      return { step, path: await this.#beside(index, step) };
+      return named ? { step, path: await this.#find(String(named), episode, step, file) } : { step };
     };
     if (!bytes) {
       for (let step = 0; step < length; step++) yield other(step);
@@ -114,24 +112,13 @@ export class ImageColumn {
     }
   }
 
-  /** The file of a path as it was written: in the set, from `images/` on if the path is that of another machine, or of the usual name. */
+  /** The file of a path as it was written: in the set, or from `images/` on if the path is that of another machine. */
   async #find(named: string, { index, from }: EpisodePlace, step: number, file: ParquetFile): Promise<string> {
     const path = named.replaceAll('\\', '/').replace(/^(\.\/)+/, '');
     for (const candidate of [path, path.slice(Math.max(0, path.lastIndexOf('images/')))])
       if (!/^\/|^[a-z]:|(^|\/)\.\.(\/|$)/i.test(candidate) && (await this.isThere(candidate))) return candidate;
-    const beside = await this.#beside(index, step);
-    if (beside !== undefined) return beside;
-    const there = 'which is not in the data set, and the column holds no bytes';
     throw new InputError(
-      `${file.name}: episode ${index}: column ${quote(this.key)} names ${quote(named)} in row ${from + step}, ${there}`,
+      `${file.name}: episode ${index}: column ${quote(this.key)} names ${quote(named)} in row ${from + step}, which is not in the data set, and the column holds no bytes`,
     );
-  }
-
-  /** The file that LeRobot names by episode and step. */
-  async #beside(index: number, step: number): Promise<string | undefined> {
-    const [episode, frame] = [index, step].map((number) => String(number).padStart(6, '0'));
-    const path = `images/${this.key}/episode_${episode}/frame_${frame}`;
-    for (const ending of ['.png', '.jpg']) if (await this.isThere(path + ending)) return path + ending;
-    return undefined;
   }
 }

@@ -114,13 +114,13 @@ class LeRobotSet implements Source {
 
   async #feature({ key, dtype, shape, names, depth }: Feature, file: ParquetFile): Promise<FoundField[]> {
     const flat: FoundField = { name: key, shape, kind: 'depth', reason: 'a depth map, which is no colour picture' };
+    if (dtype !== 'video' && !file.columns.has(key))
+      return [{ name: key, shape, kind: 'other', reason: `info.json lists it, ${file.name} has no such column` }];
     if (dtype === 'image' || dtype === 'video') {
       if (depth || (await this.#images.get(key)?.isDepth(file, this.#places[0]))) return [flat];
       const missing = dtype === 'video' ? this.#missingVideos(key) : undefined;
       return [{ name: key, shape, kind: 'pictures', ...(missing && { use: null, reason: missing }) }];
     }
-    if (!file.columns.has(key))
-      return [{ name: key, shape, kind: 'other', reason: `info.json lists it, ${file.name} has no such column` }];
     if (depth && shape.length > 1) return [flat];
     if (key in this.#texts || !numberTypes.test(dtype)) return this.#column(key, file, dtype);
     const width = productOf(shape);

@@ -3,12 +3,12 @@
  * values of all steps. `dataset_info.json` lists splits and shards, `features.json` types and shapes.
  */
 import * as v from 'valibot';
-import { readJson } from '../../../engine/files/bytes.ts';
 import { counted, InputError, quote } from '../../../engine/files/errors.ts';
 import { checked, count } from '../../../engine/files/json-schema.ts';
 import { imageTypeOf, isDepthImage } from '../image-header.ts';
+import { readJsonObject } from '../json.ts';
 import { productOf } from './pixels.ts';
-import type { Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import type { Importer, ListedFolder, Source, SourceEpisode } from './source.ts';
 import { type Feature, readExample, readRecords } from './tfrecord.ts';
 import { type FoundField, type UsePatterns, withUses } from './uses.ts';
 
@@ -85,9 +85,9 @@ export const rldsImporter: Importer = {
   version: 3,
   recognises: async (folder) => (await folder.list()).includes('dataset_info.json'),
   async open(folder, options) {
-    const { file, json } = await readObject(folder, 'dataset_info.json');
-    const info = checked(infoSchema, json, file);
-    const { split, paths, others } = findShards(info, file, options.name);
+    const source = await folder.open('dataset_info.json');
+    const info = checked(infoSchema, await readJsonObject(source), source.name);
+    const { split, paths, others } = findShards(info, source.name, options.name);
     const shards: Shard[] = [];
     for (const { path, count } of paths) {
       const shard = await folder.open(path);
@@ -97,21 +97,20 @@ export const rldsImporter: Importer = {
       shards.push({ path, records });
     }
     const described = await readDescription(folder);
-    const fields = await findFields(episodesOf(folder, split, shards, 0), described);
-    const known = new Set(fields.map(({ name }) => name));
+    const found = await findFields(episodesOf(folder, split, shards, 0), described);
+    const known = new Set(found.map(({ name }) => name));
+    const other = (name: string, reason: string) => found.push({ name, kind: 'other', reason });
+    for (const name of others) other(`split ${name}`, 'another split: open it with --dataset');
     const used = ['dataset_info.json', 'features.json', ...paths.map(({ path }) => path)];
-    const files = (await folder.list()).filter(
-      (path) => !used.includes(path) && !others.some((other) => path.startsWith(`${info.name}-${other}.`)),
-    );
-    const unread = [
-      ...others.map((other) => ({ name: `split ${other}`, reason: 'another split: open it with --dataset' })),
-      ...files.map((path) => ({ name: path, reason: 'a file that is not read' })),
-    ].map((field) => ({ ...field, kind: 'other', use: null }) as const);
+    for (const path of await folder.list())
+      if (!used.includes(path) && !others.some((own) => path.startsWith(`${info.name}-${own}.`)))
+        other(path, 'a file that is not read');
+    const fields = withUses(found, uses, reasons);
     return {
       kind: `RLDS data set, split ${split}`,
       name: options.name ?? info.name,
       rate: { usual: Object.hasOwn(rates, info.name) ? rates[info.name] : undefined },
-      fields: [...fields, ...unread],
+      fields,
       count: shards.reduce((sum, { records }) => sum + records.length, 0),
       async *episodes(first) {
         const seen = fields.filter(({ use }) => use === 'camera' || use === 'language');
@@ -138,11 +137,6 @@ export const rldsImporter: Importer = {
     } satisfies Source;
   },
 };
-
-async function readObject(folder: ListedFolder, path: string) {
-  const file = await folder.open(path);
-  return { file: file.name, json: await readJson(file).finally(() => file.close()) };
-}
 
 /** Lists the shards of a split, and the other splits. */
 function findShards({ name, fileFormat, splits }: Info, file: string, chosen = name) {
@@ -202,7 +196,7 @@ function stepsOf(features: ReadonlyMap<string, Feature>): number {
 async function findFields(
   episodes: AsyncIterable<Read>,
   described: ReadonlyMap<string, Description>,
-): Promise<SourceField[]> {
+): Promise<FoundField[]> {
   const found = new Map<string, Found | null>([...described.keys()].map((name) => [name, null]));
   for await (const read of episodes) {
     for (const [name, feature] of read.features)
@@ -214,11 +208,7 @@ async function findFields(
   const fresh = [...found.keys()].filter((name) => !described.has(name)).sort(byNumber);
   const names = [...described.keys(), ...fresh].sort((a, b) => +(a === late) - +(b === late));
   const empty = { kind: 'other', reason: 'it is empty, or missing, in every episode' } as const;
-  return withUses(
-    names.map((name) => ({ name, ...(found.get(name) ?? empty) })),
-    uses,
-    reasons,
-  );
+  return names.map((name) => ({ name, ...(found.get(name) ?? empty) }));
 }
 
 type Found = Omit<FoundField, 'name'>;
@@ -341,6 +331,6 @@ async function readDescription(folder: ListedFolder): Promise<Map<string, Descri
       ...(known && { shape: sizes.map(Number) }),
     });
   };
-  describe((await readObject(folder, 'features.json')).json, '');
+  describe(await readJsonObject(await folder.open('features.json')), '');
   return described;
 }
