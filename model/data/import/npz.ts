@@ -70,10 +70,11 @@ export const npzImporter: Importer = {
     const { file, arrays, ends, found } = await using(readArrays);
     const images = async function* (name: string, from: number, to: number) {
       const array = arrays.get(name)!;
-      const bytes = await using((archive) => readRows(archive, array, from, to));
-      for (let row = from, at = 0; row < to; row++, at += array.rowBytes) {
-        const values = valuesOf(array, bytes.slice(at, at + array.rowBytes));
-        yield imageOf(array.shape, values, array.found.scale!, `${file}: array ${quote(name)}, row ${row}`);
+      const values = await using((archive) => readRows(archive, array, from, to));
+      const size = values.length / (to - from);
+      for (let i = 0; i < to - from; i++) {
+        const own = values.slice(i * size, (i + 1) * size);
+        yield imageOf(array.shape, own, array.found.scale!, `${file}: array ${quote(name)}, row ${from + i}`);
       }
     };
     const files = listed.filter((own) => own !== path);
@@ -89,8 +90,7 @@ export const npzImporter: Importer = {
         await using((file) => checkStored(file, [...arrays.values()]));
         const known = new Map<NpyArray, Values>();
         const read = async (array: NpyArray) => {
-          if (!known.has(array))
-            known.set(array, valuesOf(array, await using((file) => readRows(file, array, 0, array.rows))));
+          if (!known.has(array)) known.set(array, await using((file) => readRows(file, array, 0, array.rows)));
           return known.get(array)!;
         };
         for (let i = first; i < ends.length; i++) yield episodeOf(file, arrays, ends, i, read);
@@ -150,7 +150,7 @@ async function readArrays(file: ByteSource) {
   const all = [...arrays.values()];
   const endsArray = all.find(({ name, found }) => /(^|\/)episode_ends$/.test(name) && found.kind === 'numbers');
   const actions = all.find(({ name }) => /(^|\/)actions?$/.test(name));
-  const stated = endsArray && [...valuesOf(endsArray, await readRows(file, endsArray, 0, endsArray.rows))];
+  const stated = endsArray && [...(await readRows(file, endsArray, 0, endsArray.rows))];
   const rows = actions?.rows ?? stated?.at(-1) ?? Math.max(0, ...all.map((own) => own.rows));
   const marking = endsArray ? undefined : all.find(({ name }) => marks.test(name));
   if (marking)
@@ -212,16 +212,21 @@ async function readHeader(file: ByteSource, entry: Entry): Promise<NpyArray> {
   const element = type === 'u1' ? 'byte' : type.startsWith('f') ? 'float' : 'integer';
   const sampled: Values[] = [];
   if (element !== 'byte' && shape.length === 4)
-    for (const row of sampledSteps(array.rows))
-      sampled.push(valuesOf(array, await readRows(file, array, row, row + 1)));
+    for (const row of sampledSteps(array.rows)) sampled.push(await readRows(file, array, row, row + 1));
   return { ...array, found: describeArray(name, shape, element, sampled) };
 }
 
 /** Numbers, or the bytes of texts. */
 type Values = Uint8Array<ArrayBuffer> | Float32Array<ArrayBuffer> | Float64Array<ArrayBuffer>;
 
-/** The elements of an array: unsigned bytes as they are, floats of up to 32 bits and small integers as float32, others as float64. */
-function valuesOf({ type, itemBytes }: Pick<NpyArray, 'type' | 'itemBytes'>, bytes: Uint8Array<ArrayBuffer>): Values {
+/** Reads rows of an array: unsigned bytes as they are, floats of up to 32 bits and small integers as float32, others as float64. */
+async function readRows(
+  file: ByteSource,
+  { entry, body, rowBytes, type, itemBytes }: Omit<NpyArray, 'found'>,
+  from: number,
+  to: number,
+): Promise<Values> {
+  const bytes = await readFile(file, entry, body + from * rowBytes, body + to * rowBytes);
   if (/^[US]/.test(type)) return bytes;
   const values = new types[type as keyof typeof types](bytes.buffer);
   if (values instanceof Float32Array || values instanceof Float64Array || values instanceof Uint8Array) return values;
@@ -241,13 +246,6 @@ function textsOf(file: string, { name, type, rows, itemBytes }: NpyArray, { buff
     return text.replace(/\0+$/, '');
   });
 }
-
-const readRows = (
-  file: ByteSource,
-  { entry, body, rowBytes }: Pick<NpyArray, 'entry' | 'body' | 'rowBytes'>,
-  from: number,
-  to: number,
-) => readFile(file, entry, body + from * rowBytes, body + to * rowBytes);
 
 const damaged = (file: ByteSource, { name }: Entry, why: string) =>
   new InputError(`${file.name}: file ${quote(name)} of the archive is damaged (${why}): fetch the archive again`);
