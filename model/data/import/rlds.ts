@@ -226,8 +226,12 @@ function kindOf(
     if (feature.numbers.length === 0) return null;
     if (dtype === 'uint8' && shape?.length === 3)
       return { kind: 'other', reason: 'pictures as lists of numbers, not as image files' };
-    const whole = feature.numbers instanceof Float64Array;
-    return { kind: 'numbers', shape: [feature.numbers.length / (inSteps ? length : 1)], whole };
+    if (!inSteps) return { kind: 'other', reason: 'numbers of the episode, not of its steps' };
+    return {
+      kind: 'numbers',
+      shape: [feature.numbers.length / length],
+      whole: feature.numbers instanceof Float64Array,
+    };
   }
   if (type === 'tensor' && dtype !== 'string') return { kind: 'other', reason: `numbers (${dtype}) packed as bytes` };
   if (type === 'text') return { kind: 'texts' };
@@ -275,11 +279,6 @@ function episodeOf(read: Read, described: ReadonlyMap<string, Description>): Sou
       if (!feature) throw fault(read, `it has no feature ${quote(field)}, which other episodes have`);
       if ('bytes' in feature) throw fault(read, `feature ${quote(field)} holds bytes, numbers were expected`);
       const { numbers } = feature;
-      if (!field.startsWith('steps/')) {
-        const every = new Float64Array(numbers.length * length);
-        for (let step = 0; step < length; step++) every.set(numbers, step * numbers.length);
-        return every;
-      }
       const shape = described.get(field)?.shape;
       const even = shape ? numbers.length === length * productOf(shape) : numbers.length % length === 0;
       if (!even || numbers.length === 0) throw uneven(field, numbers.length, shape);
