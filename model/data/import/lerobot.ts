@@ -14,7 +14,7 @@ import { isText, ParquetFile } from './parquet.ts';
 import { productOf } from './pixels.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
 import { type FoundField, type UsePatterns, withUses } from './uses.ts';
-import { chosenFrames, decoderFor } from './video.ts';
+import { chosenFrames, type Decoder } from './video.ts';
 
 const uses: UsePatterns = [
   ['action', 'numbers', /^action$/, /^actions$/],
@@ -281,4 +281,10 @@ class LeRobotSet implements Source {
     const named = new Set([...table.texts.values()].flat());
     return [[...new Set([...own, ...instructionsOf(tasks).filter((text) => named.has(text))])]];
   }
+}
+
+/** ffmpeg for a folder on disk, WebCodecs in a browser. @throws InputError if there is neither; `what` is the camera */
+async function decoderFor(folder: ListedFolder, what: string, frameSize: number): Promise<Decoder> {
+  if (folder.path !== undefined) return (await import('./video-node.ts')).ffmpegDecoder(folder.path, what, frameSize);
+  return (await import('./video-browser.ts')).webDecoder(folder, what, frameSize);
 }

@@ -1,6 +1,5 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import type { VideoClip } from './lerobot-episodes.ts';
-import type { ListedFolder } from './source.ts';
 
 /** A frame of a video as a JPEG file, and the second at which it is shown. */
 export interface Frame {
@@ -10,12 +9,6 @@ export interface Frame {
 
 /** Decodes the frames of a video in the order of their times, from one at or before second `from` on. */
 export type Decoder = (path: string, from: number) => AsyncIterable<Frame>;
-
-/** ffmpeg for a folder on disk, WebCodecs in a browser. @throws InputError if there is neither; `what` is the camera */
-export async function decoderFor(folder: ListedFolder, what: string, frameSize: number): Promise<Decoder> {
-  if (folder.path !== undefined) return (await import('./video-node.ts')).ffmpegDecoder(folder.path, what, frameSize);
-  return (await import('./video-browser.ts')).webDecoder(folder, what, frameSize);
-}
 
 /** A frame may be shown by so much of a step before or after the time of the step that shows it. */
 const TOLERANCE = 0.5;
