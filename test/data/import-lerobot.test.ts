@@ -80,7 +80,7 @@ describe('LeRobot data sets', () => {
       action: { use: 'action', names: ['x', 'y', 'gripper'] },
       'observation.state': { use: 'state', shape: [3] },
       timestamp: { use: 'time' },
-      'observation.images.wrist': { use: 'camera', camera: 'wrist', kind: 'pictures' },
+      'observation.images.wrist': { use: 'camera', kind: 'pictures' },
       'meta/stats.json': { kind: 'other', use: null },
     });
     for (const { use, reason } of source.fields) expect(use !== null || Boolean(reason)).toBe(true);
@@ -140,7 +140,7 @@ describe('LeRobot data sets', () => {
     expect([before[0][0], after]).toEqual(['task 0', [['a']]]);
   });
 
-  test('pictures in the column, in files that it names, beside it, or missing', async () => {
+  test('pictures in the column, in files that it names, or missing', async () => {
     const cell = (bytes: Uint8Array | null, path: string) => ({ bytes: bytes ?? new Uint8Array(0), path });
     const top = [cell(png(10), 'a.png'), cell(null, 'other/b.png'), cell(null, '/home/me/images/c.png')];
     const files = version2([['pull']], null, { 'observation.images.top': top });
@@ -170,10 +170,11 @@ describe('LeRobot data sets', () => {
     expect(await message(values(lost))).toMatch(
       /episode 0: column "observation\.images\.top" names "b\.png" in row 1, which is not in the data set/,
     );
-    const beside = version2([['pull']], null);
-    for (const step of steps(3))
-      beside.set(`images/observation.images.top/episode_000000/frame_00000${step}.png`, png(step));
-    expect((await values(beside)).kind).toBe('files');
+    const named = version2([['pull']], null, { 'observation.images.top': [top[1], top[2], top[1]] });
+    named.set('other/b.png', png(20)).set('images/c.png', png(30));
+    expect((await values(named)).kind).toBe('files');
+    const { source } = await read(version2([['pull']], null));
+    expect(fieldsOf(source)['observation.images.top'].reason).toMatch(/info.json lists it, .* has no such column/);
   });
 
   test('one channel of 16 bits is depth, whatever its name', async () => {
@@ -194,7 +195,7 @@ describe('LeRobot data sets', () => {
     files.set('meta/info.json', text(info));
     for (const key of Object.keys(info.features)) files.set(`${key}.mp4`, text(''));
     expect(fieldsOf((await read(files)).source)).toMatchObject({
-      'next.observation.image': { use: null, reason: 'it shows what follows the step' },
+      'next.observation.image': { use: null, reason: 'it is of the next step' },
       'observation.images.seg_top': { use: null, reason: 'a map of segments' },
       'observation.images.far': { kind: 'depth', use: null },
       'observation.images.segovia': { use: 'camera' },

@@ -171,18 +171,21 @@ function version2(): Files {
       column('actions', 'float32'),
       column('timestamp', 'float32'),
       column('episode_index'),
+      column('image', 'image'),
     ]);
+    const path = (step: number) => `images/image/${e}/${step}.png`;
     table.append({
       state: steps.map((step) => [step, e]),
       actions: steps.map((step) => step / 2),
       timestamp: steps.map((step) => step / 10),
       episode_index: steps.map(() => e),
+      image: steps.map((step) => ({ bytes: new Uint8Array(0), path: path(step) })),
     });
     files.set(`data/chunk-00${e}/episode_00000${e}.parquet`, table.finish().slice());
     for (const step of steps) {
       const data = new Uint8Array(48).fill(step * 10 + e);
       const png = encodePng({ width: 4, height: 4, data, channels: 3, depth: 8 });
-      files.set(`images/image/episode_00000${e}/frame_00000${step}.png`, png);
+      files.set(path(step), png);
     }
   });
   return files;

@@ -81,25 +81,12 @@ describe('the importer of npz', () => {
     );
   });
 
-  test('episodes by other marks than their ends', async () => {
-    const marked = (change: Record<string, Uint8Array>) => {
-      const { 'episode_ends.npy': _, ...others } = arrays();
-      return zipSync({ ...others, ...change });
-    };
-    const lengths = async (change: Record<string, Uint8Array>) =>
-      (await read(marked(change))).map(({ length }) => length);
-    const [flags, numbers] = [npy("'|b1'", [5], Uint8Array.of(0, 1, 0, 0, 0)), f4([7, 7, 8, 9, 9], 5)];
-    const late = f8([0, 0, 0, 1, 0], 5);
-    expect(await lengths({ 'terminals.npy': flags, 'timeouts.npy': late })).toEqual([2, 2, 1]);
-    expect(await lengths({ 'done.npy': flags })).toEqual([2, 3]);
-    expect(await lengths({ 'episode_index.npy': numbers, 'done.npy': flags })).toEqual([2, 1, 2]);
-    for (const [name, array, shape] of [
-      ['is_first', flags, '5'],
-      ['episode_lengths', ends(2, 3), '2'],
-      ['dones', ends(1, 0), '2'],
-    ] as const)
-      expect(await message(lengths({ [`${name}.npy`]: array }))).toBe(
-        `folder/made.npz: array "${name}" of shape [${shape}] says where episodes are, and is not read: save their ends as an array "episode_ends"`,
+  test('marks of episodes are not passed over where their ends are not stated', async () => {
+    const { 'episode_ends.npy': _, ...others } = arrays();
+    expect((await read(zipSync(others))).map(({ length }) => length)).toEqual([5]);
+    for (const name of ['terminals', 'is_first', 'episode_index', 'data/episode_lengths'])
+      expect(await message(read(zipSync({ ...others, [`${name}.npy`]: ends(0, 1) })))).toBe(
+        `folder/made.npz: array "${name}" says where episodes are, and is not read: save their ends as an array "episode_ends"`,
       );
   });
 

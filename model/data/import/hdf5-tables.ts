@@ -1,6 +1,7 @@
-import type { Group, Dataset as Table } from 'h5wasm/node';
-import { InputError, quote } from '../../../engine/files/errors.ts';
+import type { Group, Dataset as Table } from 'h5wasm';
+import { InputError } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
+import { optionalPackages } from '../../../engine/files/optional-packages.ts';
 import { imageTypeOf, isDepthImage } from '../image-header.ts';
 import { describeArray, imageOf, productOf, sampledSteps } from './pixels.ts';
 import type { SourcePicture } from './source.ts';
@@ -17,46 +18,51 @@ const types = { integer: 0, float: 1, string: 3, opaque: 5, enumeration: 8, vari
 /** The keys of the instruction in texts that are JSON. */
 const languageKeys = ['lang', 'language_instruction', 'language', 'instruction', 'task_description', 'env_lang'];
 
-/** The part of the library's file system through which every file is opened. */
-export interface Files {
-  open(path: string, flags: unknown, ...others: unknown[]): unknown;
-  readonly ErrnoError: new (code: number) => Error;
+/** The name of the file that is read in the library's own file system. There is no other: a file may have links to any, or storage in it. */
+const ONLY = '/file.hdf5';
+/** The part of that file system (Emscripten's, in memory) by which a file of the disk is read in its place. */
+interface FileSystem {
+  createFile(folder: string, name: string, settings: object, canRead: boolean): { stream_ops: object };
+  unlink(path: string): void;
 }
-/** Flags of opening that create a file and that want a folder, and the number of the error of a missing one, in the library. */
-const [creating, wantsFolder, noSuchFile] = [0o100, 0o200000, 44];
+/** Reads bytes of an open file. */
+type Read = (stream: unknown, into: Uint8Array, offset: number, length: number, position: number) => number;
 
-/**
- * Calls a function that may open the one file that it opens first: HDF5 follows links and storage in other files, which may be any of
- * this computer. Files that it creates are its own.
- *
- * @throws InputError if another one was wanted
- */
-export function withinFile<T>(files: Files, file: string, use: () => T): T {
-  let [inside, outside]: (string | undefined)[] = [];
-  const opening = files.open;
-  files.open = (name, flags, ...others) => {
-    inside ??= name;
-    if (name === inside || (Number(flags) & creating) !== 0) return opening(name, flags, ...others);
-    // It looks for plugins in a folder.
-    if ((Number(flags) & wantsFolder) === 0) outside ??= name;
-    throw new files.ErrnoError(noSuchFile);
+let library: ReturnType<typeof loadLibrary> | undefined;
+
+/** Loads the library once, and gives what opens a file of the disk, uses it and closes it. @throws InputError if it is not installed */
+export function openLibrary() {
+  library ??= loadLibrary();
+  return library;
+}
+
+async function loadLibrary() {
+  const { closeSync, fstatSync, openSync, readSync } = await import('node:fs');
+  const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm'));
+  const module = await ready;
+  module.activate_throwing_error_handler(); // otherwise errors are printed and ignored
+  // NumPy's type for bytes says ASCII of all texts, which are UTF-8.
+  const { get_attribute_metadata: ofAttribute, get_dataset_metadata: ofTable } = module;
+  module.get_attribute_metadata = (...place) => ({ ...ofAttribute(...place), cset: 1 });
+  module.get_dataset_metadata = (...place) => ({ ...ofTable(...place), cset: 1 });
+  const files = module.FS as unknown as FileSystem;
+  return <T>(path: string, use: (root: Group) => T): T => {
+    const file = openSync(path, 'r');
+    const { size } = fstatSync(file);
+    const read: Read = (_, into, offset, length, position) =>
+      readSync(file, into, offset, Math.min(length, size - position), position);
+    const node = files.createFile('/', ONLY, {}, true);
+    Object.assign(node, { usedBytes: size, stream_ops: { ...node.stream_ops, read } });
+    let root: InstanceType<typeof File> | undefined;
+    try {
+      root = new File(ONLY, 'r');
+      return use(root);
+    } finally {
+      root?.close();
+      files.unlink(ONLY);
+      closeSync(file);
+    }
   };
-  const refuse = () => {
-    if (outside === undefined) return;
-    throw new InputError(
-      `${file}: it has data in another file, ${quote(outside)}, which is not read: copy them into it`,
-    );
-  };
-  try {
-    const result = use();
-    refuse();
-    return result;
-  } catch (error) {
-    refuse();
-    throw error;
-  } finally {
-    files.open = opening;
-  }
 }
 
 /** A string says why an entry is not read. */
@@ -161,23 +167,10 @@ function read(table: Table, step: number | null): unknown {
 }
 
 export const notText = 'its bytes are not text in UTF-8';
-/** Bytes by the letters that the library makes of them in attributes of ASCII. */
-const byteOf = new Map(
-  Array.from({ length: 256 }, (_, byte) => [new TextDecoder('windows-1252').decode(Uint8Array.of(byte)), byte]),
-);
 
-/** Texts in UTF-8 even where the file says ASCII: NumPy's type for bytes says so of all. null if they are something else. */
+/** The text, or texts, of an entry; null if they are not in UTF-8. */
 export function textsOf(entry: Exclude<Entry, string>): unknown {
-  const wide = { metadata: { value: { ...entry.metadata, cset: 1 } } };
-  const decoded = (text: string) =>
-    new TextDecoder().decode(Uint8Array.from(text, (letter) => byteOf.get(letter) ?? letter.charCodeAt(0)));
-  const fixed = (value: unknown): unknown =>
-    typeof value === 'string' ? decoded(value) : Array.isArray(value) ? value.map(fixed) : value;
-  const value = isTable(entry)
-    ? read(Object.create(entry, wide), null)
-    : entry.metadata.cset === 1
-      ? entry.value
-      : fixed(entry.value);
+  const value = isTable(entry) ? read(entry, null) : entry.value;
   return [value].flat(4).some((text) => typeof text === 'string' && text.includes('\ufffd')) ? null : value;
 }
 

@@ -1,19 +1,17 @@
-import type { Group, Dataset as Table } from 'h5wasm/node';
+import type { Group, Dataset as Table } from 'h5wasm';
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import { optionalPackages } from '../../../engine/files/optional-packages.ts';
 import {
   describe,
   type Entry,
-  type Files,
   type Found,
   isTable,
   missingFilter,
   notText,
   numbersOf,
+  openLibrary,
   parsed,
   pictureOf,
   textsOf,
-  withinFile,
   wordsIn,
 } from './hdf5-tables.ts';
 import type { Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
@@ -71,22 +69,13 @@ type Reading = <T>(file: string, use: (root: Group) => T) => T;
 async function open(folder: ListedFolder, { note = () => {} }: ImportOptions): Promise<Source> {
   if (folder.path === undefined)
     throw new InputError(`${folder.name}: HDF5 files are read from a disk only, by the command line`);
-  const { File, ready } = await optionalPackages('h5wasm', 'reading HDF5 files', () => import('h5wasm/node'));
-  const module = await ready;
-  module.activate_throwing_error_handler(); // otherwise errors are printed and ignored
-  const files = module.FS as unknown as Files;
+  const within = await openLibrary();
   const reading: Reading = (file, use) => {
-    let root: InstanceType<typeof File> | undefined;
     try {
-      return withinFile(files, file, () => {
-        root = new File(`${folder.path}/${file}`, 'r');
-        return use(root);
-      });
+      return within(`${folder.path}/${file}`, use);
     } catch (error) {
       if (error instanceof InputError) throw error;
       throw new InputError(`${file}: cannot be opened, is damaged, or no HDF5 file (${lastReason(error)})`);
-    } finally {
-      root?.close();
     }
   };
   const names = [...(await folder.list())].sort(byNumber);
@@ -165,13 +154,12 @@ function surveyOf(folder: string, names: readonly string[], reading: Reading, sa
 /** The groups that are episodes: those with actions or, where none has them, those named so; or the whole file. */
 function placesIn(root: Group): string[] {
   const acts = (group: Group) => group.keys().some((key) => /^(base_)?actions?$/.test(key));
-  const data = root.keys().includes('data') && !isOutside(root, 'data') ? root.get('/data') : null;
-  for (const holder of acts(root) ? [] : [data, root].filter(isGroup)) {
-    const keys = holder
-      .keys()
-      .filter((key) => !isOutside(holder, key))
-      .sort(byNumber);
-    const groups = keys.map((key) => holder.get(key)).filter(isGroup);
+  const groupsOf = (holder: Group) => {
+    const keys = holder.keys().sort(byNumber);
+    return keys.map((key) => holder.get(key)).filter(isGroup);
+  };
+  for (const holder of acts(root) ? [] : [root.get('data'), root].filter(isGroup)) {
+    const groups = groupsOf(holder);
     const places = groups.some(acts)
       ? groups.filter(acts)
       : groups.filter(({ path }) => /(demo|episode|ep|traj)\D?\d+$/.test(path));
@@ -179,8 +167,6 @@ function placesIn(root: Group): string[] {
   }
   return [''];
 }
-
-const isOutside = (group: Group, key: string) => group.get_external_link(`${group.path}/${key}`).filename !== undefined;
 
 const isGroup = (entry: unknown): entry is Group => entry !== null && typeof entry === 'object' && 'keys' in entry;
 
@@ -190,14 +176,11 @@ function* entriesOf(group: Group, name: string, apart?: Set<string>, depth = 0):
   for (const key of group.keys()) {
     const path = name === '' || name === '/' ? `${name}${key}` : `${name}/${key}`;
     if (apart?.has(path.slice(1))) continue;
-    if (isOutside(group, key)) {
-      yield [path, 'a link to another file, which is not followed'];
-      continue;
-    }
     const own = group.get(key);
     if (isTable(own)) yield [path, own];
-    else if (!isGroup(own) || depth === DEPTH_LIMIT || group.get_link(own.path) !== null)
-      yield [path, 'a link, or nested too deeply'];
+    else if (!isGroup(own)) yield [path, 'nothing in this file; links to others are not followed'];
+    else if (depth === DEPTH_LIMIT || group.get_link(own.path) !== null)
+      yield [path, 'a link to a group, or nested too deeply'];
     else if (own.keys().length === 0) yield [path, 'a group with nothing in it'];
     else yield* entriesOf(own, path, apart, depth + 1);
   }
@@ -227,8 +210,9 @@ function episodeOf({ id, file, place, fields, inFile, note }: Place): SourceEpis
     inFile((root) => chosen.map(({ name }) => entryOf(root, name)).map((own) => (isTable(own) && own.shape?.[0]) || 0));
   const length =
     rowsOf(fields.filter(({ use }) => use === 'action')).find((rows) => rows > 0) ??
-    mostFrequent(rowsOf(fields.filter(({ kind }) => kind === 'numbers')));
-  if (length === 0) throw new InputError(`${where}: no actions; there are ${quote(inFile((root) => root.paths()))}`);
+    mostFrequent(rowsOf(fields.filter(({ kind }) => kind === 'numbers')).filter((rows) => rows > 0));
+  if (length === undefined)
+    throw new InputError(`${where}: no actions; there are ${quote(inFile((root) => root.paths()))}`);
   /** Reads the table of a field, with one row for each step. */
   const reading = <T>(field: string, use: (table: Table, what: string) => T): T =>
     inFile((root) => {
@@ -263,14 +247,11 @@ function episodeOf({ id, file, place, fields, inFile, note }: Place): SourceEpis
       inFile((root) => entryOf(root, field)) === null
         ? null
         : reading(field, (table, what) => {
-            const { kind, scale, reason } = describe(field, table);
-            if (kind !== 'pictures' || scale === undefined)
-              throw new InputError(`${what} holds no pictures here, but in another episode (${reason ?? kind})`);
-            // Where a range is guessed for floats, one guess holds for all episodes.
-            const first = (fields.find(({ name }) => name === field) as Found).scale!;
-            if (table.metadata.size > 1 && first * scale > 0 && first !== scale)
+            const { kind, scale = -1, reason } = describe(field, table);
+            // The range of floats is guessed, and one guess holds for all episodes.
+            if (scale !== (fields.find(({ name }) => name === field) as Found).scale)
               throw new InputError(
-                `${what} has numbers of another range than in the first episode that has it (0 to ${255 / scale}, 0 to ${255 / first}): save uint8`,
+                `${what} holds ${kind}${reason ? ` (${reason})` : ''}, other than in the first episode that has it: save uint8`,
               );
             return { kind: 'pick', place: { file, table: table.path, scale }, count: length };
           }),
@@ -294,10 +275,10 @@ function rateOf(name: string, entry: Entry): number | null {
   return rate > 0 && Number.isFinite(rate) ? rate : null;
 }
 
-/** The most frequent of some counts above 0, the first of equals; 0 if there is none. */
-function mostFrequent(counts: readonly number[]): number {
-  const times = (count: number) => (count === 0 ? 0 : counts.filter((other) => other === count).length);
-  return counts.reduce((best, count) => (times(count) > times(best) ? count : best), 0);
+/** The most frequent of some counts, the first of equals. */
+function mostFrequent(counts: readonly number[]): number | undefined {
+  const times = (count: number) => counts.filter((other) => other === count).length;
+  return counts.toSorted((a, b) => times(b) - times(a))[0];
 }
 
 /** Extracts the innermost of the reasons that the library lists on many lines. */

@@ -25,40 +25,27 @@ export interface EpisodePlace {
   readonly videos: ReadonlyMap<string, VideoClip>;
 }
 
-export interface EpisodeList {
-  /** In the order of their index. */
-  readonly places: readonly EpisodePlace[];
-  /** The files that were read. */
-  readonly files: readonly string[];
-}
-
-/** Lists the episodes. @throws InputError if a file is missing, damaged or wrong, or the totals of info.json disagree */
-export async function readEpisodes(folder: ListedFolder, info: LeRobotInfo): Promise<EpisodeList> {
+/**
+ * Lists the episodes in the order of their index, and the files that say so.
+ *
+ * @throws InputError if a file is missing, damaged or wrong, or the totals of info.json disagree
+ */
+export async function readEpisodes(folder: ListedFolder, info: LeRobotInfo) {
   const cameras = [...info.features.values()].filter(({ dtype }) => dtype === 'video').map(({ key }) => key);
   const { places, files } = info.version.startsWith('2')
     ? await readVersion2(folder, info, cameras)
     : await readVersion3(folder, info, cameras);
-  const seen = new Set(places.map(({ index }) => index));
-  const correct = 'if it is a part of a data set, correct both';
-  if (seen.size !== places.length || places.length !== info.episodes) {
-    const listed = `${places.length} episodes${seen.size === places.length ? '' : ', some twice'}`;
-    const said = `"total_episodes" is ${info.episodes}, its list of episodes has ${listed}`;
-    throw new InputError(`${info.file}: ${said}; ${correct}`);
-  }
+  const twice = new Set(places.map(({ index }) => index)).size !== places.length;
   const steps = places.reduce((sum, { length }) => sum + length, 0);
-  if (steps !== info.frames) {
-    const said = `"total_frames" is ${info.frames}, its episodes have ${steps} steps`;
-    throw new InputError(`${info.file}: ${said}; ${correct}`);
-  }
+  const unlike =
+    twice || places.length !== info.episodes
+      ? `"total_episodes" is ${info.episodes}, its list of episodes has ${places.length} episodes${twice ? ', some twice' : ''}`
+      : steps !== info.frames && `"total_frames" is ${info.frames}, its episodes have ${steps} steps`;
+  if (unlike) throw new InputError(`${info.file}: ${unlike}; if it is a part of a data set, correct both`);
   return { places: places.sort((a, b) => a.index - b.index), files };
 }
 
-/**
- * Checks that the rows of an episode are its own.
- *
- * @returns whether their numbers jump, which is noted
- * @throws InputError if a row is of another episode
- */
+/** Checks that the rows of an episode are its own, and says whether their numbers jump, which is noted. @throws InputError */
 export async function checkRows(file: ParquetFile, place: EpisodePlace, note?: (line: string) => void) {
   const { from, length, index } = place;
   const numbers = (name: string) => (file.columns.has(name) ? file.numbers(name, from, from + length, 1) : null);
@@ -76,19 +63,18 @@ export async function checkRows(file: ParquetFile, place: EpisodePlace, note?: (
   return true;
 }
 
-/** The paths of videos of episodes that are not in the set. */
-export async function missingVideos(folder: ListedFolder, places: readonly EpisodePlace[]): Promise<Set<string>> {
-  const there = new Map<string, ReadonlySet<string>>();
-  const missing = new Set<string>();
-  for (const { videos } of places) {
-    for (const { path } of videos.values()) {
-      const at = path.lastIndexOf('/');
-      const parent = path.slice(0, Math.max(0, at));
-      if (!there.has(parent)) there.set(parent, new Set(await folder.list(parent || undefined)));
-      if (!there.get(parent)!.has(path.slice(at + 1))) missing.add(path);
-    }
-  }
-  return missing;
+/** Tells whether there is a file; each folder is listed once. */
+export function presence(folder: ListedFolder): (path: string) => Promise<boolean> {
+  const lists = new Map<string, Promise<ReadonlySet<string>>>();
+  return async (path) => {
+    const [, parent, name] = /^(?:(.*)\/)?([^/]*)$/s.exec(path)!;
+    if (!lists.has(parent))
+      lists.set(
+        parent,
+        folder.list(parent).then((names) => new Set(names)),
+      );
+    return (await lists.get(parent)!).has(name);
+  };
 }
 
 /** Reads the texts of tasks or sub-tasks by their number; null if the set has none. */
@@ -98,6 +84,13 @@ export async function readTexts(
   kind: 'task' | 'subtask',
 ): Promise<{ texts: ReadonlyMap<number, readonly string[]>; file: string } | null> {
   const number = `${kind}_index`;
+  const texts = new Map<number, readonly string[]>();
+  const add = (index: number, text: string, file: string) => {
+    const [own, other] = [instructionsOf([text]), texts.get(index)];
+    if (other && other[0] !== own[0])
+      throw new InputError(`${file}: "${number}" ${index} has two texts, ${quote(other[0])} and ${quote(own[0])}`);
+    texts.set(index, own);
+  };
   const names = await folder.list('meta');
   if (names.includes(`${kind}s.parquet`) && !info.version.startsWith('2')) {
     const file = await ParquetFile.open(folder, `meta/${kind}s.parquet`);
@@ -106,31 +99,16 @@ export async function readTexts(
     const ofTexts = [...file.columns].filter(([, [leaf, ...others]]) => others.length === 0 && isText(leaf.element));
     const column = file.columns.has(kind) || ofTexts.length !== 1 ? kind : ofTexts[0][0];
     const rows = await file.lists(file.leaf(column), 0, file.rows);
-    const texts = textsByNumber(
-      Array.from(indices, (index, row) => ({ index, text: textsIn(rows[row])[0] ?? '' })),
-      file.name,
-      number,
-    );
+    for (const [row, index] of indices.entries()) add(index, textsIn(rows[row])[0] ?? '', file.name);
     return { texts, file: `meta/${kind}s.parquet` };
   }
   if (!names.includes(`${kind}s.jsonl`)) return null;
   const list = await folder.open(`meta/${kind}s.jsonl`);
-  const lines = await readJsonLines(list, (line, where) => ({
-    index: asCount(line[number], list.name, `${where}: "${number}"`),
-    text: asOptionalText(line[kind], list.name, `${where}: "${kind}"`),
-  }));
-  return { texts: textsByNumber(lines, list.name, number), file: `meta/${kind}s.jsonl` };
-}
-
-function textsByNumber(rows: readonly { index: number; text: string }[], file: string, number: string) {
-  const texts = new Map<number, string>();
-  for (const { index, text } of rows) {
-    const other = texts.get(index);
-    if (other !== undefined && other !== text)
-      throw new InputError(`${file}: "${number}" ${index} has two texts, ${quote(other)} and ${quote(text)}`);
-    texts.set(index, text);
-  }
-  return new Map([...texts].map(([index, text]) => [index, instructionsOf([text])]));
+  await readJsonLines(list, (line, where) => {
+    const index = asCount(line[number], list.name, `${where}: "${number}"`);
+    add(index, asOptionalText(line[kind], list.name, `${where}: "${kind}"`), list.name);
+  });
+  return { texts, file: `meta/${kind}s.jsonl` };
 }
 
 /** The texts among the values of a row. */
@@ -186,12 +164,9 @@ async function readVersion2(folder: ListedFolder, info: LeRobotInfo, cameras: re
 /** Lists the episodes of all files `meta/episodes/chunk-.../file-....parquet`; a data file, or a video, holds many. */
 async function readVersion3(folder: ListedFolder, info: LeRobotInfo, cameras: readonly string[]) {
   const files: string[] = [];
-  for (const name of await folder.list('meta/episodes')) {
-    const inner = name.endsWith('.parquet')
-      ? ['']
-      : (await folder.list(`meta/episodes/${name}`)).map((own) => `/${own}`);
-    for (const own of inner) if (`${name}${own}`.endsWith('.parquet')) files.push(`meta/episodes/${name}${own}`);
-  }
+  for (const chunk of await folder.list('meta/episodes'))
+    for (const name of await folder.list(`meta/episodes/${chunk}`))
+      if (name.endsWith('.parquet')) files.push(`meta/episodes/${chunk}/${name}`);
   if (files.length === 0)
     throw new InputError(`${folder.name}/meta/episodes: no such folder, or no parquet file in it`);
   const listed: (EpisodePlace & { first: number })[] = [];

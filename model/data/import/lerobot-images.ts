@@ -1,5 +1,6 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
 import { readImage } from '../image-files.ts';
+import { isDepthImage } from '../image-header.ts';
 import type { EpisodePlace } from './lerobot-episodes.ts';
 import { isText, type ParquetFile } from './parquet.ts';
 import type { Leaf } from './parquet-pages.ts';
@@ -14,13 +15,12 @@ interface Cell {
   readonly path?: string;
 }
 
-/** A feature of dtype "image": structs of bytes and a path, bytes, paths, or files of fixed names beside the data files. */
+/** A feature of dtype "image": structs of bytes and a path, bytes, or paths. */
 export class ImageColumn {
-  readonly #lists = new Map<string, ReadonlySet<string>>();
-
   constructor(
     private readonly folder: ListedFolder,
     private readonly key: string,
+    private readonly isThere: (path: string) => Promise<boolean>,
     private readonly note?: (line: string) => void,
   ) {}
 
@@ -69,8 +69,7 @@ export class ImageColumn {
       for await (const { bytes, path } of this.#cells(file, place)) {
         if (!bytes && path === undefined) continue;
         const head = bytes ?? (await readImage(this.folder.open(path!), 'the first picture')).bytes;
-        const tiff = /^(II\*\0|MM\0\*)/.test(String.fromCharCode(...head.subarray(0, 4)));
-        return tiff || (head[0] === 0x89 && head[24] === 16 && (head[25] & 2) === 0);
+        return isDepthImage(head);
       }
     } catch (error) {
       // A damaged or missing picture is named when the pictures are asked for; the numbers can be read without them.
@@ -87,15 +86,13 @@ export class ImageColumn {
   }
 
   async *#cells(file: ParquetFile, episode: EpisodePlace): AsyncGenerator<Cell> {
-    const { from, length, index } = episode;
+    const { from, length } = episode;
     const [bytes, path] = [this.#leaf(file, 'bytes'), this.#leaf(file, 'path')];
     let paths: unknown[][] | null = null;
     const other = async (step: number): Promise<Cell> => {
       if (path) paths ??= await file.lists(path, from, from + length);
       const named = paths?.[step][0];
-      if (typeof named === 'string' && named !== '')
-        return { step, path: await this.#find(named, episode, step, file) };
-      return { step, path: await this.#beside(index, step) };
+      return named ? { step, path: await this.#find(String(named), episode, step, file) } : { step };
     };
     if (!bytes) {
       for (let step = 0; step < length; step++) yield other(step);
@@ -115,34 +112,13 @@ export class ImageColumn {
     }
   }
 
-  /** The file of a path as it was written: in the set, from `images/` on if the path is that of another machine, or of the usual name. */
+  /** The file of a path as it was written: in the set, or from `images/` on if the path is that of another machine. */
   async #find(named: string, { index, from }: EpisodePlace, step: number, file: ParquetFile): Promise<string> {
     const path = named.replaceAll('\\', '/').replace(/^(\.\/)+/, '');
-    const inSet = !/^\/|^[a-z]:|(^|\/)\.\.(\/|$)/i.test(path);
-    const tail = path.lastIndexOf('images/');
-    for (const candidate of [...(inSet ? [path] : []), ...(tail >= 0 ? [path.slice(tail)] : [])])
-      if (!/(^|\/)\.\.(\/|$)/.test(candidate) && (await this.#has(candidate))) return candidate;
-    const beside = await this.#beside(index, step);
-    if (beside !== undefined) return beside;
-    const there = 'which is not in the data set, and the column holds no bytes';
+    for (const candidate of [path, path.slice(Math.max(0, path.lastIndexOf('images/')))])
+      if (!/^\/|^[a-z]:|(^|\/)\.\.(\/|$)/i.test(candidate) && (await this.isThere(candidate))) return candidate;
     throw new InputError(
-      `${file.name}: episode ${index}: column ${quote(this.key)} names ${quote(named)} in row ${from + step}, ${there}`,
+      `${file.name}: episode ${index}: column ${quote(this.key)} names ${quote(named)} in row ${from + step}, which is not in the data set, and the column holds no bytes`,
     );
-  }
-
-  /** The file that LeRobot names by episode and step. */
-  async #beside(index: number, step: number): Promise<string | undefined> {
-    const [episode, frame] = [index, step].map((number) => String(number).padStart(6, '0'));
-    const path = `images/${this.key}/episode_${episode}/frame_${frame}`;
-    for (const ending of ['.png', '.jpg']) if (await this.#has(path + ending)) return path + ending;
-    return undefined;
-  }
-
-  async #has(path: string): Promise<boolean> {
-    const at = path.lastIndexOf('/');
-    const parent = path.slice(0, Math.max(0, at));
-    const names = this.#lists.get(parent) ?? new Set(await this.folder.list(parent || undefined));
-    this.#lists.set(parent, names);
-    return names.has(path.slice(at + 1));
   }
 }

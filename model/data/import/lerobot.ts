@@ -1,26 +1,33 @@
 import { InputError, quote } from '../../../engine/files/errors.ts';
-import { type Feature, instructionsOf, type LeRobotInfo, readInfo, widthOf } from '../lerobot/info.ts';
+import { type Feature, instructionsOf, type LeRobotInfo, readInfo } from '../lerobot/info.ts';
 import {
   checkRows,
   type EpisodePlace,
-  missingVideos,
   persistentTexts,
+  presence,
   readEpisodes,
   readTexts,
   textsIn,
 } from './lerobot-episodes.ts';
 import { ImageColumn } from './lerobot-images.ts';
 import { isText, ParquetFile } from './parquet.ts';
+import { productOf } from './pixels.ts';
 import type { FieldUse, Importer, ImportOptions, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
-import { unseenReason } from './uses.ts';
-import { chosenFrames } from './video.ts';
-import { decoderFor } from './video-decoder.ts';
+import { type FoundField, type UsePatterns, withUses } from './uses.ts';
+import { chosenFrames, type Decoder } from './video.ts';
 
-/** The names of actions and states; of each, the first that a set has is used. */
-const uses: readonly (readonly [FieldUse, readonly string[]])[] = [
-  ['action', ['action', 'actions']],
-  ['state', ['observation.state', 'state']],
+const uses: UsePatterns = [
+  ['action', 'numbers', /^action$/, /^actions$/],
+  ['state', 'numbers', /^observation\.state$/, /^state$/],
+  ['time', 'numbers', /^timestamp$/],
+  ['camera', 'pictures', /./],
 ];
+const counters: Readonly<Record<string, string>> = {
+  index: 'numbers the rows of the set',
+  frame_index: 'numbers the rows of an episode; the first gap is noted',
+  episode_index: 'numbers the episodes; every row is checked by it',
+};
+const reasons = Object.entries(counters).map(([name, reason]) => [new RegExp(`^${name}$`), reason] as const);
 /** The columns of texts that are taken for the instruction where no step has a task_index. */
 const instructionNames = /^(task|language_instruction|instruction|prompt)$/;
 /** LeRobot's styles of `language_persistent`, each text of which holds until another of its style replaces it (language.py). */
@@ -32,14 +39,7 @@ const styles: Readonly<Record<string, { use: FieldUse | null; reason?: string }>
   motion: { use: null, reason: 'texts of motion are not trained on here' },
 };
 const numberTypes = /^(float|bfloat|int|uint|bool)/;
-const unknownUse = 'no use is known for it by its name';
-const isDepth = 'a depth map, which is no colour picture';
 const noTable = 'meta/ holds no table of its texts';
-const counters: Readonly<Record<string, string>> = {
-  index: 'numbers the rows of the set',
-  frame_index: 'numbers the rows of an episode; the first gap is noted',
-  episode_index: 'numbers the episodes; every row is checked by it',
-};
 
 /** LeRobot data sets of version 2.0, 2.1 and 3. */
 export const leRobot: Importer = {
@@ -65,7 +65,8 @@ class LeRobotSet implements Source {
   #file: { path: string; file: ParquetFile } | null = null;
   #images: ReadonlyMap<string, ImageColumn> = new Map();
   #jumps = false;
-  #missing: ReadonlySet<string> = new Set();
+  /** The videos that are not there. */
+  readonly #missing = new Set<string>();
   /** Columns that are no fields, because the first file lacks them. */
   readonly #further = new Set<string>();
 
@@ -83,97 +84,74 @@ class LeRobotSet implements Source {
     const { folder, info } = this;
     const { places, files } = await readEpisodes(folder, info);
     this.#places = places;
-    this.#missing = await missingVideos(folder, places);
+    const isThere = presence(folder);
+    for (const { path } of places.flatMap(({ videos }) => [...videos.values()]))
+      if (!(await isThere(path))) this.#missing.add(path);
     for (const { file, length } of places) this.#rows.set(file, (this.#rows.get(file) ?? 0) + length);
     for (const kind of ['task', 'subtask'] as const) this.#texts[`${kind}_index`] = await readTexts(folder, info, kind);
     const first = await this.#open(places[0]);
     const columns = [...info.features.values()].filter(({ dtype }) => dtype === 'image');
-    this.#images = new Map(columns.map(({ key }) => [key, new ImageColumn(folder, key, this.options.note)]));
-    const features = await Promise.all([...info.features.values()].map((feature) => this.#field(feature, first)));
+    this.#images = new Map(columns.map(({ key }) => [key, new ImageColumn(folder, key, isThere, this.options.note)]));
     const further = [...first.columns.keys()].filter((name) => !info.features.has(name));
     const numbered = first.columns.has('task_index');
     if (numbered && !this.#texts.task_index)
       this.options.note?.(
         `${folder.name}: the tasks have numbers, and meta/ holds no table of their texts: the tasks of the list of episodes are the instructions`,
       );
-    const listed = numbered && this.#texts.task_index ? 'the task_index of each step decides' : undefined;
-    const paraphrases = 'of tasks that no step names, those of an episode with a single task are its paraphrases';
-    const tasks = { name: 'tasks', kind: 'texts', use: listed ? null : 'language' } as const;
-    this.fields = [
-      ...features.flat(),
-      ...further.flatMap((name) => this.#column(name, first)),
-      listed ? { ...tasks, bookkeeping: true, reason: `the list of episodes: ${listed}; ${paraphrases}` } : tasks,
-      ...(info.splits ? [{ name: 'splits', kind: 'other', use: null, reason: info.splits } as const] : []),
-      ...(await this.#unread(files)),
-    ];
+    const replaced = {
+      use: null,
+      bookkeeping: true,
+      reason:
+        'the list of episodes: the task_index of each step decides; of tasks that no step names, those of an episode with a single task are its paraphrases',
+    };
+    const found: FoundField[] = [];
+    for (const feature of info.features.values()) found.push(...(await this.#feature(feature, first)));
+    for (const name of further) found.push(...this.#column(name, first));
+    found.push({ name: 'tasks', kind: 'texts', use: 'language', ...(numbered && this.#texts.task_index && replaced) });
+    if (info.splits) found.push({ name: 'splits', kind: 'other', reason: info.splits });
+    this.fields = withUses([...found, ...(await this.#unread(files))], uses, reasons);
   }
 
-  async #field(feature: Feature, file: ParquetFile): Promise<SourceField[]> {
-    const { key, dtype, shape, names, depth } = feature;
-    const { features } = this.info;
-    const cameraOf = (name: string) => name.replace(/^observation\.(images?\.)?/, '');
-    const camera = cameraOf(key);
+  async #feature({ key, dtype, shape, names, depth }: Feature, file: ParquetFile): Promise<FoundField[]> {
+    const flat: FoundField = { name: key, shape, kind: 'depth', reason: 'a depth map, which is no colour picture' };
+    if (dtype !== 'video' && !file.columns.has(key))
+      return [{ name: key, shape, kind: 'other', reason: `info.json lists it, ${file.name} has no such column` }];
     if (dtype === 'image' || dtype === 'video') {
-      const twins = [...features.keys()].filter((other) => cameraOf(other) === camera);
-      const field = { name: key, shape, camera: twins.length > 1 ? key : camera };
-      const flat = depth || (dtype === 'image' && (await this.#images.get(key)!.isDepth(file, this.#places[0])));
-      if (flat) return [{ ...field, kind: 'depth', use: null, reason: isDepth }];
-      const other = /^next\./.test(key) ? 'it shows what follows the step' : unseenReason(camera);
-      const reason = other ?? (dtype === 'video' ? this.#missingVideos(key) : undefined);
-      return [{ ...field, kind: 'pictures', use: reason ? null : 'camera', ...(reason && { reason }) }];
+      if (depth || (await this.#images.get(key)?.isDepth(file, this.#places[0]))) return [flat];
+      const missing = dtype === 'video' ? this.#missingVideos(key) : undefined;
+      return [{ name: key, shape, kind: 'pictures', ...(missing && { use: null, reason: missing }) }];
     }
-    const unused = { name: key, shape, use: null };
-    if (!file.columns.has(key))
-      return [{ ...unused, kind: 'other', reason: `info.json lists it, ${file.name} has no such column` }];
-    if (depth && shape.length > 1) return [{ ...unused, kind: 'depth', reason: isDepth }];
-    if (key in this.#texts || !numberTypes.test(dtype)) return this.#column(key, file);
-    const width = widthOf(feature);
-    const found = uses.find(([, keys]) => keys.find((own) => features.has(own)) === key);
-    const use = found?.[0] ?? (key === 'timestamp' ? 'time' : null);
-    const reason = use ? undefined : (counters[key] ?? (width === 0 ? 'it holds nothing' : unknownUse));
-    return [
-      {
-        name: key,
-        kind: 'numbers',
-        shape: [width],
-        ...(names && { names }),
-        use,
-        ...(reason && { reason }),
-        bookkeeping: key in counters,
-      },
-    ];
+    if (depth && shape.length > 1) return [flat];
+    if (key in this.#texts || !numberTypes.test(dtype)) return this.#column(key, file, dtype);
+    const width = productOf(shape);
+    const empty = width === 0 && { use: null, reason: 'it holds nothing' };
+    const field = { name: key, kind: 'numbers', shape: [width], bookkeeping: key in counters } as const;
+    return [{ ...field, ...(names && { names }), ...empty }];
   }
 
   /** The fields of a column as its file describes it. */
-  #column(name: string, file: ParquetFile): SourceField[] {
+  #column(name: string, file: ParquetFile, dtype?: string): FoundField[] {
     const leaves = file.columns.get(name)!;
     const [leaf] = leaves;
-    const dtype = this.info.features.get(name)?.dtype;
-    const unknown =
-      dtype === undefined || numberTypes.test(dtype)
-        ? unknownUse
-        : `dtype ${quote(dtype)} is none of LeRobot's numbers`;
-    const undeclared = dtype === undefined ? 'info.json does not list it' : unknown;
+    const undeclared = dtype ? `dtype ${quote(dtype)} is none of LeRobot's numbers` : 'info.json does not list it';
     const styled = ['content', 'style', 'timestamp'].every((field) => leaves.some(({ path }) => path.at(-1) === field));
     if (name === 'language_persistent' && styled)
       return Object.entries(styles).map(([style, own]) => ({ name: `${name}/${style}`, kind: 'texts', ...own }));
-    if (name in this.#texts) {
-      if (this.#texts[name]) return [{ name, kind: 'texts', use: name === 'task_index' ? 'language' : 'subtask' }];
-      return [{ name, kind: 'numbers', shape: [1], use: null, reason: noTable }];
-    }
+    if (this.#texts[name]) return [{ name, kind: 'texts', use: name === 'task_index' ? 'language' : 'subtask' }];
+    if (name in this.#texts) return [{ name, kind: 'numbers', shape: [1], use: null, reason: noTable }];
     if (leaves.length === 1 && isText(leaf.element)) {
-      const use = instructionNames.test(name) && !file.columns.has('task_index') ? 'language' : null;
-      return [{ name, kind: 'texts', use, ...(!use && { reason: undeclared }) }];
+      const language = instructionNames.test(name) && !file.columns.has('task_index');
+      return [{ name, kind: 'texts', ...(language ? { use: 'language' } : { reason: undeclared }) }];
     }
     const width = leaves.length === 1 && leaf.element.type !== 'BYTE_ARRAY' ? file.width(leaf) : null;
     if (width !== null) return [{ name, kind: 'numbers', shape: [width], use: null, reason: undeclared }];
     const groups = `groups of ${leaves.map(({ path }) => path.at(-1)).join(', ')}, which are not trained on here`;
     const reason = `it holds ${leaves.length > 1 ? groups : 'bytes, or lists of unequal lengths'}`;
-    return [{ name, kind: 'other', use: null, reason }];
+    return [{ name, kind: 'other', reason }];
   }
 
   /** The files of the set that are not read, those of a folder together. */
-  async #unread(read: readonly string[]): Promise<SourceField[]> {
+  async #unread(read: readonly string[]): Promise<FoundField[]> {
     const texts = Object.values(this.#texts).flatMap((table) => table?.file ?? []);
     const ofEpisodes = this.#places.flatMap(({ file, videos }) => [
       file,
@@ -184,7 +162,7 @@ class LeRobotSet implements Source {
       [...files].flatMap((path) => path.split('/').map((_, i, all) => all.slice(0, i).join('/'))),
     );
     if (this.#images.size > 0) files.add('images'); // columns of images look for their files there
-    const fields: SourceField[] = [];
+    const fields: FoundField[] = [];
     for (const folder of [...folders].sort()) {
       const all = (await this.folder.list(folder || undefined)).map((name) => (folder ? `${folder}/${name}` : name));
       const left = all.filter((path) => !files.has(path) && !folders.has(path));
@@ -193,7 +171,7 @@ class LeRobotSet implements Source {
           ? 'statistics, and what else no step needs'
           : 'nothing in info.json or the list of episodes names it';
       const together = left.length > 4 ? [`${folder || '.'}: ${left.length} files, such as ${left[0]}`] : left;
-      for (const name of together) fields.push({ name, kind: 'other', use: null, reason });
+      for (const name of together) fields.push({ name, kind: 'other', reason });
     }
     return fields;
   }
@@ -303,4 +281,10 @@ class LeRobotSet implements Source {
     const named = new Set([...table.texts.values()].flat());
     return [[...new Set([...own, ...instructionsOf(tasks).filter((text) => named.has(text))])]];
   }
+}
+
+/** ffmpeg for a folder on disk, WebCodecs in a browser. @throws InputError if there is neither; `what` is the camera */
+async function decoderFor(folder: ListedFolder, what: string, frameSize: number): Promise<Decoder> {
+  if (folder.path !== undefined) return (await import('./video-node.ts')).ffmpegDecoder(folder.path, what, frameSize);
+  return (await import('./video-browser.ts')).webDecoder(folder, what, frameSize);
 }

@@ -1,11 +1,11 @@
 /**
  * numpy's npz files: a zip archive with an array in a file each. All arrays hold the steps of all episodes one after the other, and
- * `episode_ends` says where these end, as in Diffusion Policy's replay buffers, or marks of last steps; without any there is one episode.
+ * `episode_ends` says where these end, as in Diffusion Policy's replay buffers; without it there is one episode.
  */
 import { inflateSync } from 'fflate';
 import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
 import { crc32 } from '../../../engine/files/checksum.ts';
-import { counted, InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
+import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
 import { describeArray, type FoundArray, imageOf, productOf, sampledSteps } from './pixels.ts';
 import type { Importer, Source, SourceEpisode } from './source.ts';
@@ -34,10 +34,9 @@ const uses: UsePatterns = [
   ['time', 'numbers', /(^|\/)timestamps?$/],
   ['camera', 'pictures', /./],
 ];
-/** What says where episodes end, in place of `episode_ends`: a number for each of them, or marks of their last steps, as D4RL has. */
-const numbering = /(^|\/)(episode|episode_?(index|idx|ids?)|traj(ectory)?_?(index|idx|ids?))$/;
-const lastMarks = /(^|\/)(terminals?|timeouts?|terminated|truncated|truncations?|dones?|is_last)$/;
-const otherMarks = /(^|\/)(is_first|(episode|traj(ectory)?)_?(starts?|lengths?|lens?))$/;
+/** Arrays that say in other ways where episodes are. */
+const marks =
+  /(^|\/)(episode|(episode|traj(ectory)?)_?(index|idx|ids?|starts?|lengths?|lens?)|terminals?|timeouts?|terminated|truncated|truncations?|dones?|is_first|is_last)$/;
 /** Arrays that must be as they are wanted. */
 const needed = /(^|\/)(actions?|states?|qpos|episode_ends)$/;
 
@@ -68,13 +67,14 @@ export const npzImporter: Importer = {
       const file = await folder.open(path);
       return use(file).finally(() => file.close());
     };
-    const { file, arrays, ends, found } = await using((file) => readArrays(file, options.note ?? (() => {})));
+    const { file, arrays, ends, found } = await using(readArrays);
     const images = async function* (name: string, from: number, to: number) {
       const array = arrays.get(name)!;
-      const bytes = await using((archive) => readRows(archive, array, from, to));
-      for (let row = from, at = 0; row < to; row++, at += array.rowBytes) {
-        const values = valuesOf(array, bytes.slice(at, at + array.rowBytes));
-        yield imageOf(array.shape, values, array.found.scale!, `${file}: array ${quote(name)}, row ${row}`);
+      const values = await using((archive) => readRows(archive, array, from, to));
+      const size = values.length / (to - from);
+      for (let i = 0; i < to - from; i++) {
+        const own = values.slice(i * size, (i + 1) * size);
+        yield imageOf(array.shape, own, array.found.scale!, `${file}: array ${quote(name)}, row ${from + i}`);
       }
     };
     const files = listed.filter((own) => own !== path);
@@ -90,8 +90,7 @@ export const npzImporter: Importer = {
         await using((file) => checkStored(file, [...arrays.values()]));
         const known = new Map<NpyArray, Values>();
         const read = async (array: NpyArray) => {
-          if (!known.has(array))
-            known.set(array, valuesOf(array, await using((file) => readRows(file, array, 0, array.rows))));
+          if (!known.has(array)) known.set(array, await using((file) => readRows(file, array, 0, array.rows)));
           return known.get(array)!;
         };
         for (let i = first; i < ends.length; i++) yield episodeOf(file, arrays, ends, i, read);
@@ -140,7 +139,7 @@ function episodeOf(
 }
 
 /** Reads the headers of all arrays, and decides what they are. */
-async function readArrays(file: ByteSource, note: (line: string) => void) {
+async function readArrays(file: ByteSource) {
   const arrays = new Map<string, NpyArray>();
   const entries = await readDirectory(file);
   const others = entries.filter(({ name }) => !name.endsWith('.npy'));
@@ -151,12 +150,14 @@ async function readArrays(file: ByteSource, note: (line: string) => void) {
   const all = [...arrays.values()];
   const endsArray = all.find(({ name, found }) => /(^|\/)episode_ends$/.test(name) && found.kind === 'numbers');
   const actions = all.find(({ name }) => /(^|\/)actions?$/.test(name));
-  const stated = endsArray && [...valuesOf(endsArray, await readRows(file, endsArray, 0, endsArray.rows))];
+  const stated = endsArray && [...(await readRows(file, endsArray, 0, endsArray.rows))];
   const rows = actions?.rows ?? stated?.at(-1) ?? Math.max(0, ...all.map((own) => own.rows));
-  const marking = endsArray ? [] : marksOf(file.name, all, rows);
-  const ends = stated ?? (await markedEnds(file, marking, rows));
-  if (marking.length > 0)
-    note(`episodes end by ${marking.map(({ name }) => quote(name)).join(' and ')}: ${counted(ends.length, 'episode')}`);
+  const marking = endsArray ? undefined : all.find(({ name }) => marks.test(name));
+  if (marking)
+    throw new InputError(
+      `${file.name}: array ${quote(marking.name)} says where episodes are, and is not read: save their ends as an array "episode_ends"`,
+    );
+  const ends = stated ?? [rows];
   const wrong = ends.findIndex((end, i) => !Number.isInteger(end) || end <= (ends[i - 1] ?? 0));
   if (wrong >= 0 || ends.at(-1) !== rows)
     throw new InputError(
@@ -164,8 +165,7 @@ async function readArrays(file: ByteSource, note: (line: string) => void) {
     );
   const found = all.map((array): FoundField => {
     const { name, shape, found } = array;
-    if (array === endsArray || marking.includes(array))
-      return { name, kind: 'other', reason: 'it says where episodes end' };
+    if (array === endsArray) return { name, kind: 'other', reason: 'it says where episodes end' };
     const fits = shape[0] === rows || (found.kind === 'texts' && (shape.length === 0 || shape[0] === ends.length));
     const reason = `it has shape [${shape}], and the set has ${rows} steps of ${ends.length} episodes`;
     const own: FoundArray = found.kind === 'other' || fits ? found : { kind: 'other', reason };
@@ -175,34 +175,6 @@ async function readArrays(file: ByteSource, note: (line: string) => void) {
   });
   for (const { name } of others) found.push({ name, kind: 'other', reason: 'a file that is no array' });
   return { file: file.name, arrays, ends, found };
-}
-
-/** The arrays that say where episodes end, where `episode_ends` is missing. @throws InputError if one says it in a way that is not read */
-function marksOf(file: string, all: readonly NpyArray[], rows: number): NpyArray[] {
-  const [numbered, last, other] = [numbering, lastMarks, otherMarks].map((pattern) =>
-    all.filter(({ name }) => pattern.test(name)),
-  );
-  const marks = numbered.length > 0 ? numbered.slice(0, 1) : last;
-  const wrong = marks.find(
-    ({ found, shape }) => found.kind !== 'numbers' || productOf(shape) !== rows || shape[0] !== rows,
-  );
-  const unread = wrong ?? (marks.length === 0 ? other[0] : undefined);
-  if (unread)
-    throw new InputError(
-      `${file}: array ${quote(unread.name)} of shape [${unread.shape}] says where episodes are, and is not read: save their ends as an array "episode_ends"`,
-    );
-  return marks;
-}
-
-/** The ends of episodes: after the last step of each number, or after each step with a mark. */
-async function markedEnds(file: ByteSource, marks: readonly NpyArray[], rows: number): Promise<number[]> {
-  const ends = new Set<number>();
-  for (const array of marks) {
-    const values = valuesOf(array, await readRows(file, array, 0, rows));
-    for (let i = 0; i < rows - 1; i++)
-      if (numbering.test(array.name) ? values[i] !== values[i + 1] : values[i] !== 0) ends.add(i + 1);
-  }
-  return [...ends.add(rows)].sort((a, b) => a - b);
 }
 
 /** Reads the header of numpy's npy format, versions 1 to 3. @throws InputError if it is damaged, or of another size than its file */
@@ -240,16 +212,21 @@ async function readHeader(file: ByteSource, entry: Entry): Promise<NpyArray> {
   const element = type === 'u1' ? 'byte' : type.startsWith('f') ? 'float' : 'integer';
   const sampled: Values[] = [];
   if (element !== 'byte' && shape.length === 4)
-    for (const row of sampledSteps(array.rows))
-      sampled.push(valuesOf(array, await readRows(file, array, row, row + 1)));
+    for (const row of sampledSteps(array.rows)) sampled.push(await readRows(file, array, row, row + 1));
   return { ...array, found: describeArray(name, shape, element, sampled) };
 }
 
 /** Numbers, or the bytes of texts. */
 type Values = Uint8Array<ArrayBuffer> | Float32Array<ArrayBuffer> | Float64Array<ArrayBuffer>;
 
-/** The elements of an array: unsigned bytes as they are, floats of up to 32 bits and small integers as float32, others as float64. */
-function valuesOf({ type, itemBytes }: Pick<NpyArray, 'type' | 'itemBytes'>, bytes: Uint8Array<ArrayBuffer>): Values {
+/** Reads rows of an array: unsigned bytes as they are, floats of up to 32 bits and small integers as float32, others as float64. */
+async function readRows(
+  file: ByteSource,
+  { entry, body, rowBytes, type, itemBytes }: Omit<NpyArray, 'found'>,
+  from: number,
+  to: number,
+): Promise<Values> {
+  const bytes = await readFile(file, entry, body + from * rowBytes, body + to * rowBytes);
   if (/^[US]/.test(type)) return bytes;
   const values = new types[type as keyof typeof types](bytes.buffer);
   if (values instanceof Float32Array || values instanceof Float64Array || values instanceof Uint8Array) return values;
@@ -269,13 +246,6 @@ function textsOf(file: string, { name, type, rows, itemBytes }: NpyArray, { buff
     return text.replace(/\0+$/, '');
   });
 }
-
-const readRows = (
-  file: ByteSource,
-  { entry, body, rowBytes }: Pick<NpyArray, 'entry' | 'body' | 'rowBytes'>,
-  from: number,
-  to: number,
-) => readFile(file, entry, body + from * rowBytes, body + to * rowBytes);
 
 const damaged = (file: ByteSource, { name }: Entry, why: string) =>
   new InputError(`${file.name}: file ${quote(name)} of the archive is damaged (${why}): fetch the archive again`);

@@ -3,12 +3,12 @@
  * values of all steps. `dataset_info.json` lists splits and shards, `features.json` types and shapes.
  */
 import * as v from 'valibot';
-import { readJson } from '../../../engine/files/bytes.ts';
 import { counted, InputError, quote } from '../../../engine/files/errors.ts';
 import { checked, count } from '../../../engine/files/json-schema.ts';
 import { imageTypeOf, isDepthImage } from '../image-header.ts';
+import { readJsonObject } from '../json.ts';
 import { productOf } from './pixels.ts';
-import type { Importer, ListedFolder, Source, SourceEpisode, SourceField } from './source.ts';
+import type { Importer, ListedFolder, Source, SourceEpisode } from './source.ts';
 import { type Feature, readExample, readRecords } from './tfrecord.ts';
 import { type FoundField, type UsePatterns, withUses } from './uses.ts';
 
@@ -57,7 +57,6 @@ const infoSchema = v.object({
     v.object({
       name: v.string(),
       shardLengths: v.array(v.pipe(v.union([v.string(), v.number()]), v.transform(Number), count())),
-      filepathTemplate: v.nullish(v.string(), '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'),
     }),
   ),
 });
@@ -86,9 +85,9 @@ export const rldsImporter: Importer = {
   version: 3,
   recognises: async (folder) => (await folder.list()).includes('dataset_info.json'),
   async open(folder, options) {
-    const { file, json } = await readObject(folder, 'dataset_info.json');
-    const info = checked(infoSchema, json, file);
-    const { split, paths, others } = findShards(info, file, options.name);
+    const source = await folder.open('dataset_info.json');
+    const info = checked(infoSchema, await readJsonObject(source), source.name);
+    const { split, paths, others } = findShards(info, source.name, options.name);
     const shards: Shard[] = [];
     for (const { path, count } of paths) {
       const shard = await folder.open(path);
@@ -98,59 +97,48 @@ export const rldsImporter: Importer = {
       shards.push({ path, records });
     }
     const described = await readDescription(folder);
-    const fields = await findFields(episodesOf(folder, split, shards, 0), described);
-    const known = new Set(fields.map(({ name }) => name));
+    const found = await findFields(episodesOf(folder, split, shards, 0), described);
+    const known = new Set(found.map(({ name }) => name));
+    const other = (name: string, reason: string) => found.push({ name, kind: 'other', reason });
+    for (const name of others) other(`split ${name}`, 'another split: open it with --dataset');
     const used = ['dataset_info.json', 'features.json', ...paths.map(({ path }) => path)];
-    const files = (await folder.list()).filter(
-      (path) => !used.includes(path) && !others.some((other) => path.startsWith(`${info.name}-${other}.`)),
-    );
-    const unread = [
-      ...others.map((other) => ({ name: `split ${other}`, reason: 'another split: open it with --dataset' })),
-      ...files.map((path) => ({ name: path, reason: 'a file that is not read' })),
-    ].map((field) => ({ ...field, kind: 'other', use: null }) as const);
+    for (const path of await folder.list())
+      if (!used.includes(path) && !others.some((own) => path.startsWith(`${info.name}-${own}.`)))
+        other(path, 'a file that is not read');
+    const fields = withUses(found, uses, reasons);
     return {
       kind: `RLDS data set, split ${split}`,
       name: options.name ?? info.name,
       rate: { usual: Object.hasOwn(rates, info.name) ? rates[info.name] : undefined },
-      fields: [...fields, ...unread],
+      fields,
       count: shards.reduce((sum, { records }) => sum + records.length, 0),
       async *episodes(first) {
         const seen = fields.filter(({ use }) => use === 'camera' || use === 'language');
-        const kept = seen.map(({ name, use }) => ({ name, use, episodes: 0, steps: 0, empty: 0 }));
-        let count = 0;
+        const empty = new Map(seen.map(({ name }) => [name, 0]));
+        let steps = 0;
         for await (const read of episodesOf(folder, split, shards, first)) {
-          const fresh = [...read.features.keys()].find((name) => !known.has(name));
+          const { features, length } = read;
+          const fresh = [...features.keys()].find((name) => !known.has(name));
           if (fresh !== undefined)
             throw fault(read, `it has a feature ${quote(fresh)}, which the first episode has not`);
-          count += 1;
-          for (const own of kept) {
-            const feature = read.features.get(own.name);
+          for (const [name, before] of empty) {
+            const feature = features.get(name);
             const values = feature && 'bytes' in feature ? feature.bytes : [];
-            const full = values.filter(({ length }) => length > 0).length;
-            if (full === 0) continue;
-            own.episodes += 1;
-            own.steps += values.length;
-            own.empty += values.length - full;
+            const lacking = values.filter((own) => own.length === 0).length;
+            empty.set(name, before + (lacking === values.length ? length : lacking));
           }
+          steps += length;
           yield episodeOf(read, described);
         }
         const part = first > 0 ? ` (from episode ${first} on)` : '';
-        for (const { name, use, episodes, steps, empty } of kept) {
-          if (episodes < count) options.note?.(`${name}: ${episodes} of ${count} episodes have it${part}`);
-          if (use === 'camera' && empty > 0)
-            options.note?.(`${name}: ${empty} of ${steps} steps have no picture of their own${part}`);
-        }
+        for (const [name, count] of empty)
+          if (count > 0) options.note?.(`${name}: ${count} of ${steps} steps have none of their own${part}`);
       },
     } satisfies Source;
   },
 };
 
-async function readObject(folder: ListedFolder, path: string) {
-  const file = await folder.open(path);
-  return { file: file.name, json: await readJson(file).finally(() => file.close()) };
-}
-
-/** Lists the shards of a split by the pattern in dataset_info.json, and the other splits. */
+/** Lists the shards of a split, and the other splits. */
 function findShards({ name, fileFormat, splits }: Info, file: string, chosen = name) {
   if (fileFormat !== 'tfrecord')
     throw new InputError(
@@ -163,12 +151,8 @@ function findShards({ name, fileFormat, splits }: Info, file: string, chosen = n
   if (own.shardLengths.length === 0) throw new InputError(`${file}: split ${quote(split)} has no shards`);
   const paths = own.shardLengths.map((count, i) => {
     const [shard, all] = [i, own.shardLengths.length].map((number) => String(number).padStart(5, '0'));
-    const values = { DATASET: name, SPLIT: split, FILEFORMAT: fileFormat, SHARD_X_OF_Y: `${shard}-of-${all}` };
-    const path = own.filepathTemplate.replace(
-      /\{(\w+)\}/g,
-      (whole, key) => values[key as keyof typeof values] ?? whole,
-    );
-    if (/[\\/{]/.test(path)) throw new InputError(`${file}: the path ${quote(path)} of a shard is not read here`);
+    const path = `${name}-${split}.tfrecord-${shard}-of-${all}`;
+    if (/[\\/]/.test(path)) throw new InputError(`${file}: the path ${quote(path)} of a shard is not read here`);
     return { path, count };
   });
   return { split, paths, others: names.filter((other) => other !== split) };
@@ -212,7 +196,7 @@ function stepsOf(features: ReadonlyMap<string, Feature>): number {
 async function findFields(
   episodes: AsyncIterable<Read>,
   described: ReadonlyMap<string, Description>,
-): Promise<SourceField[]> {
+): Promise<FoundField[]> {
   const found = new Map<string, Found | null>([...described.keys()].map((name) => [name, null]));
   for await (const read of episodes) {
     for (const [name, feature] of read.features)
@@ -224,11 +208,7 @@ async function findFields(
   const fresh = [...found.keys()].filter((name) => !described.has(name)).sort(byNumber);
   const names = [...described.keys(), ...fresh].sort((a, b) => +(a === late) - +(b === late));
   const empty = { kind: 'other', reason: 'it is empty, or missing, in every episode' } as const;
-  return withUses(
-    names.map((name) => ({ name, ...(found.get(name) ?? empty) })),
-    uses,
-    reasons,
-  );
+  return names.map((name) => ({ name, ...(found.get(name) ?? empty) }));
 }
 
 type Found = Omit<FoundField, 'name'>;
@@ -246,8 +226,12 @@ function kindOf(
     if (feature.numbers.length === 0) return null;
     if (dtype === 'uint8' && shape?.length === 3)
       return { kind: 'other', reason: 'pictures as lists of numbers, not as image files' };
-    const whole = feature.numbers instanceof Float64Array;
-    return { kind: 'numbers', shape: [feature.numbers.length / (inSteps ? length : 1)], whole };
+    if (!inSteps) return { kind: 'other', reason: 'numbers of the episode, not of its steps' };
+    return {
+      kind: 'numbers',
+      shape: [feature.numbers.length / length],
+      whole: feature.numbers instanceof Float64Array,
+    };
   }
   if (type === 'tensor' && dtype !== 'string') return { kind: 'other', reason: `numbers (${dtype}) packed as bytes` };
   if (type === 'text') return { kind: 'texts' };
@@ -295,11 +279,6 @@ function episodeOf(read: Read, described: ReadonlyMap<string, Description>): Sou
       if (!feature) throw fault(read, `it has no feature ${quote(field)}, which other episodes have`);
       if ('bytes' in feature) throw fault(read, `feature ${quote(field)} holds bytes, numbers were expected`);
       const { numbers } = feature;
-      if (!field.startsWith('steps/')) {
-        const every = new Float64Array(numbers.length * length);
-        for (let step = 0; step < length; step++) every.set(numbers, step * numbers.length);
-        return every;
-      }
       const shape = described.get(field)?.shape;
       const even = shape ? numbers.length === length * productOf(shape) : numbers.length % length === 0;
       if (!even || numbers.length === 0) throw uneven(field, numbers.length, shape);
@@ -327,30 +306,30 @@ function episodeOf(read: Read, described: ReadonlyMap<string, Description>): Sou
   };
 }
 
+/** The fields of a JSON object; none of anything else. */
+const inner = (value: unknown): Readonly<Record<string, unknown>> => ({ ...(value as object) });
+
 /** Reads features.json, if it is there: the descriptions by the names that features have in records. */
 async function readDescription(folder: ListedFolder): Promise<Map<string, Description>> {
   const described = new Map<string, Description>();
   if (!(await folder.list()).includes('features.json')) return described;
-  type Json = Record<string, unknown>;
-  const inner = (value: unknown): Json => (typeof value === 'object' && value !== null ? (value as Json) : {});
-  const describe = (value: unknown, path: string, depth: number) => {
-    const node = inner(value);
-    const entries = Object.entries(inner(inner(node.featuresDict).features));
-    const sequence = inner(node.sequence).feature;
+  const describe = (value: unknown, path: string, depth = 0) => {
+    const { featuresDict, sequence, description: _, ...node } = inner(value);
     if (depth > 64) return;
-    for (const [key, own] of entries) describe(own, path === '' ? key : `${path}/${key}`, depth + 1);
-    if (sequence !== undefined && path === 'steps') describe(sequence, path, depth + 1);
-    if (entries.length > 0 || sequence !== undefined) return;
-    const type = Object.keys(node).find((key) => typeof node[key] === 'object' && key !== 'description');
-    const { dtype, shape } = inner(type && node[type]);
-    const sizes: unknown = shape === undefined ? null : (inner(shape).dimensions ?? []);
+    for (const [key, own] of Object.entries(inner(inner(featuresDict).features)))
+      describe(own, path === '' ? key : `${path}/${key}`, depth + 1);
+    if (path === 'steps') describe(inner(sequence).feature, path, depth + 1);
+    const [type] = Object.keys(node).filter((key) => typeof node[key] === 'object');
+    if (featuresDict || sequence || type === undefined) return;
+    const { dtype, shape } = inner(node[type]);
+    const sizes = shape === undefined ? null : (inner(shape).dimensions ?? []);
     const known = Array.isArray(sizes) && sizes.every((size) => /^"?[1-9]\d*"?$/.test(quote(size)));
     described.set(path, {
       type,
-      dtype: typeof dtype === 'string' ? dtype : undefined,
-      shape: known ? sizes.map(Number) : undefined,
+      ...(typeof dtype === 'string' && { dtype }),
+      ...(known && { shape: sizes.map(Number) }),
     });
   };
-  describe((await readObject(folder, 'features.json')).json, '', 0);
+  describe(await readJsonObject(await folder.open('features.json')), '');
   return described;
 }

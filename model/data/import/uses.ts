@@ -1,8 +1,9 @@
 import type { FieldUse, SourceField } from './source.ts';
 
-/** Fields by what is in them; `whole` says that numbers are integers by their type. */
+/** Fields by what is in them; `whole` says that numbers are integers by their type. A use that is given is not asked of the name. */
 export interface FoundField extends Omit<SourceField, 'use'> {
   readonly whole?: boolean;
+  readonly use?: FieldUse | null;
 }
 
 /** A use, the kind of its fields, and patterns of names: the first pattern that any name fits counts, and all names that fit it. */
@@ -12,10 +13,10 @@ export type UsePatterns = readonly (readonly [FieldUse, SourceField['kind'], ...
 const unseen: readonly (readonly [RegExp, string])[] = [
   [/(^|[^a-z])(seg|segm|segments?|segmentations?|masks?)($|[^a-z])/i, 'a map of segments'],
   [/(^|[^a-z])goals?($|[^a-z])/i, 'a picture of the goal'],
-  [/(^|[^a-z])next[^a-z]?obs(ervations?)?($|[^a-z])/i, 'it is of the next step'],
+  [/(^|[^a-z])next(obs(ervations?)?)?($|[^a-z])/i, 'it is of the next step'],
 ];
 /** The reason why pictures of this name are no camera unless the user says so. */
-export const unseenReason = (name: string) => unseen.find(([pattern]) => pattern.test(name))?.[1];
+const unseenReason = (name: string) => unseen.find(([pattern]) => pattern.test(name))?.[1];
 
 /** Gives every field its use by its name, or the reason why it has none; `reasons` are those of names. Times that are whole have no known unit. */
 export function withUses(
@@ -25,13 +26,13 @@ export function withUses(
 ): SourceField[] {
   const chosen = patterns.map(([use, kind, ...names]) => {
     const fits = (own: FoundField) => !(use === 'time' && own.whole) && !(use === 'camera' && unseenReason(own.name));
-    const fitting = found.filter((own) => own.kind === kind && fits(own));
+    const fitting = found.filter((own) => own.use === undefined && own.kind === kind && fits(own));
     const every = names.map((pattern) => fitting.flatMap(({ name }) => (pattern.test(name) ? [name] : [])));
     return { use, taken: every.find((own) => own.length > 0) ?? [], others: every.flat() };
   });
   return found.map(({ whole: _, ...field }) => {
     const { name } = field;
-    const use = chosen.find(({ taken }) => taken.includes(name))?.use ?? null;
+    const use = field.use ?? chosen.find(({ taken }) => taken.includes(name))?.use ?? null;
     if (use !== null) return { ...field, use };
     const rival = chosen.find(({ others }) => others.includes(name));
     const why =
@@ -39,6 +40,6 @@ export function withUses(
       reasons.find(([pattern]) => pattern.test(name))?.[1] ??
       (field.kind === 'pictures' ? unseenReason(name) : undefined) ??
       'its name says no use: --map gives it one';
-    return { reason: why, ...field, use };
+    return { reason: why, ...field, use: null };
   });
 }
