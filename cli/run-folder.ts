@@ -1,7 +1,9 @@
 /** The folder of a run. A new run replaces another one only with --overwrite. */
-import { access, mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, mkdir, readdir, rmdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { fileError } from '../engine/files/files.ts';
+import { fileError, removeAbandoned } from '../engine/files/files.ts';
+import { lockFile } from '../engine/files/lock.ts';
 import { InputError } from '../engine/index.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
@@ -27,37 +29,37 @@ interface RunFolderOptions {
 }
 
 /**
- * Chooses and makes the folder of a run, and tests that it is writable. --resume and --overwrite without --out choose
- * the last of the usual folders.
+ * Chooses and makes the folder of a run, locks it against other runs, and removes what runs that were killed left there.
+ * --resume and --overwrite without --out choose the last of the usual folders.
  *
- * @throws InputError if there is nothing to resume, if a run would be lost, or if the folder cannot be written
+ * @throws InputError if there is nothing to resume, if a run would be lost, if the folder cannot be written, or if
+ * another run is writing there
  */
 export async function runFolder(options: RunFolderOptions, note: (line: string) => void): Promise<RunFolder> {
   const { out, usual, resume, overwrite } = options;
   const last = (await usedFolders(usual)).at(-1);
-  if (resume) {
-    const path = out ?? last ?? usual;
-    const checkpoint = checkpointIn(path);
-    if (!(await exists(checkpoint)))
-      throw new InputError(`--resume: there is no checkpoint in ${path}; leave --resume out to begin a run`);
-    await tryToWrite(path);
-    const unlock = await lock(path);
-    return { path, checkpoint, resume: await openCheckpoint(checkpoint), leave: unlock };
-  }
-  const path = out ?? (overwrite && last ? last : await firstUnused(usual));
+  const chosen = out ?? (resume ? (last ?? usual) : overwrite ? last : undefined);
+  if (resume && !(await exists(checkpointIn(chosen!))))
+    throw new InputError(`--resume: there is no checkpoint in ${chosen}; leave --resume out to begin a run`);
+  const { path, removeEmpty } = chosen === undefined ? await makeUnused(usual) : await makeFolder(chosen);
   const checkpoint = checkpointIn(path);
-  if (!overwrite) await refuseToLose(checkpoint);
-  const removeEmpty = await makeFolder(path);
-  await tryToWrite(path);
-  const unlock = await lock(path);
+  const unlock = await lock(path, note);
+  const leave = async () => {
+    unlock();
+    await removeEmpty();
+  };
+  try {
+    await removeRemains(path);
+    if (resume) return { path, checkpoint, resume: await openCheckpoint(checkpoint), leave };
+    if (!overwrite) await refuseToLose(checkpoint);
+  } catch (error) {
+    await leave();
+    throw error;
+  }
   if (path !== usual && out === undefined && !overwrite)
     note(
       `${usual} exists already, so this run goes to ${path}; --resume resumes the last run, --overwrite replaces it`,
     );
-  const leave = async () => {
-    await unlock();
-    await removeEmpty();
-  };
   return { path, checkpoint, leave };
 }
 
@@ -108,11 +110,13 @@ async function usedFolders(usual: string): Promise<string[]> {
   return used;
 }
 
-/** The first usual folder that does not exist; one without a checkpoint may belong to a run that has just begun. */
-async function firstUnused(usual: string): Promise<string> {
-  let number = 1;
-  while (await exists(numbered(usual, number))) number += 1;
-  return numbered(usual, number);
+/** Makes the first usual folder that does not exist; one without a checkpoint may belong to a run that has just begun. */
+async function makeUnused(usual: string): Promise<Made> {
+  for (let number = 1; ; number += 1) {
+    const path = numbered(usual, number);
+    const made = (await exists(path)) ? null : await makeFolder(path);
+    if (made?.isNew) return made;
+  }
 }
 
 async function refuseToLose(path: string): Promise<void> {
@@ -131,12 +135,26 @@ async function refuseToLose(path: string): Promise<void> {
     throw new InputError(`${path} holds a run of ${step} of ${steps} steps: resume it with --resume, ${choice}`);
 }
 
-/** Makes a folder and its parents; the returned function removes those that were made and are still empty. */
-async function makeFolder(path: string): Promise<() => Promise<void>> {
-  const first = await mkdir(path, { recursive: true }).catch((error) => {
+interface Made {
+  readonly path: string;
+  /** False if the folder was there. */
+  readonly isNew: boolean;
+  /** Removes the folders that were made and are still empty. */
+  removeEmpty(): Promise<void>;
+}
+
+/** Makes a folder and its parents. */
+async function makeFolder(path: string): Promise<Made> {
+  const cannotMake = (error: unknown) => {
     throw fileError(error, `--out ${path}`, 'make this folder');
-  });
-  return async () => {
+  };
+  const parent = await mkdir(dirname(path), { recursive: true }).catch(cannotMake);
+  const isNew = await mkdir(path).then(
+    () => true,
+    (error) => error.code !== 'EEXIST' && cannotMake(error),
+  );
+  const first = parent ?? (isNew ? path : undefined);
+  const removeEmpty = async () => {
     let folder = resolve(path);
     while (first !== undefined && folder.startsWith(resolve(first))) {
       const removed = await rmdir(folder).then(
@@ -147,39 +165,33 @@ async function makeFolder(path: string): Promise<() => Promise<void>> {
       folder = dirname(folder);
     }
   };
+  return { path, isNew, removeEmpty };
 }
 
 /**
- * Locks a folder against other runs until the returned function is called or this process ends.
+ * Locks a folder, which tests that a run can be saved there, until the returned function is called or this process ends.
  *
- * @throws InputError if another run has locked it
+ * @throws InputError if another run has locked it, or if it cannot be written
  */
-async function lock(folder: string): Promise<() => Promise<void>> {
-  const path = join(folder, '.running');
-  const holder = Number(await readFile(path, 'utf8').catch(() => ''));
-  if (holder > 0 && holder !== process.pid && isAlive(holder))
-    throw new InputError(
-      `${folder}: another run (process ${holder}) is writing there; wait until it ends, or choose another folder with --out`,
-    );
-  await rm(path, { force: true });
-  await writeFile(path, String(process.pid), { flag: 'wx' }).catch((error) => {
-    throw fileError(error, path, 'begin a run here');
-  });
-  return () => rm(path, { force: true });
-}
-
-function isAlive(pid: number): boolean {
+async function lock(folder: string, note: (line: string) => void): Promise<() => void> {
   try {
-    return process.kill(pid, 0);
+    await access(folder, constants.W_OK);
+    const taken = lockFile(join(folder, '.running'));
+    if ('holder' in taken)
+      throw new InputError(
+        `${folder}: another run (process ${taken.holder}) is writing there; wait until it ends, or choose another folder with --out`,
+      );
+    if (!taken.sure)
+      note(`${folder}: this file system has no locks, so nothing keeps another run from writing there too`);
+    return taken.release;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'; // the process exists, and belongs to another user
+    throw fileError(error, `--out ${folder}`, 'write in this folder');
   }
 }
 
-/** Tests that a run can be saved, before it begins. */
-async function tryToWrite(path: string): Promise<void> {
-  const made = await mkdtemp(join(path, '.writable-')).catch((error) => {
-    throw fileError(error, `--out ${path}`, 'write in this folder');
-  });
-  await rmdir(made);
+/** Removes what runs that were killed left in a folder that is locked now. */
+async function removeRemains(folder: string): Promise<void> {
+  for (const name of await readdir(folder))
+    if (name.startsWith('.writable-')) await rmdir(join(folder, name)).catch(() => {});
+  for (const own of [folder, join(folder, 'episodes')]) await removeAbandoned(own);
 }

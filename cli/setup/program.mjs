@@ -89,7 +89,7 @@ function endWithNpm(child) {
 function forwardErrors(pipe) {
   const { write, end } = withoutNotices((text) => process.stderr.write(text, 'latin1'));
   pipe.setEncoding('latin1').on('data', write).on('end', end); // latin1 leaves every byte as it is
-  process.stderr.on('error', () => pipe.destroy()); // nobody reads any more: the child meets the same error
+  process.stderr.on('error', () => {}); // nobody reads any more: the program goes on, and would end without the pipe
 }
 
 /**
@@ -130,7 +130,7 @@ export function launch(program, options) {
   });
   child.on('exit', (code, signal) => {
     const end = () => {
-      if (signal && !['SIGINT', 'SIGTERM', 'SIGHUP'].includes(signal))
+      if (signal && !['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'].includes(signal))
         console.error(`${program} was ended by ${signal}`);
       const status = code ?? 128 + (signal ? constants.signals[signal] : 0);
       process.stderr.write('', () => process.exit(status));
