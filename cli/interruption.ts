@@ -1,5 +1,5 @@
 /** Signals that end a command: a run saves first, and ends at once only where a person insists. */
-import { InputError } from '../engine/index.ts';
+import { InputError } from '../engine/files/errors.ts';
 
 /** The reason of the signal of an interrupted command. */
 export const interrupted = new InputError('interrupted before the first step: there is nothing to save');
@@ -30,11 +30,13 @@ export function answerSignals(): { signal: AbortSignal; finish(say: (line: strin
       if (keys.includes(name) && turns >= TURNS_BEFORE_STOP) process.exit(STATUS);
       return;
     }
-    abort.abort(interrupted);
-    say('interrupted: finishing the work under way, and saving; Ctrl-C a second or more from now stops at once instead');
+    say(
+      'interrupted: finishing the work under way, and saving; Ctrl-C a second or more from now stops at once instead',
+    );
     setInterval(() => {
       turns += 1;
     }, TURN_MILLISECONDS).unref();
+    abort.abort(interrupted);
   };
   for (const name of endings) process.on(name, answer);
   return {
