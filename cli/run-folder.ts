@@ -145,15 +145,13 @@ interface Made {
 
 /** Makes a folder and its parents. */
 async function makeFolder(path: string): Promise<Made> {
-  const cannotMake = (error: unknown) => {
-    throw fileError(error, `--out ${path}`, 'make this folder');
-  };
-  const parent = await mkdir(dirname(path), { recursive: true }).catch(cannotMake);
-  const isNew = await mkdir(path).then(
-    () => true,
-    (error) => error.code !== 'EEXIST' && cannotMake(error),
-  );
-  const first = parent ?? (isNew ? path : undefined);
+  const make = (folder: string) =>
+    mkdir(folder, { recursive: true }).catch((error) => {
+      throw fileError(error, `--out ${path}`, 'make this folder');
+    });
+  const parent = await make(dirname(path));
+  const own = await make(path);
+  const first = parent ?? own;
   const removeEmpty = async () => {
     let folder = resolve(path);
     while (first !== undefined && folder.startsWith(resolve(first))) {
@@ -165,7 +163,7 @@ async function makeFolder(path: string): Promise<Made> {
       folder = dirname(folder);
     }
   };
-  return { path, isNew, removeEmpty };
+  return { path, isNew: own !== undefined, removeEmpty };
 }
 
 /**
@@ -177,10 +175,12 @@ async function lock(folder: string, note: (line: string) => void): Promise<() =>
   try {
     await access(folder, constants.W_OK);
     const taken = lockFile(join(folder, '.running'));
-    if ('holder' in taken)
+    if ('holder' in taken) {
+      const who = taken.holder ? `another run (process ${taken.holder})` : 'another run';
       throw new InputError(
-        `${folder}: another run (process ${taken.holder}) is writing there; wait until it ends, or choose another folder with --out`,
+        `${folder}: ${who} is writing there; wait until it ends, or choose another folder with --out`,
       );
+    }
     if (!taken.sure)
       note(`${folder}: this file system has no locks, so nothing keeps another run from writing there too`);
     return taken.release;

@@ -4,6 +4,10 @@ import { createRequire } from 'node:module';
 
 const { tryLock } = createRequire(import.meta.url)('fs-native-extensions') as { tryLock(descriptor: number): boolean };
 
+/** More than a process takes to write its number into a file that it has locked. */
+const MILLISECONDS_TO_WRITE = 50;
+const sleep = (milliseconds: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+
 /** Some file systems, mostly of clusters, have no locks. */
 const noLocks = ['ENOLCK', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
 
@@ -45,7 +49,9 @@ export function lockFile(path: string): FileLock | { readonly holder: string } {
       return { sure: state === 'taken', release };
     }
     // Whoever held a file that is no longer there has removed it since it was opened: the next one may be free.
-    const holder = state === 'held' && there ? readFileSync(descriptor, 'utf8') : null;
+    const isHeld = state === 'held' && there !== undefined;
+    if (isHeld) sleep(MILLISECONDS_TO_WRITE);
+    const holder = isHeld ? readFileSync(descriptor, 'utf8') : null;
     closeSync(descriptor);
     if (holder !== null) return { holder };
   }
