@@ -4,8 +4,8 @@ import { InputError } from '../engine/files/errors.ts';
 /** The reason of the signal of an interrupted command. */
 export const interrupted = new InputError('interrupted before the first step: there is nothing to save');
 
-/** A terminal that is closed, a service manager and a scheduler of a cluster end a run by the last three. */
-const endings: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'];
+/** Terminals that are closed, service managers, schedulers of clusters and limits of processor time send the others. */
+const endings: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP', 'SIGUSR2', 'SIGXCPU'];
 /** The keys of a terminal send these: Ctrl-C and Ctrl-\. */
 const keys: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT'];
 

@@ -1,5 +1,5 @@
 /** Commands as child processes: started as users start them, signalled as terminals, service managers and schedulers do. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,13 +9,17 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const program = 'cli/main.ts';
 
 /** The command of each way to start `insula`, in the repository's folder. */
-const ways = {
+export const commands: Record<Way, readonly string[]> = {
   npm: ['npm', 'run', 'insula', '--'],
   npx: ['npx', 'insula'],
   launcher: [process.execPath, 'cli/setup/launch.mjs', program],
   node: [process.execPath, '--import', 'tsx', program],
-} as const;
-export type Way = keyof typeof ways;
+};
+export type Way = 'npm' | 'npx' | 'launcher' | 'node';
+
+/** The program that gives a command a terminal. */
+export const hasScript = process.platform === 'linux' && spawnSync('script', ['--version']).status === 0;
+export const withoutScript = hasScript ? '' : ' (skipped: no script of util-linux here)';
 
 /** A process itself, its process group, or it and all its descendants at the same instant. */
 export type Target = 'process' | 'group' | 'all';
@@ -29,7 +33,7 @@ export interface Ended {
 
 export interface Running {
   readonly child: ChildProcess;
-  /** All of the process group's output so far. */
+  /** What was written so far. */
   readonly errors: string;
   readonly output: string;
   /** Waits until a text was written to standard output or error. Throws if the process ends before. */
@@ -90,7 +94,7 @@ export function start(
 }
 
 /** Starts `insula` with the given words. */
-export const startInsula = (way: Way, words: readonly string[]): Running => start([...ways[way], ...words]);
+export const startInsula = (way: Way, words: readonly string[]): Running => start([...commands[way], ...words]);
 
 /** Sends a signal to a process that may have ended just now. */
 function send(number: number, name: NodeJS.Signals): void {

@@ -5,7 +5,19 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { long } from '../support/long.ts';
-import { type Ended, pause, type Running, smallRun, start, startInsula, type Target, type Way } from './processes.ts';
+import {
+  commands,
+  type Ended,
+  hasScript,
+  pause,
+  type Running,
+  smallRun,
+  start,
+  startInsula,
+  type Target,
+  type Way,
+  withoutScript,
+} from './processes.ts';
 
 const interruption = new URL('../../cli/interruption.ts', import.meta.url).href;
 let folder = '';
@@ -27,10 +39,14 @@ async function expectSaved({ output, errors }: Ended, path: string): Promise<voi
   const step = Number(/^interrupted after step (\d+), saved in .*; resume it with: .* --resume$/m.exec(output)?.[1]);
   expect(step, errors + output).toBeGreaterThanOrEqual(0);
   expect(errors.match(/interrupted: finishing the work under way, and saving/g), errors).toHaveLength(1);
+  await expectCheckpoint(path, step);
+  expect(remains(path)).toEqual([]);
+}
+
+async function expectCheckpoint(path: string, step: number): Promise<void> {
   const checkpoint = await openCheckpoint(join(path, 'checkpoint.safetensors'));
   expect(checkpoint.progress.step).toBe(step);
   await checkpoint.close();
-  expect(remains(path)).toEqual([]);
 }
 
 interface Case {
@@ -60,7 +76,7 @@ const cases: Case[] = [
   { way: 'npm', target: 'all', signals: ['SIGTERM', 'SIGTERM'], apart: 300 },
   { way: 'npx', target: 'group', signals: ['SIGHUP'] },
   { way: 'launcher', target: 'all', signals: ['SIGINT', 'SIGINT'], apart: 500 },
-  { way: 'node', target: 'process', signals: ['SIGQUIT', 'SIGQUIT'], apart: 50 },
+  { way: 'node', target: 'process', signals: ['SIGQUIT', 'SIGUSR2'], apart: 50 },
 ];
 
 const onlyPosix = describe.skipIf(process.platform === 'win32');
@@ -88,19 +104,34 @@ onlyPosix('a run', () => {
   }, 600_000);
 
   test('goes on to its end when nobody reads what it writes', async () => {
-    const readers = [['launcher', 'errors'] as const, ['node', 'both'] as const];
-    const all = readers.map(async ([way, closed]) => {
+    const all = (['launcher', 'node'] as const).map(async (way) => {
       const path = newRun();
       const run = startInsula(way, [...words, '--steps', '3', '--out', path]);
       await run.written('\n');
-      run.child.stderr!.destroy();
-      if (closed === 'both') run.child.stdout!.destroy();
+      for (const stream of [run.child.stdout!, run.child.stderr!]) stream.destroy();
       expect((await run.ended).status).toBe(0);
       expect(JSON.parse(readFileSync(join(path, 'summary.json'), 'utf8'))).toMatchObject({ finished: true, step: 3 });
       expect(existsSync(join(path, 'report.html'))).toBe(true);
     });
     await Promise.all(all);
   }, 120_000);
+
+  test.skipIf(!hasScript)(
+    `saves when its terminal is closed${withoutScript}`,
+    async () => {
+      const path = newRun();
+      const typed = [...commands.launcher, ...words, '--steps', '1000000', '--out', path].join(' ');
+      const run = start(['script', '-qec', typed, '/dev/null']);
+      await trained(run);
+      run.signal('SIGKILL', 'process'); // its end of the terminal is gone
+      const summary = join(path, 'summary.json');
+      while (!existsSync(summary) || remains(path).length > 0) await pause(50);
+      const { step, finished } = JSON.parse(readFileSync(summary, 'utf8'));
+      expect(finished).toBe(false);
+      await expectCheckpoint(path, step);
+    },
+    120_000,
+  );
 
   test.skipIf(!long)(
     `saves at random moments${long ? '' : ' (skipped: set INSULA_LONG=1)'}`,
