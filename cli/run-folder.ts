@@ -1,15 +1,13 @@
 /** The folder of a run. A new run replaces another one only with --overwrite. */
-import { constants } from 'node:fs';
-import { access, mkdir, readdir, rmdir } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
-import { fileError, removeAbandoned } from '../engine/files/files.ts';
-import { lockFile } from '../engine/files/lock.ts';
+import { access, readdir, rmdir } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { removeAbandoned } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { expectSameRun } from '../model/training/same-run.ts';
-import { expectNoFiles } from './outputs.ts';
+import { expectNoFiles, type MadeFolder, makeFolder } from './outputs.ts';
 
 export interface RunFolder {
   readonly path: string;
@@ -41,13 +39,10 @@ export async function runFolder(options: RunFolderOptions, note: (line: string) 
   const chosen = out ?? (resume ? (last ?? usual) : overwrite ? last : undefined);
   if (resume && !(await exists(checkpointIn(chosen!))))
     throw new InputError(`--resume: there is no checkpoint in ${chosen}; leave --resume out to begin a run`);
-  const { path, removeEmpty } = chosen === undefined ? await makeUnused(usual) : await makeFolder(chosen);
+  const made = chosen === undefined ? await makeUnused(usual) : await makeFolder('out', chosen);
+  const { path } = made;
   const checkpoint = checkpointIn(path);
-  const unlock = await lock(path, note);
-  const leave = async () => {
-    unlock();
-    await removeEmpty();
-  };
+  const leave = await made.lock(note);
   try {
     await removeRemains(path);
     if (resume) return { path, checkpoint, resume: await openCheckpoint(checkpoint), leave };
@@ -111,10 +106,10 @@ async function usedFolders(usual: string): Promise<string[]> {
 }
 
 /** Makes the first usual folder that does not exist; one without a checkpoint may belong to a run that has just begun. */
-async function makeUnused(usual: string): Promise<Made> {
+async function makeUnused(usual: string): Promise<MadeFolder> {
   for (let number = 1; ; number += 1) {
     const path = numbered(usual, number);
-    const made = (await exists(path)) ? null : await makeFolder(path);
+    const made = (await exists(path)) ? null : await makeFolder('out', path);
     if (made?.isNew) return made;
   }
 }
@@ -133,60 +128,6 @@ async function refuseToLose(path: string): Promise<void> {
   const { steps } = checkpoint.settings.run;
   if (step > 0)
     throw new InputError(`${path} holds a run of ${step} of ${steps} steps: resume it with --resume, ${choice}`);
-}
-
-interface Made {
-  readonly path: string;
-  /** False if the folder was there. */
-  readonly isNew: boolean;
-  /** Removes the folders that were made and are still empty. */
-  removeEmpty(): Promise<void>;
-}
-
-/** Makes a folder and its parents. */
-async function makeFolder(path: string): Promise<Made> {
-  const make = (folder: string) =>
-    mkdir(folder, { recursive: true }).catch((error) => {
-      throw fileError(error, `--out ${path}`, 'make this folder');
-    });
-  const parent = await make(dirname(path));
-  const own = await make(path);
-  const first = parent ?? own;
-  const removeEmpty = async () => {
-    let folder = resolve(path);
-    while (first !== undefined && folder.startsWith(resolve(first))) {
-      const removed = await rmdir(folder).then(
-        () => true,
-        () => false,
-      );
-      if (!removed) return;
-      folder = dirname(folder);
-    }
-  };
-  return { path, isNew: own !== undefined, removeEmpty };
-}
-
-/**
- * Locks a folder, which tests that a run can be saved there, until the returned function is called or this process ends.
- *
- * @throws InputError if another run has locked it, or if it cannot be written
- */
-async function lock(folder: string, note: (line: string) => void): Promise<() => void> {
-  try {
-    await access(folder, constants.W_OK);
-    const taken = lockFile(join(folder, '.running'));
-    if ('holder' in taken) {
-      const who = taken.holder ? `another run (process ${taken.holder})` : 'another run';
-      throw new InputError(
-        `${folder}: ${who} is writing there; wait until it ends, or choose another folder with --out`,
-      );
-    }
-    if (!taken.sure)
-      note(`${folder}: this file system has no locks, so nothing keeps another run from writing there too`);
-    return taken.release;
-  } catch (error) {
-    throw fileError(error, `--out ${folder}`, 'write in this folder');
-  }
 }
 
 /** Removes what runs that were killed left in a folder that is locked now. */
