@@ -434,9 +434,7 @@ describe('a training run', () => {
     expect([resumed.path, resumed.resume?.progress.step]).toEqual([second.path, 1]);
     await resumed.resume?.close();
     await resumed.leave();
-    const replaced = await choose({ overwrite: true });
-    expect(replaced.path).toBe(second.path);
-    await replaced.leave();
+    expect((await choose({ overwrite: true })).path).toBe(second.path);
   });
 
   test.each<[string, Values<typeof train> & { set?: string; run?: string }, RegExp]>([
