@@ -10,7 +10,7 @@ import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { command } from './command.ts';
 import { decimal, outputFolder } from './options.ts';
-import { expectNoFiles } from './outputs.ts';
+import { takeNewFolder } from './outputs.ts';
 
 export const benchFirstDay = command({
   options: {
@@ -23,7 +23,7 @@ export const benchFirstDay = command({
   ],
   async run({ out, minutes = 12 }, { progress }) {
     if (out === undefined) throw new InputError('bench first-day: name a folder for the results with --out FOLDER');
-    await expectNoFiles('out', out);
+    const leave = await takeNewFolder('out', out, (line) => progress.note(line));
     const scratch = await mkdtemp(join(tmpdir(), 'insula-first-day-'));
     try {
       const outcomes = await firstDay({ folder: resolve(out), scratch, minutes }, (name, done, total) =>
@@ -33,6 +33,7 @@ export const benchFirstDay = command({
       return { json: outcomes, lines: outcomeLines(outcomes, out), status: passed ? 0 : 1 };
     } finally {
       await rm(scratch, { recursive: true, force: true });
+      await leave();
     }
   },
 });

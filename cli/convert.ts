@@ -12,7 +12,7 @@ import { cameraOptions, chooseDataset, dataOptions, TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
 import { dataNotes } from './notes.ts';
 import { flag, number, type Option, outputFile, outputFolder, text, type ValuesOf } from './options.ts';
-import { expectNoFiles, expectWritable } from './outputs.ts';
+import { expectWritable, takeNewFolder } from './outputs.ts';
 import { expectNamed, openPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
 
@@ -73,25 +73,29 @@ async function dataSet(
   if (out === undefined) throw new InputError('convert: name a folder for the data set with --out');
   await expectWritable({ out: outputFolder('') }, { out });
   await expectNoLeRobot(out);
-  await expectNoFiles('out', out);
-  const source = { episodes: episodes ?? EPISODES, seed, frameSize: FRAME_SIZE };
-  const dataset = await chooseDataset(choice, source, progress);
-  const all = dataset.episodes.length;
-  if (episodes !== undefined && episodes > all) progress.note(`--episodes ${episodes}: "${dataset.name}" has ${all}`);
-  const chosen = { ...dataset, episodes: dataset.episodes.slice(0, episodes) };
-  if (dataset.irregularSteps)
-    progress.note(
-      `the times of the steps are written anew, 1/${dataset.rate} s apart: those of the source, with ${counted(dataset.irregularSteps, 'irregular step')}, are not kept`,
-    );
-  const written = await writeLeRobot(out, chosen, {
-    robot: type ?? (choice.data ? undefined : TABLETOP),
-    requireImages,
-    note: (line) => progress.note(line),
-    onProgress: (done, total) => progress.count('write: episode', done, total),
-  });
-  const json = { folder: out, source: dataset.name, ...written };
-  const line = `${out}: LeRobot 3.0, ${json.episodes} episodes, ${json.steps} steps at ${dataset.rate} Hz of "${dataset.name}"`;
-  return { json, lines: [line] };
+  const leave = await takeNewFolder('out', out, (line) => progress.note(line));
+  try {
+    const source = { episodes: episodes ?? EPISODES, seed, frameSize: FRAME_SIZE };
+    const dataset = await chooseDataset(choice, source, progress);
+    const all = dataset.episodes.length;
+    if (episodes !== undefined && episodes > all) progress.note(`--episodes ${episodes}: "${dataset.name}" has ${all}`);
+    const chosen = { ...dataset, episodes: dataset.episodes.slice(0, episodes) };
+    if (dataset.irregularSteps)
+      progress.note(
+        `the times of the steps are written anew, 1/${dataset.rate} s apart: those of the source, with ${counted(dataset.irregularSteps, 'irregular step')}, are not kept`,
+      );
+    const written = await writeLeRobot(out, chosen, {
+      robot: type ?? (choice.data ? undefined : TABLETOP),
+      requireImages,
+      note: (line) => progress.note(line),
+      onProgress: (done, total) => progress.count('write: episode', done, total),
+    });
+    const json = { folder: out, source: dataset.name, ...written };
+    const line = `${out}: LeRobot 3.0, ${json.episodes} episodes, ${json.steps} steps at ${dataset.rate} Hz of "${dataset.name}"`;
+    return { json, lines: [line] };
+  } finally {
+    await leave();
+  }
 }
 
 /** Writes a checkpoint for acting alone, without low-rank matrices. */

@@ -25,7 +25,7 @@ import { command } from './command.ts';
 import { TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
 import { choice, flag, number, outputFolder, text, type ValuesOf } from './options.ts';
-import { expectNoFiles } from './outputs.ts';
+import { takeNewFolder } from './outputs.ts';
 import { expectNamed, expectNoise, isSeeing, type Loaded, policyOptions, withPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
 import { ALL, evaluatedSceneOptions, kinds, scenesToEvaluate } from './scenes.ts';
@@ -114,11 +114,7 @@ function evaluateQuestions(
 async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promise<EvaluateResult> {
   const { record, film, language, seed, episodes, task, variation, scenes } = values;
   if (scenes !== undefined) throw new InputError('--scenes: a policy acts in --episodes of each set; leave it out');
-  if (record !== undefined) {
-    await expectNoLeRobot(record);
-    await expectNoFiles('record', record);
-  }
-  if (film !== undefined) await expectNoFiles('film', film);
+  if (record !== undefined) await expectNoLeRobot(record);
   const isInWorld = ({ run }: CheckpointSettings) => values.data === undefined && run.data === null;
   const check = (settings: CheckpointSettings) => {
     if (isInWorld(settings)) {
@@ -136,7 +132,7 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
       throw new InputError('--seed: the open-loop measurement has noise of its own; give --seed only with --record');
     if (seed !== undefined) expectNoise(settings);
   };
-  return withPolicy(values, progress, { settings: check }, async (loaded) => {
+  const evaluated = async (loaded: Loaded): Promise<EvaluateResult> => {
     const inWorld = isInWorld(loaded.settings);
     const [result, recorded] = await (inWorld ? inClosedLoop : inOpenLoop)(loaded, values, progress);
     if (record !== undefined && recorded) {
@@ -166,7 +162,15 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
       record: record ?? null,
       adapter: loaded.device.description,
     };
-  });
+  };
+  const leaves: (() => Promise<void>)[] = [];
+  try {
+    for (const [option, folder] of Object.entries({ record, film }))
+      if (folder !== undefined) leaves.push(await takeNewFolder(option, folder, (line) => progress.note(line)));
+    return await withPolicy(values, progress, { settings: check }, evaluated);
+  } finally {
+    for (const leave of leaves) await leave();
+  }
 }
 
 const executionOf = ({ execution, 'execute-steps': executeSteps, delay }: EvaluateValues): ExecutionOptions => ({

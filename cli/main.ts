@@ -6,12 +6,13 @@ import { nearest } from '../engine/files/nearest.ts';
 import type { Command } from './command.ts';
 import { refuseOptionsOfNpm } from './command-line.ts';
 import { commands } from './commands.ts';
+import { answerSignals, interrupted } from './interruption.ts';
 import { optionLines, readOptions, terminalWidth, wrapped } from './options.ts';
 import { expectWritable } from './outputs.ts';
 import { Progress } from './progress.ts';
 import { withSystemFiles } from './system-files.ts';
 
-const interrupted = new InputError('interrupted before the first step: there is nothing to save');
+const interruption = answerSignals();
 
 /** The commands of two words that begin with `name`. */
 const familyOf = (name: string) => Object.keys(commands).filter((own) => own.startsWith(`${name} `));
@@ -89,23 +90,18 @@ async function main(words: readonly string[]): Promise<number> {
   }
   await expectWritable(command.options, values);
   const progress = new Progress();
-  const abort = new AbortController();
-  const interrupt = () => {
-    progress.end();
-    if (!command.interruptible || abort.signal.aborted) process.exit(130);
-    abort.abort(interrupted);
-    progress.note('interrupted: finishing the work under way, and saving; interrupt again to stop at once');
-  };
-  process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
+  process.once('exit', () => progress.end());
+  if (command.interruptible) interruption.finish((line) => progress.note(line));
   const result = await command
-    .run(values, { progress, signal: abort.signal, words, names })
+    .run(values, { progress, signal: interruption.signal, words, names })
     .finally(() => progress.end());
   process.stdout.write(json ? `${JSON.stringify(result.json)}\n` : `${printable(result.lines.join('\n'))}\n`);
   return result.status ?? 0;
 }
 
-// A reader that ended early, such as `head`, is no error of the command; the callback below is called all the same.
-process.stdout.on('error', () => {});
+// A reader that ended early, such as `head`, or a terminal that was closed, is no error of the command: a run goes on to its
+// end. The callback below is called all the same.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 
 main(process.argv.slice(2)).then(
   // A pipe takes 64 KiB at a time: what its reader has not taken yet would be lost.

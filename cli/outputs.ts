@@ -1,8 +1,9 @@
-/** Whether what a command is going to write can be written, asked before the work begins. */
+/** Whether what a command is going to write can be written, asked before the work begins; folders that one process writes at a time. */
 import { constants } from 'node:fs';
-import { access, readdir, stat } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { access, mkdir, readdir, rmdir, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { fileError } from '../engine/files/files.ts';
+import { lockFile } from '../engine/files/lock.ts';
 import { InputError, quote } from '../engine/index.ts';
 import type { Options } from './options.ts';
 
@@ -34,6 +35,79 @@ export async function expectNoFiles(option: string, folder: string, advice = '')
     throw new InputError(
       `--${option} ${folder}: the folder holds ${quote(files[0])}; choose an empty or a new folder${advice}`,
     );
+}
+
+export interface MadeFolder {
+  readonly path: string;
+  /** False if the folder was there. */
+  readonly isNew: boolean;
+  /**
+   * Locks the folder, which tests that it can be written, until the returned function is called or this process ends. The
+   * function also removes the folders that were made and are still empty.
+   *
+   * @throws InputError if another process has locked it, or if it cannot be written
+   */
+  lock(note: (line: string) => void): Promise<() => Promise<void>>;
+}
+
+/** Makes the folder that an option names, and its parents. @throws InputError if that cannot be done */
+export async function makeFolder(option: string, path: string): Promise<MadeFolder> {
+  const where = `--${option} ${path}`;
+  const make = (folder: string) =>
+    mkdir(folder, { recursive: true }).catch((error) => {
+      throw fileError(error, where, 'make this folder');
+    });
+  const parent = await make(dirname(path));
+  const own = await make(path);
+  const first = parent ?? own;
+  const lock = async (note: (line: string) => void) => {
+    const taken = await access(path, constants.W_OK)
+      .then(() => lockFile(join(path, '.running')))
+      .catch((error) => {
+        throw fileError(error, where, 'write in this folder');
+      });
+    if ('holder' in taken) {
+      const who = taken.holder ? `another run (process ${taken.holder})` : 'another run';
+      throw new InputError(
+        `${path}: ${who} is writing there; wait until it ends, or choose another folder with --${option}`,
+      );
+    }
+    if (!taken.sure)
+      note(`${path}: this file system has no locks, so nothing keeps another run from writing there too`);
+    return async () => {
+      taken.release();
+      let folder = resolve(path);
+      while (first !== undefined && folder.startsWith(resolve(first)) && (await isRemoved(folder)))
+        folder = dirname(folder);
+    };
+  };
+  return { path, isNew: own !== undefined, lock };
+}
+
+const isRemoved = (emptyFolder: string) =>
+  rmdir(emptyFolder).then(
+    () => true,
+    () => false,
+  );
+
+/**
+ * Makes the folder that an option names, and locks it until the returned function is called.
+ *
+ * @throws InputError if it holds files, if it cannot be made or written, or if another process has locked it
+ */
+export async function takeNewFolder(
+  option: string,
+  path: string,
+  note: (line: string) => void,
+): Promise<() => Promise<void>> {
+  const leave = await (await makeFolder(option, path)).lock(note);
+  try {
+    await expectNoFiles(option, path);
+  } catch (error) {
+    await leave();
+    throw error;
+  }
+  return leave;
 }
 
 /** The nearest part of a path that is there. */

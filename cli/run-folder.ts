@@ -1,13 +1,13 @@
 /** The folder of a run. A new run replaces another one only with --overwrite. */
-import { access, mkdir, mkdtemp, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
-import { fileError } from '../engine/files/files.ts';
+import { access, readdir, rmdir } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { removeAbandoned } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { expectSameRun } from '../model/training/same-run.ts';
-import { expectNoFiles } from './outputs.ts';
+import { expectNoFiles, type MadeFolder, makeFolder } from './outputs.ts';
 
 export interface RunFolder {
   readonly path: string;
@@ -27,37 +27,34 @@ interface RunFolderOptions {
 }
 
 /**
- * Chooses and makes the folder of a run, and tests that it is writable. --resume and --overwrite without --out choose
- * the last of the usual folders.
+ * Chooses and makes the folder of a run, locks it against other runs, and removes what runs that were killed left there.
+ * --resume and --overwrite without --out choose the last of the usual folders.
  *
- * @throws InputError if there is nothing to resume, if a run would be lost, or if the folder cannot be written
+ * @throws InputError if there is nothing to resume, if a run would be lost, if the folder cannot be written, or if
+ * another run is writing there
  */
 export async function runFolder(options: RunFolderOptions, note: (line: string) => void): Promise<RunFolder> {
   const { out, usual, resume, overwrite } = options;
   const last = (await usedFolders(usual)).at(-1);
-  if (resume) {
-    const path = out ?? last ?? usual;
-    const checkpoint = checkpointIn(path);
-    if (!(await exists(checkpoint)))
-      throw new InputError(`--resume: there is no checkpoint in ${path}; leave --resume out to begin a run`);
-    await tryToWrite(path);
-    const unlock = await lock(path);
-    return { path, checkpoint, resume: await openCheckpoint(checkpoint), leave: unlock };
-  }
-  const path = out ?? (overwrite && last ? last : await firstUnused(usual));
+  const chosen = out ?? (resume ? (last ?? usual) : overwrite ? last : undefined);
+  if (resume && !(await exists(checkpointIn(chosen!))))
+    throw new InputError(`--resume: there is no checkpoint in ${chosen}; leave --resume out to begin a run`);
+  const made = chosen === undefined ? await makeUnused(usual) : await makeFolder('out', chosen);
+  const { path } = made;
   const checkpoint = checkpointIn(path);
-  if (!overwrite) await refuseToLose(checkpoint);
-  const removeEmpty = await makeFolder(path);
-  await tryToWrite(path);
-  const unlock = await lock(path);
+  const leave = await made.lock(note);
+  try {
+    await removeRemains(path);
+    if (resume) return { path, checkpoint, resume: await openCheckpoint(checkpoint), leave };
+    if (!overwrite) await refuseToLose(checkpoint);
+  } catch (error) {
+    await leave();
+    throw error;
+  }
   if (path !== usual && out === undefined && !overwrite)
     note(
       `${usual} exists already, so this run goes to ${path}; --resume resumes the last run, --overwrite replaces it`,
     );
-  const leave = async () => {
-    await unlock();
-    await removeEmpty();
-  };
   return { path, checkpoint, leave };
 }
 
@@ -108,11 +105,13 @@ async function usedFolders(usual: string): Promise<string[]> {
   return used;
 }
 
-/** The first usual folder that does not exist; one without a checkpoint may belong to a run that has just begun. */
-async function firstUnused(usual: string): Promise<string> {
-  let number = 1;
-  while (await exists(numbered(usual, number))) number += 1;
-  return numbered(usual, number);
+/** Makes the first usual folder that does not exist; one without a checkpoint may belong to a run that has just begun. */
+async function makeUnused(usual: string): Promise<MadeFolder> {
+  for (let number = 1; ; number += 1) {
+    const path = numbered(usual, number);
+    const made = (await exists(path)) ? null : await makeFolder('out', path);
+    if (made?.isNew) return made;
+  }
 }
 
 async function refuseToLose(path: string): Promise<void> {
@@ -131,55 +130,9 @@ async function refuseToLose(path: string): Promise<void> {
     throw new InputError(`${path} holds a run of ${step} of ${steps} steps: resume it with --resume, ${choice}`);
 }
 
-/** Makes a folder and its parents; the returned function removes those that were made and are still empty. */
-async function makeFolder(path: string): Promise<() => Promise<void>> {
-  const first = await mkdir(path, { recursive: true }).catch((error) => {
-    throw fileError(error, `--out ${path}`, 'make this folder');
-  });
-  return async () => {
-    let folder = resolve(path);
-    while (first !== undefined && folder.startsWith(resolve(first))) {
-      const removed = await rmdir(folder).then(
-        () => true,
-        () => false,
-      );
-      if (!removed) return;
-      folder = dirname(folder);
-    }
-  };
-}
-
-/**
- * Locks a folder against other runs until the returned function is called or this process ends.
- *
- * @throws InputError if another run has locked it
- */
-async function lock(folder: string): Promise<() => Promise<void>> {
-  const path = join(folder, '.running');
-  const holder = Number(await readFile(path, 'utf8').catch(() => ''));
-  if (holder > 0 && holder !== process.pid && isAlive(holder))
-    throw new InputError(
-      `${folder}: another run (process ${holder}) is writing there; wait until it ends, or choose another folder with --out`,
-    );
-  await rm(path, { force: true });
-  await writeFile(path, String(process.pid), { flag: 'wx' }).catch((error) => {
-    throw fileError(error, path, 'begin a run here');
-  });
-  return () => rm(path, { force: true });
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'; // the process exists, and belongs to another user
-  }
-}
-
-/** Tests that a run can be saved, before it begins. */
-async function tryToWrite(path: string): Promise<void> {
-  const made = await mkdtemp(join(path, '.writable-')).catch((error) => {
-    throw fileError(error, `--out ${path}`, 'write in this folder');
-  });
-  await rmdir(made);
+/** Removes what runs that were killed left in a folder that is locked now. */
+async function removeRemains(folder: string): Promise<void> {
+  for (const name of await readdir(folder))
+    if (name.startsWith('.writable-')) await rmdir(join(folder, name)).catch(() => {});
+  for (const own of [folder, join(folder, 'episodes')]) await removeAbandoned(own);
 }

@@ -411,10 +411,9 @@ describe('a training run', () => {
     );
     const first = await choose();
     expect([first.path, notes]).toEqual([usual, []]);
-    await writeFile(join(first.path, '.running'), String(process.ppid));
     await expectLine(
       () => runFolder({ out: first.path, usual }, () => {}),
-      new RegExp(`usual: another run \\(process ${process.ppid}\\) is writing there; wait until it ends`),
+      new RegExp(`usual: another run \\(process ${process.pid}\\) is writing there; wait until it ends`),
     );
     await first.leave();
     await mkdir(first.path, { recursive: true });
@@ -430,9 +429,11 @@ describe('a training run', () => {
     const side = await choose();
     expect(side.path).toBe(`${usual}-3`);
     await leaveRun(second.path);
+    await second.leave();
     const resumed = await choose({ resume: true });
     expect([resumed.path, resumed.resume?.progress.step]).toEqual([second.path, 1]);
     await resumed.resume?.close();
+    await resumed.leave();
     expect((await choose({ overwrite: true })).path).toBe(second.path);
   });
 

@@ -7,14 +7,13 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { withoutNotices } from '../cli/setup/notices.mjs';
 import { nodeOptions, oncePerPress } from '../cli/setup/program.mjs';
+import { hasScript, withoutScript } from './faults/processes.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const launcher = join(root, 'cli/setup/launch.mjs');
 const notice = (what: string) =>
   `Warning: maxDynamic${what}BuffersPerPipelineLayout artificially reduced from 1000000 to 16 to fit dynamic offset allocation limit.\n`;
 const notices = notice('Uniform') + notice('Storage');
-const hasScript = process.platform === 'linux' && spawnSync('script', ['--version']).status === 0;
-const withoutScript = hasScript ? '' : ' (skipped: no script of util-linux here)';
 
 describe("Dawn's notices", () => {
   /** The output for text that comes in pieces, as a whole and right after each piece. */

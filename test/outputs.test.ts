@@ -1,9 +1,9 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { outputFile, outputFolder, text } from '../cli/options.ts';
-import { expectNoFiles, expectWritable } from '../cli/outputs.ts';
+import { expectNoFiles, expectWritable, takeNewFolder } from '../cli/outputs.ts';
 
 let folder = '';
 const at = (name: string) => join(folder, name);
@@ -47,4 +47,18 @@ test('a folder with files is no place for a data set', async () => {
   await expect(expectNoFiles('out', at('full'), ', or else')).rejects.toThrow(
     `--out ${at('full')}: the folder holds "notes.txt"; choose an empty or a new folder, or else`,
   );
+});
+
+test('a new folder has one writer at a time, and goes with the command that wrote nothing there', async () => {
+  const before = await readdir(folder);
+  const take = (path: string) => takeNewFolder('record', at(path), () => {});
+  const leave = await take('above/new');
+  await expect(take('above/new')).rejects.toThrow(
+    `${at('above/new')}: another run (process ${process.pid}) is writing there; wait until it ends, or choose another folder with --record`,
+  );
+  await leave();
+  await expect(take('full')).rejects.toThrow(`--record ${at('full')}: the folder holds "notes.txt"`);
+  await expect(take('file')).rejects.toThrow(`--record ${at('file')}: cannot make this folder: a file of this name`);
+  expect(await readdir(folder)).toEqual(before);
+  expect(await readdir(at('full'))).toEqual(['notes.txt']);
 });

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -259,11 +259,17 @@ describe('files of the set-up', () => {
   test('a lock of a process that is gone does not hold, and is given back after an error', () => {
     const path = join(folder, 'setup.lock');
     const gone = spawnSync(process.execPath, ['-e', '']).pid;
-    writeFileSync(path, `${gone}`);
     const inside: string[] = [];
     const waiting = () => inside.push('waited');
+    writeFileSync(path, `${gone}`);
     exclusively(path, waiting, () => inside.push(readFileSync(path, 'utf8')));
     expect(inside).toEqual([`${process.pid}`]);
+    if (process.platform === 'linux') {
+      writeFileSync(path, `${process.pid}`); // by its time, of another process that had the same number
+      utimesSync(path, 0, 0);
+      exclusively(path, waiting, () => inside.push('taken'));
+      expect(inside.slice(1)).toEqual(['taken']);
+    }
     expect(() =>
       exclusively(path, waiting, () => {
         throw new Error('no space');

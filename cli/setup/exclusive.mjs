@@ -1,17 +1,30 @@
 // One set-up at a time on a machine: two that installed into the same folder would spoil it for both.
 
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { uptime } from 'node:os';
 import { dirname } from 'node:path';
 
 const WAIT_MILLISECONDS = 200;
+/** More than the clocks of files and of processes differ. */
+const CLOCK_MILLISECONDS = 3000;
 
-/** @param {number} id of a process of this machine */
-function alive(id) {
+/**
+ * Whether a process of this machine has lived since `time`; elsewhere than on Linux, whether it lives.
+ * @param {number} id
+ * @param {number} time in milliseconds
+ */
+function livesSince(id, time) {
   try {
     process.kill(id, 0);
-    return true;
   } catch (error) {
-    return /** @type {NodeJS.ErrnoException} */ (error).code === 'EPERM';
+    if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EPERM') return false;
+  }
+  try {
+    // Field 22, in hundredths of a second since the machine started; the second one, in brackets, may hold anything.
+    const field = readFileSync(`/proc/${id}/stat`, 'utf8').split(') ').pop()?.split(' ')[19];
+    return !(Date.now() - 1000 * (uptime() - Number(field) / 100) > time + CLOCK_MILLISECONDS);
+  } catch {
+    return true;
   }
 }
 
@@ -26,13 +39,12 @@ function take(path) {
   } catch (error) {
     if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EEXIST') throw error;
   }
-  let holder = '';
   try {
-    holder = readFileSync(path, 'utf8');
+    const holder = readFileSync(path, 'utf8');
+    if (holder && !livesSince(Number(holder), statSync(path).mtimeMs)) rmSync(path);
   } catch {
-    return false; // given back just now
+    // It was given back just now.
   }
-  if (holder && !alive(Number(holder))) rmSync(path, { force: true });
   return false;
 }
 

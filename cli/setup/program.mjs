@@ -15,6 +15,11 @@ export const root = join(here, '..', '..');
 /** One key press reaches the launcher from the terminal and once more from npm, a moment later. */
 const SAME_PRESS_MILLISECONDS = 400;
 const PARENT_CHECK_MILLISECONDS = 500;
+/**
+ * The signals that end a program.
+ * @type {NodeJS.Signals[]}
+ */
+const endings = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP', 'SIGUSR2', 'SIGXCPU'];
 /** The time that the launcher gives what is left in the pipe when the program has ended. */
 const DRAIN_MILLISECONDS = 1000;
 /** The child's file descriptor of the launcher's standard error, where that is a terminal. */
@@ -56,7 +61,7 @@ export function oncePerPress(forward, now = () => performance.now()) {
  */
 function forwardSignals(child) {
   /** @type {NodeJS.Signals[]} */
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGWINCH'];
+  const signals = [...endings, 'SIGWINCH'];
   for (const signal of signals)
     process.on(
       signal,
@@ -89,7 +94,7 @@ function endWithNpm(child) {
 function forwardErrors(pipe) {
   const { write, end } = withoutNotices((text) => process.stderr.write(text, 'latin1'));
   pipe.setEncoding('latin1').on('data', write).on('end', end); // latin1 leaves every byte as it is
-  process.stderr.on('error', () => pipe.destroy()); // nobody reads any more: the child meets the same error
+  process.stderr.on('error', () => {}); // nobody reads any more: the program goes on, and would end without the pipe
 }
 
 /**
@@ -130,8 +135,7 @@ export function launch(program, options) {
   });
   child.on('exit', (code, signal) => {
     const end = () => {
-      if (signal && !['SIGINT', 'SIGTERM', 'SIGHUP'].includes(signal))
-        console.error(`${program} was ended by ${signal}`);
+      if (signal && !endings.includes(signal)) console.error(`${program} was ended by ${signal}`);
       const status = code ?? 128 + (signal ? constants.signals[signal] : 0);
       process.stderr.write('', () => process.exit(status));
     };

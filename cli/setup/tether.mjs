@@ -24,6 +24,7 @@ function endWithLauncher() {
  */
 function writeErrorsTo(descriptor) {
   const terminal = new WriteStream(descriptor);
+  terminal.on('error', () => {}); // it was closed
   Object.defineProperty(process, 'stderr', { value: terminal, configurable: true, enumerable: true });
   // Node does the same for its own streams.
   process.on('SIGWINCH', () => /** @type {WriteStream & { _refreshSize(): void }} */ (terminal)._refreshSize());

@@ -3,6 +3,7 @@ import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promis
 import { basename, dirname, join } from 'node:path';
 import type { ByteSource } from './bytes.ts';
 import { InputError } from './errors.ts';
+import { lockDescriptor, removeUnlocked } from './lock.ts';
 
 // Node only: modules that also run in a browser load this one by a dynamic import.
 
@@ -99,7 +100,7 @@ let written = 0;
 /**
  * Writes a file atomically: the parts go into a temporary file in the same folder, which is flushed to the disk and
  * renamed to the target. After an error, of the disk or of `parts`, and after process.exit, the target is unchanged and
- * the temporary file is gone.
+ * the temporary file is gone; what a process leaves that was killed goes with `removeAbandoned`.
  *
  * @throws InputError for errors of the file system; also whatever `parts` throws
  */
@@ -107,12 +108,11 @@ export async function writeFileSafely(
   path: string,
   parts: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>,
 ): Promise<void> {
-  const temporary = `${path}.${process.pid}-${written++}.part`;
+  let [temporary, handle]: [string, FileHandle | undefined] = ['', undefined];
   const remove = () => rmSync(temporary, { force: true });
-  let handle: FileHandle | undefined;
   process.once('exit', remove);
   try {
-    handle = await open(temporary, 'w');
+    [temporary, handle] = await openTemporary(path);
     for await (const part of parts) await writeAll(handle, part);
     await handle.sync();
     await handle.close();
@@ -120,11 +120,32 @@ export async function writeFileSafely(
     await rename(temporary, path);
   } catch (error) {
     await handle?.close().catch(() => {}); // the first error is the one to report
-    await rm(temporary, { force: true }).catch(() => {});
+    if (temporary) await rm(temporary, { force: true }).catch(() => {});
     throw fileError(error, path, 'write it');
   } finally {
     process.off('exit', remove);
   }
+}
+
+/** A new file beside `path`, locked for as long as it is written. */
+async function openTemporary(path: string): Promise<[string, FileHandle]> {
+  for (;;) {
+    const temporary = `${path}.${process.pid}-${written++}.part`;
+    // A process of the same number, of the past or of another container, may have left or be writing one of this name.
+    const handle = await open(temporary, 'wx').catch((error) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+    if (!handle) continue;
+    // Between its making and its locking `removeAbandoned` may have taken it for one that was left.
+    if (lockDescriptor(handle.fd) !== 'held' && (await handle.stat()).nlink > 0) return [temporary, handle];
+    await handle.close();
+  }
+}
+
+/** Removes the temporary files of `writeFileSafely` in a folder that no process is writing any more. */
+export async function removeAbandoned(folder: string): Promise<void> {
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names) if (/\.\d+-\d+\.part$/.test(name)) removeUnlocked(join(folder, name));
 }
 
 async function writeAll(handle: FileHandle, part: Uint8Array | string): Promise<void> {
