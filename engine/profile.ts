@@ -1,4 +1,5 @@
 /** GPU time of each dispatch. Timestamps exist at the borders of passes only, so every dispatch gets a pass of its own. */
+import type { Device } from './device.ts';
 import type { BufferRange } from './memory.ts';
 
 /** WebGPU's limit for one query set. */
@@ -62,5 +63,25 @@ export class Profiler {
   destroy(): void {
     for (const set of this.sets) set.destroy();
     this.resolved?.destroy();
+  }
+}
+
+/** `Device.profile`. */
+export async function profiled(device: Device, fn: () => unknown): Promise<DispatchTime[]> {
+  const { encoder, gpu } = device;
+  if (!device.features.has('timestamp-query'))
+    throw new Error(`profile: ${device.description} was opened without timestamps ('timestamp-query')`);
+  if (encoder.profiler) throw new Error('profile: profiles do not nest');
+  device.flush();
+  const profiler = new Profiler(gpu);
+  encoder.profiler = profiler;
+  try {
+    await fn();
+    const stamps = device.submit('timestamps', (commands) => profiler.resolve(commands));
+    return stamps ? profiler.times(await device.read(stamps, stamps.byteLength)) : [];
+  } finally {
+    device.flush();
+    encoder.profiler = null;
+    profiler.destroy();
   }
 }
