@@ -3,10 +3,19 @@ import { InputError } from './files/errors.ts';
 import { sleepUntil } from './wait.ts';
 
 /** The device was lost: by a reset of its driver, a watchdog, or `destroy`. All that was on it is gone, and `Device.reopen` opens it again. */
-export class DeviceLostError extends InputError {}
+export class DeviceLostError extends InputError {
+  constructor(readonly reason: string) {
+    super(`${reason}; open it again and resume from the last checkpoint`);
+  }
+}
 
 /** Memory that the adapter, or the machine of a software adapter, does not have. */
-export class OutOfMemoryError extends InputError {}
+export class OutOfMemoryError extends InputError {
+  /** `what` was to be allocated, and how much. */
+  constructor(what: string) {
+    super(`${what}; make the batch or the model smaller`);
+  }
+}
 
 /** How long a driver may take to report that it is gone, in milliseconds, after something failed that it would explain. */
 const LOSS_REPORT_MILLISECONDS = 1000;
@@ -26,7 +35,7 @@ export class AsyncErrors {
   ) {
     gpu.lost.then((info) => {
       if (this.closed) return;
-      this.lostReason = `the device was lost (${info.reason}): ${info.message}; open it again and resume from the last checkpoint`;
+      this.lostReason = `the device was lost (${info.reason}): ${info.message}`;
     });
   }
 

@@ -76,7 +76,7 @@ export class Device {
 
   private begin({ gpu, adapter, release, immediateBytes }: OpenedAdapter): void {
     const debug = this.options.debug === true;
-    Object.assign(this, { gpu, adapter, release, immediateBytes });
+    Object.assign(this, { gpu, adapter, release, immediateBytes, step_: null, recorder: null });
     const errors = new AsyncErrors(gpu, this.software, () => this.memory.runsOut());
     this.errors = errors;
     this.pipelines = new Pipelines(gpu, errors, immediateBytes, this.subgroupSizes, debug);
@@ -102,11 +102,7 @@ export class Device {
     this.leave();
     const opened = await open();
     const found = describeAdapter(opened.adapter);
-    if (found === this.description && !this.closed) {
-      Object.assign(this, { step_: null, recorder: null });
-      this.begin(opened);
-      return;
-    }
+    if (found === this.description && !this.closed) return this.begin(opened);
     opened.gpu.destroy();
     opened.release();
     throw new InputError(

@@ -132,6 +132,21 @@ export class Memory implements BufferSource {
     for (const buffer of this.step.drain()) this.free(buffer);
   }
 
+  /** The result of `work`; where it throws, the buffers that it made are freed. */
+  allOrNothing<T>(work: () => T): T {
+    const before = this.made;
+    const made = new Set<GPUBuffer>();
+    this.made = made;
+    try {
+      return work();
+    } catch (error) {
+      for (const buffer of made) this.free(buffer);
+      throw error;
+    } finally {
+      this.made = before;
+    }
+  }
+
   /** An allocation failed: what is spare is freed, because others lack it and some of it may be no memory at all. */
   runsOut(): void {
     this.full = true;
@@ -178,7 +193,7 @@ export class Memory implements BufferSource {
     if (this.bytes + bytes > most) {
       const left = Math.max(0, most - this.bytes);
       throw new OutOfMemoryError(
-        `${label}: ${megabytes(bytes)} of memory are more than the ${megabytes(left)} that this machine has left; make the batch or the model smaller, or free some memory`,
+        `${label}: ${megabytes(bytes)} of memory are more than the ${megabytes(left)} that this machine has left`,
       );
     }
     this.room = Math.min(most, this.bytes + bytes + LOOK_AGAIN_BYTES);
