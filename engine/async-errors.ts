@@ -11,9 +11,9 @@ export class DeviceLostError extends InputError {
 
 /** Memory that the adapter, or the machine of a software adapter, does not have. */
 export class OutOfMemoryError extends InputError {
-  /** `what` was to be allocated, and how much. */
+  /** `what` was to be allocated, and how much; of several lines the first says it. */
   constructor(what: string) {
-    super(`${what}; make the batch or the model smaller`);
+    super(`${what.split(/\.?\n/)[0]}; make the batch or the model smaller`);
   }
 }
 
@@ -88,8 +88,8 @@ export class AsyncErrors {
   }
 
   /**
-   * Why something failed: the loss of the device, where it was lost meanwhile, else `error`. After a loss anything may fail, before its
-   * report comes: what is mapped is taken away, pipelines are none, and kernels write nothing.
+   * Why something failed: the loss of the device, where it was lost meanwhile, or the first error since the last check; else `error`.
+   * After these anything may fail, before their report comes: what is mapped is taken away, and what lacks memory is refused everywhere.
    */
   async explained(error: unknown): Promise<unknown> {
     if (!this.lostReason && !this.closed) {
@@ -100,8 +100,9 @@ export class AsyncErrors {
     }
     try {
       this.assertOpen();
-    } catch (loss) {
-      return loss;
+      await this.check();
+    } catch (cause) {
+      return error instanceof OutOfMemoryError && !(cause instanceof DeviceLostError) ? error : cause;
     }
     return error;
   }

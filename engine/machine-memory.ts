@@ -20,12 +20,18 @@ export interface MachineMemory {
 /** null where nobody knows how much is free. */
 export function machineMemory(): MachineMemory | null {
   if (freeMachineBytes() === null) return null;
-  const begun = process.memoryUsage.rss();
+  const begun = nativeBytes();
   return {
-    // The system gives memory out as it is first written, so that what was made and not written is free too.
+    // The system gives memory out as it is first written: what was made and not written seems free.
     most: (taken) => {
-      const written = Math.min(taken, Math.max(0, process.memoryUsage.rss() - begun));
+      const written = Math.min(taken, Math.max(0, nativeBytes() - begun));
       return freeMachineBytes()! + written - RESERVE_BYTES;
     },
   };
+}
+
+/** What the process has beside the memory of JavaScript. */
+function nativeBytes(): number {
+  const { rss, heapTotal, external } = process.memoryUsage();
+  return rss - heapTotal - external;
 }

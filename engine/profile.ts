@@ -1,5 +1,4 @@
 /** GPU time of each dispatch. Timestamps exist at the borders of passes only, so every dispatch gets a pass of its own. */
-import type { Device } from './device.ts';
 import type { BufferRange } from './memory.ts';
 
 /** WebGPU's limit for one query set. */
@@ -66,8 +65,19 @@ export class Profiler {
   }
 }
 
+/** The parts of a device that a profile needs. */
+interface ProfiledDevice {
+  readonly gpu: GPUDevice;
+  readonly features: ReadonlySet<string>;
+  readonly description: string;
+  readonly encoder: { profiler: Profiler | null };
+  flush(): void;
+  submit<T>(what: string, encode: (encoder: GPUCommandEncoder) => T): T;
+  read(range: BufferRange, bytes: number): Promise<ArrayBuffer>;
+}
+
 /** `Device.profile`. */
-export async function profiled(device: Device, fn: () => unknown): Promise<DispatchTime[]> {
+export async function profiled(device: ProfiledDevice, fn: () => unknown): Promise<DispatchTime[]> {
   const { encoder, gpu } = device;
   if (!device.features.has('timestamp-query'))
     throw new Error(`profile: ${device.description} was opened without timestamps ('timestamp-query')`);

@@ -76,7 +76,10 @@ export async function unlessLost<Own extends Run, Result>(
       model?.dispose();
       await resume?.close();
       const loss = await device.errors.explained(error);
-      if (loss instanceof OutOfMemoryError) throw new InputError(`${loss.message}: ${savingOptions(settings)}`);
+      if (loss instanceof OutOfMemoryError) {
+        device.memory.runsOut();
+        throw new InputError(`${loss.message}: ${savingOptions(settings)}`);
+      }
       if (!(loss instanceof DeviceLostError)) throw error;
       taken += mark.step - begun;
       losses.push(taken);
