@@ -1,6 +1,5 @@
 /** Options that choose the adapter. */
-import { totalmem } from 'node:os';
-import type { Device } from '../engine/index.ts';
+import { type Device, freeMachineBytes } from '../engine/index.ts';
 import type { MemoryGiven } from '../model/training/memory-plan.ts';
 import { decimal, flag, text } from './options.ts';
 
@@ -24,10 +23,9 @@ export const memoryOption = decimal(
   { above: 0 },
 );
 
-/** The memory for a run: as given, or where the processor computes what this machine has. */
+/** The memory for a run: as given, or where the processor computes what is free on this machine. */
 export function memoryFor(device: Device, given?: number): MemoryGiven | undefined {
   if (given !== undefined) return { bytes: given * 1e9, source: '--memory' };
-  // A container has less than its machine.
-  const machine = Math.min(totalmem(), process.constrainedMemory() || Infinity);
-  return device.software ? { bytes: machine, source: 'this machine' } : undefined;
+  const free = device.software ? freeMachineBytes() : null;
+  return free === null ? undefined : { bytes: free, source: "this machine's free memory" };
 }

@@ -21,7 +21,7 @@ import { CACHE_FOLDER, deviceOptions, memoryFor, memoryOption, WORK_FOLDER } fro
 import { presetNote } from './notes.ts';
 import { flag, number, outputFolder, text } from './options.ts';
 import { PLANNED_SCENES, type PlanSummary, plannedFrom, planOf, planOption } from './plan.ts';
-import { concluded } from './pretraining-scores.ts';
+import { type Conclusion, concluded } from './pretraining-scores.ts';
 import { describe, type Progress } from './progress.ts';
 import { resumedSettings, runFolder } from './run-folder.ts';
 import { presetValues, questionsHelp, runOptions } from './run-options.ts';
@@ -82,17 +82,19 @@ export const pretrain = command({
           progress.note(`${checkpoint}: resuming from step ${folder.resume.progress.step} of ${settings.steps}`);
         const events = new EventFile(folder.path, settings, folder.resume?.progress);
         const onHistory = (history: RunHistory) => events.write(history);
+        let end: Partial<Conclusion> = {};
         const result = await runPretraining(device, prepared, {
           ...{ checkpointPath: checkpoint, signal, onHistory },
           memory: memoryFor(device, memory),
+          onResult: async (own) => {
+            const run = { path: folder.path, command: commandLine(words), scenes, progress, signal };
+            if (own.finished) end = await concluded(own, run);
+          },
         });
         const { finished, step, resumedAt, history, objectives, seconds } = result;
         const heldOut = history.heldOut.at(-1)?.losses ?? null;
-        const end = finished
-          ? await concluded(result, { path: folder.path, command: commandLine(words), scenes, progress, signal })
-          : null;
         result.model.dispose();
-        const { model = null, scores = null, report = null } = end ?? {};
+        const { model = null, scores = null, report = null } = end;
         const progressed = { finished: scores !== null, step, resumedAt };
         const files = { checkpoint, model, report, adapter: device.description };
         const summary = { ...progressed, ...files, heldOut, scores, seconds };

@@ -26,7 +26,7 @@ interface Run {
   readonly signal: AbortSignal;
 }
 
-interface Conclusion {
+export interface Conclusion {
   /** The file to ask. */
   readonly model: string;
   /** null if the measurement was interrupted; a resumed run repeats it. */

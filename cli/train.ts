@@ -145,17 +145,20 @@ async function trainIn(run: Run): Promise<TrainResult> {
       const { checkpoint, resume } = run.folder;
       if (resume) progress.note(`${checkpoint}: resuming from step ${resume.progress.step} of ${settings.steps}`);
       const events = new EventFile(run.folder.path, settings, resume?.progress);
-      const result = await runTraining(device, prepared, {
+      const finished = { ...run, settings: prepared.settings };
+      let summary: TrainSummary | undefined;
+      const { policy } = await runTraining(device, prepared, {
         ...{ checkpointPath: checkpoint, signal, memory },
         onHistory: (history) => events.write(history),
         closedLoop: settings.data === null ? (policy) => actingRates(policy, run) : undefined,
+        onResult: async (result) => {
+          summary = await concluded(finished, prepared, result, dataSeconds, device.description);
+        },
       });
-      const finished = { ...run, settings: prepared.settings };
-      const summary = await concluded(finished, prepared, result, dataSeconds, device.description);
-      result.policy.model.dispose();
+      policy.model.dispose();
       const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
-      const lines = trainLines(summary, prepared.objectives, commandLine([...again, '--resume']));
-      return { json: summary, lines, status: summary.finished ? 0 : 130 };
+      const lines = trainLines(summary!, prepared.objectives, commandLine([...again, '--resume']));
+      return { json: summary!, lines, status: summary!.finished ? 0 : 130 };
     } finally {
       device.close();
     }

@@ -1,8 +1,23 @@
 /** Operations of the GPU: what a device hands to its sink, and how a list of them is encoded. */
-import type { Parameters, UniformData } from './kernel.ts';
+import type { Kernel, Parameters, UniformData } from './kernel.ts';
 import { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
 import type { Pipeline } from './pipelines.ts';
 import type { Profiler } from './profile.ts';
+
+/** What an op asks for. */
+export interface Dispatch {
+  kernel: Kernel;
+  entry: string;
+  parameters?: Parameters;
+  /** By their names in the `.wgsl` file; every storage binding that the entry point uses. */
+  bindings: Readonly<Record<string, BufferRange>>;
+  uniform?: Readonly<Record<string, number>>;
+  workgroups: readonly [number, number?, number?];
+  /** Cost model: arithmetic operations, an exponential or a division counted as one; default 0, for work that only moves bytes. */
+  flops?: number;
+  /** Cost model: bytes that have to move; default every binding once. */
+  bytes?: number;
+}
 
 export interface Binding<Range> {
   readonly name: string;

@@ -1,50 +1,23 @@
 import { isSoftware } from './adapters/describe.mjs';
 import { AsyncErrors } from './async-errors.ts';
-import type { Binding, CommandSink } from './commands.ts';
+import type { Binding, CommandSink, Dispatch } from './commands.ts';
+import {
+  type DeviceOptions,
+  describeAdapter,
+  type OpenedAdapter,
+  type SubgroupMatrices,
+  subgroupMatrixFeature,
+} from './device-options.ts';
 import { Encoder } from './encoder.ts';
-import { type Kernel, type Parameters, uniformData } from './kernel.ts';
+import { InputError } from './files/errors.ts';
+import { type Kernel, uniformData } from './kernel.ts';
+import type { MachineMemory } from './machine-memory.ts';
 import { type BufferRange, Memory, roundUp } from './memory.ts';
 import { Pace } from './pace.ts';
 import { Pipelines } from './pipelines.ts';
-import { type DispatchTime, Profiler } from './profile.ts';
+import { type DispatchTime, profiled } from './profile.ts';
 import { type Phase, Recorder } from './recorder.ts';
 import { runThenEnd, Step } from './running-step.ts';
-
-export interface DeviceOptions {
-  /** Part of an adapter's name ('llvmpipe', 'NVIDIA'), or 'null' for Dawn's validating backend; default: the system's first. Node only. */
-  adapter?: string;
-  /** Open with WebGPU's default limits and no features, whatever the adapter offers. */
-  floor?: boolean;
-  /**
-   * Take features that are no standard yet, for kernels that need them: subgroup matrices, for products of f16. Under node Dawn is
-   * opened with its unsafe APIs; a browser has to be started with them.
-   */
-  experimental?: boolean;
-  /** Submit after each op, so that a validation error names the op that caused it; a binding that an op does not use is one as well. */
-  debug?: boolean;
-}
-
-export const subgroupMatrixFeature = 'chromium-experimental-subgroup-matrix';
-
-/** Sizes and element types of subgroup matrices that a device multiplies: M x K by K x N. */
-export interface SubgroupMatrices extends Readonly<Record<'M' | 'N' | 'K', number>> {
-  readonly componentType: string;
-  readonly resultComponentType: string;
-}
-
-export interface Dispatch {
-  kernel: Kernel;
-  entry: string;
-  parameters?: Parameters;
-  /** By their names in the `.wgsl` file; every storage binding that the entry point uses. */
-  bindings: Readonly<Record<string, BufferRange>>;
-  uniform?: Readonly<Record<string, number>>;
-  workgroups: readonly [number, number?, number?];
-  /** Cost model: arithmetic operations, an exponential or a division counted as one; default 0, for work that only moves bytes. */
-  flops?: number;
-  /** Cost model: bytes that have to move; default every binding once. */
-  bytes?: number;
-}
 
 /** An opened adapter: what it can do, its memory, and the commands on their way to it. */
 export class Device {
@@ -57,11 +30,15 @@ export class Device {
   readonly subgroupSizes: readonly [number, number];
   /** Empty unless it was opened with `experimental`. */
   readonly subgroupMatrices: readonly SubgroupMatrices[];
-  readonly memory: Memory;
-  readonly errors: AsyncErrors;
-  readonly pipelines: Pipelines;
-  readonly encoder: Encoder;
   readonly pace: Pace;
+  /** These begin anew when it is opened again. */
+  gpu!: GPUDevice;
+  adapter!: GPUAdapter;
+  immediateBytes!: number;
+  memory!: Memory;
+  errors!: AsyncErrors;
+  pipelines!: Pipelines;
+  encoder!: Encoder;
   /** Dispatches encoded since the device was opened. */
   dispatches = 0;
   /** Workgroups, FLOPs and bytes of all of them, the last two by the kernels' cost models. */
@@ -77,33 +54,60 @@ export class Device {
   /** The kernels of `withKernels`, by name. */
   private standIns: ReadonlyMap<string, Kernel> = new Map();
   private closed = false;
+  private release!: () => void;
 
   constructor(
-    readonly gpu: GPUDevice,
-    readonly adapter: GPUAdapter,
+    opened: OpenedAdapter,
     readonly options: DeviceOptions,
-    private readonly release: () => void,
-    /** Bytes of op parameters that need no uniform buffer. */
-    readonly immediateBytes = 0,
+    /** How to open the adapter again, and the memory of the machine, if that is known. */
+    private readonly origin: { open?: () => Promise<OpenedAdapter>; machine?: MachineMemory | null } = {},
   ) {
-    const { vendor, architecture, device, description } = adapter.info;
+    const { gpu, adapter } = opened;
     this.limits = gpu.limits;
     this.features = new Set(gpu.features);
-    this.description = [vendor, architecture, device, description].filter((part) => part).join(' ');
+    this.description = describeAdapter(adapter);
     this.software = isSoftware(adapter.info);
     this.subgroupSizes = [adapter.info.subgroupMinSize, adapter.info.subgroupMaxSize];
     const { subgroupMatrixConfigs = [] } = adapter.info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrices> };
     this.subgroupMatrices = this.features.has(subgroupMatrixFeature) ? [...subgroupMatrixConfigs] : [];
-    this.errors = new AsyncErrors(gpu, this.software);
-    this.pipelines = new Pipelines(gpu, this.errors, immediateBytes, this.subgroupSizes, options.debug === true);
+    this.pace = new Pace(this.software, options.debug === true);
+    this.begin(opened);
+  }
+
+  private begin({ gpu, adapter, release, immediateBytes }: OpenedAdapter): void {
+    const debug = this.options.debug === true;
+    Object.assign(this, { gpu, adapter, release, immediateBytes, step_: null, recorder: null });
+    const errors = new AsyncErrors(gpu, this.software, () => this.memory.runsOut());
+    this.errors = errors;
+    this.pipelines = new Pipelines(gpu, errors, immediateBytes, this.subgroupSizes, debug);
     if (this.software) this.pipelines.atOnce = 1; // they compile in the thread that submits the first dispatch
     this.memory = new Memory(
       gpu,
-      (error, what) => this.errors.expectNoError(error, what),
+      (...given) => errors.expectNoError(...given),
       () => this.flush(),
+      this.software ? this.origin.machine : null,
     );
-    this.pace = new Pace(this.software, options.debug === true);
-    this.encoder = new Encoder(gpu, this.memory, this.errors, this, this.pace, options.debug === true);
+    this.encoder = new Encoder(gpu, this.memory, errors, this, this.pace, debug);
+  }
+
+  /**
+   * Opens the adapter again, after it was lost. Tensors, parameters and captured steps of before are gone, and may still be disposed of;
+   * the chosen kernel variants stay.
+   *
+   * @throws InputError if it does not open, or if another opens in its place
+   */
+  async reopen(): Promise<void> {
+    const { open } = this.origin;
+    if (this.closed || !open) throw new Error('a device that is closed, or that openDevice did not open, stays so');
+    this.leave();
+    const opened = await open();
+    const found = describeAdapter(opened.adapter);
+    if (found === this.description && !this.closed) return this.begin(opened);
+    opened.gpu.destroy();
+    opened.release();
+    throw new InputError(
+      `the device was lost: ${found} opened in place of ${this.description}, and rounds differently`,
+    );
   }
 
   private get sink(): CommandSink {
@@ -130,6 +134,7 @@ export class Device {
       this.step_ = null;
       this.flush();
       step.end(result);
+      this.memory.trimIfFull();
     });
   }
 
@@ -220,21 +225,24 @@ export class Device {
 
   /** Bytes of a range as they are when everything encoded so far has run. */
   async read(range: BufferRange, bytes: number): Promise<ArrayBuffer> {
-    this.errors.assertOpen();
+    const { errors, memory } = this;
+    errors.assertOpen();
     const size = roundUp(bytes, 4);
-    const staging = this.memory.takeStaging(size);
+    const staging = memory.takeStaging(size);
     try {
       this.copy(range, { buffer: staging, offset: 0, byteLength: size }, size);
       await null; // several reads at once are one submit
-      this.errors.assertOpen();
+      errors.assertOpen();
       this.flush();
-      await this.errors.settle(staging.mapAsync(GPUMapMode.READ, 0, size));
-      await this.errors.check();
-      return staging.getMappedRange(0, size).slice(0, bytes);
+      // The bytes are copied as soon as they are there: a loss of the device takes them away again.
+      const mapped = staging.mapAsync(GPUMapMode.READ, 0, size);
+      const copy = await errors.settle(mapped.then(() => staging.getMappedRange(0, size).slice(0, bytes)));
+      await errors.check();
+      return copy;
     } finally {
       if (!this.closed) {
         staging.unmap();
-        this.memory.giveStaging(staging);
+        memory.giveStaging(staging);
       }
     }
   }
@@ -251,22 +259,8 @@ export class Device {
    * GPU time of each dispatch that `fn` encodes, in order; needs the feature 'timestamp-query'. Slower than without, because every
    * dispatch gets a pass of its own: totals are to be taken without it. Throws what `fn` throws.
    */
-  async profile(fn: () => unknown): Promise<DispatchTime[]> {
-    if (!this.features.has('timestamp-query'))
-      throw new Error(`profile: ${this.description} was opened without timestamps ('timestamp-query')`);
-    if (this.encoder.profiler) throw new Error('profile: profiles do not nest');
-    this.flush();
-    const profiler = new Profiler(this.gpu);
-    this.encoder.profiler = profiler;
-    try {
-      await fn();
-      const stamps = this.submit('timestamps', (encoder) => profiler.resolve(encoder));
-      return stamps ? profiler.times(await this.read(stamps, stamps.byteLength)) : [];
-    } finally {
-      this.flush();
-      this.encoder.profiler = null;
-      profiler.destroy();
-    }
+  profile(fn: () => unknown): Promise<DispatchTime[]> {
+    return profiled(this, fn);
   }
 
   /** Encodes and submits by itself, behind everything encoded before. An error is thrown at the next await and begins with `what`. */
@@ -288,6 +282,10 @@ export class Device {
   close(): void {
     if (this.closed) return;
     this.closed = true;
+    this.leave();
+  }
+
+  private leave(): void {
     this.memory.destroy();
     this.gpu.destroy();
     void this.errors.close().then(this.release);

@@ -1,12 +1,16 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 export * from './adapters.ts';
-export { Device, type DeviceOptions, type Dispatch } from './device.ts';
+export { DeviceLostError, OutOfMemoryError } from './async-errors.ts';
+export type { Dispatch } from './commands.ts';
+export { Device } from './device.ts';
+export type { DeviceOptions } from './device-options.ts';
 export { InputError, quote } from './files/errors.ts';
 export * from './files/safetensors.ts';
 export * from './files/safetensors-writer.ts';
 export { type GradientSum, gradientSum, zeroGradients } from './gradients.ts';
 export { gridFor } from './grid.ts';
 export { type Kernel, loadedKernels, loadKernel, type Parameters, parseKernel, specialise } from './kernel.ts';
+export { freeMachineBytes } from './machine-memory.ts';
 export { ALIGNMENT, type BufferRange, roundUp } from './memory.ts';
 export { openDevice } from './open.ts';
 export { type Arena, ParameterSet, type ParameterSpecification, parameter } from './parameters.ts';

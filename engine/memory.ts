@@ -8,6 +8,8 @@
  * Pools keep what they are given until they are trimmed or the device closes; a tensor that outlives its step takes its buffer out of the pool.
  */
 
+import { type AsyncErrors, OutOfMemoryError } from './async-errors.ts';
+import type { MachineMemory } from './machine-memory.ts';
 import type { BufferSource } from './running-step.ts';
 
 export interface BufferRange {
@@ -21,6 +23,8 @@ export interface BufferRange {
 export const ALIGNMENT = 256;
 /** Most bytes of one arena of a step: WebGPU's default limit for a storage binding. */
 export const ARENA_BYTES = 128 * 1024 * 1024;
+/** The machine is asked again for its free memory after so many bytes of buffers: others take some meanwhile. */
+const LOOK_AGAIN_BYTES = 64 * 1024 * 1024;
 
 /** The smallest multiple of `unit` that is at least `value`. */
 export function roundUp(value: number, unit: number): number {
@@ -70,14 +74,22 @@ export class Memory implements BufferSource {
   peakStepBytes = 0;
   /** Where buffers are noted as they are made, while someone wants to know. */
   made: Set<GPUBuffer> | null = null;
+  /** Buffers that exist; those of the device before it was opened again are none of them. */
+  private readonly own = new WeakSet<GPUBuffer>();
+  /** The bytes up to which there is room, as the machine said last. */
+  private room = 0;
+  /** An allocation failed in the step under way. */
+  private full = false;
   private readonly step: Pool;
   private readonly staging: Pool;
 
   constructor(
     private readonly gpu: GPUDevice,
-    private readonly expectNoError: (error: Promise<GPUError | null>, what: string) => void,
+    private readonly expectNoError: AsyncErrors['expectNoError'],
     /** Submits what is encoded: a buffer that it reads must not be gone before. */
     private readonly submit: () => void,
+    /** The memory that the buffers of a software adapter lie in. */
+    private readonly machine: MachineMemory | null = null,
   ) {
     this.step = new Pool((bytes, label) => this.persistent(bytes, label));
     this.staging = new Pool((bytes, label) =>
@@ -120,7 +132,37 @@ export class Memory implements BufferSource {
     for (const buffer of this.step.drain()) this.free(buffer);
   }
 
+  /** The result of `work`; where it throws, the buffers that it made are freed. */
+  allOrNothing<T>(work: () => T): T {
+    const before = this.made;
+    const made = new Set<GPUBuffer>();
+    this.made = made;
+    try {
+      return work();
+    } catch (error) {
+      for (const buffer of made) this.free(buffer);
+      throw error;
+    } finally {
+      this.made = before;
+    }
+  }
+
+  /** An allocation failed: what is spare is freed, because others lack it and some of it may be no memory at all. */
+  runsOut(): void {
+    this.full = true;
+    this.trim();
+    for (const buffer of this.staging.drain()) this.free(buffer);
+  }
+
+  /** Frees what the step that ran out of memory has given back. */
+  trimIfFull(): void {
+    if (this.full) this.trim();
+    this.full = false;
+  }
+
+  /** Frees a buffer, once. */
   free(buffer: GPUBuffer): void {
+    if (!this.own.delete(buffer)) return;
     this.submit();
     this.bytes -= buffer.size;
     buffer.destroy();
@@ -133,12 +175,29 @@ export class Memory implements BufferSource {
   private create(bytes: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
     const limit = this.gpu.limits.maxBufferSize;
     if (bytes > limit) throw new Error(`${label}: a buffer of ${bytes} bytes is above this device's limit of ${limit}`);
+    if (this.machine && this.bytes + bytes > this.room) this.expectRoom(this.machine, bytes, label);
     this.gpu.pushErrorScope('out-of-memory');
     const buffer = this.gpu.createBuffer({ size: bytes, usage, label });
-    this.expectNoError(this.gpu.popErrorScope(), `${label}: allocating ${bytes} bytes`);
+    this.expectNoError(this.gpu.popErrorScope(), `${label}: allocating ${bytes} bytes`, OutOfMemoryError);
+    this.own.add(buffer);
     this.made?.add(buffer);
     this.bytes += bytes;
     this.peakBytes = Math.max(this.peakBytes, this.bytes);
     return buffer;
   }
+
+  /** A system ends the process that writes more than there is, so it is refused before. */
+  private expectRoom(machine: MachineMemory, bytes: number, label: string): void {
+    if (this.bytes + bytes > machine.most(this.bytes)) this.runsOut();
+    const most = machine.most(this.bytes);
+    if (this.bytes + bytes > most) {
+      const left = Math.max(0, most - this.bytes);
+      throw new OutOfMemoryError(
+        `${label}: ${megabytes(bytes)} of memory are more than the ${megabytes(left)} that this machine has left`,
+      );
+    }
+    this.room = Math.min(most, this.bytes + bytes + LOOK_AGAIN_BYTES);
+  }
 }
+
+const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;

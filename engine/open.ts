@@ -1,6 +1,8 @@
 /** Opening an adapter: the browser's, or one of Dawn's under node. */
-import { Device, type DeviceOptions, subgroupMatrixFeature } from './device.ts';
+import { Device } from './device.ts';
+import { type DeviceOptions, type OpenedAdapter, subgroupMatrixFeature } from './device-options.ts';
 import { InputError } from './files/errors.ts';
+import { machineMemory } from './machine-memory.ts';
 
 const wantedFeatures = ['shader-f16', 'subgroups', 'subgroup-size-control', 'timestamp-query'];
 const experimentalFeatures = ['subgroup-size-control', subgroupMatrixFeature];
@@ -17,6 +19,11 @@ const wantedLimits = [
  * @throws InputError where there is none, or none of that name, or where experimental features are wanted that it does not offer
  */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const open = () => openAdapter(options);
+  return new Device(await open(), options, { open, machine: machineMemory() });
+}
+
+async function openAdapter(options: DeviceOptions): Promise<OpenedAdapter> {
   const { gpu, release } = await entryPoint(options);
   try {
     const adapter = await requestAdapter(gpu, options.adapter);
@@ -34,7 +41,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     const requiredLimits = Object.fromEntries(known.map((name) => [name, adapter.limits[name]]));
     const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
     const immediates = !options.floor && gpu.wgslLanguageFeatures.has('immediate_address_space');
-    return new Device(device, adapter, options, release, immediates ? device.limits.maxImmediateSize : 0);
+    return { gpu: device, adapter, release, immediateBytes: immediates ? device.limits.maxImmediateSize : 0 };
   } catch (error) {
     release();
     throw error;

@@ -64,3 +64,34 @@ export class Profiler {
     this.resolved?.destroy();
   }
 }
+
+/** The parts of a device that a profile needs. */
+interface ProfiledDevice {
+  readonly gpu: GPUDevice;
+  readonly features: ReadonlySet<string>;
+  readonly description: string;
+  readonly encoder: { profiler: Profiler | null };
+  flush(): void;
+  submit<T>(what: string, encode: (encoder: GPUCommandEncoder) => T): T;
+  read(range: BufferRange, bytes: number): Promise<ArrayBuffer>;
+}
+
+/** `Device.profile`. */
+export async function profiled(device: ProfiledDevice, fn: () => unknown): Promise<DispatchTime[]> {
+  const { encoder, gpu } = device;
+  if (!device.features.has('timestamp-query'))
+    throw new Error(`profile: ${device.description} was opened without timestamps ('timestamp-query')`);
+  if (encoder.profiler) throw new Error('profile: profiles do not nest');
+  device.flush();
+  const profiler = new Profiler(gpu);
+  encoder.profiler = profiler;
+  try {
+    await fn();
+    const stamps = device.submit('timestamps', (commands) => profiler.resolve(commands));
+    return stamps ? profiler.times(await device.read(stamps, stamps.byteLength)) : [];
+  } finally {
+    device.flush();
+    encoder.profiler = null;
+    profiler.destroy();
+  }
+}

@@ -11,7 +11,7 @@
  * From run to run only data change: the inputs, and numbers that the host computes from them (`hostTensor`, tensor.ts).
  */
 import type { Device } from './device.ts';
-import { Allocation } from './recorder.ts';
+import { Allocation, type Recorder } from './recorder.ts';
 import { type ListedOperation, Replay, type StepStatistics } from './replay.ts';
 import {
   type DataType,
@@ -176,6 +176,11 @@ export class CapturedStep<Name extends string, Outputs extends Tensors> implemen
   private recorded(): NonNullable<typeof this.captured> {
     const { device } = this;
     const { result, recorder } = device.record(this.name, () => this.checkedOutputs(this.fn(this.inputs)));
+    return device.memory.allOrNothing(() => this.placed(result, recorder));
+  }
+
+  private placed(result: Outputs, recorder: Recorder): NonNullable<typeof this.captured> {
+    const { device } = this;
     const homes = new Map<Allocation, GPUBuffer>();
     const homeOf = (buffer: GPUBuffer, name: string) => {
       const memory = recorder.memory(buffer);

@@ -108,15 +108,15 @@ function checkDimensions(op: string, dimensions: Tensor, prediction: Tensor): vo
     );
 }
 
-const alwaysOn = new WeakMap<Device, Tensor>();
+const alwaysOn = new WeakMap<GPUDevice, Tensor>();
 
 /** The mask of one element that lets everything count; it lives as long as its device. */
 function always(device: Device): Tensor {
-  let one = alwaysOn.get(device);
+  let one = alwaysOn.get(device.gpu);
   if (!one) {
     one = persistentTensor(device, [1], 'u32', 'losses');
     one.write([1]);
-    alwaysOn.set(device, one);
+    alwaysOn.set(device.gpu, one);
   }
   return one;
 }

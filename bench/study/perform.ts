@@ -7,11 +7,11 @@ import type { Device } from '../../engine/index.ts';
 import type { Dataset } from '../../model/data/dataset.ts';
 import type { StartAnswers } from '../../model/inspect/answers.ts';
 import { prepareRun, type RunListener } from '../../model/training/prepare-run.ts';
-import { runTraining } from '../../model/training/run.ts';
+import { type RunResult, runTraining } from '../../model/training/run.ts';
 import type { RunSettings } from '../../model/training/run-settings.ts';
 import type { VisionLanguageFile } from '../../model/training/vision-language-file.ts';
 import { provenance } from '../measure/provenance.ts';
-import { evaluateClosedLoop } from '../tabletop/evaluation.ts';
+import { type Evaluation, evaluateClosedLoop } from '../tabletop/evaluation.ts';
 import { tabletopPolicy } from '../tabletop/policy.ts';
 import type { SceneSettings } from '../tabletop/scene.ts';
 import { askStart } from '../tabletop/seeing-sets.ts';
@@ -46,17 +46,21 @@ export async function performRun(device: Device, run: StudyRun, sources: StudySo
   const folder = await mkdtemp(join(tmpdir(), 'insula-study-'));
   try {
     const checkpointPath = join(folder, 'checkpoint.safetensors');
-    const { policy, history, objectives, ...result } = await runTraining(device, prepared, { checkpointPath, signal });
-    using model = policy.model;
-    if (!result.finished) throw signal.reason;
+    const after: { acted: Evaluation | null; trained: unknown } = { acted: null, trained: null };
+    const onResult = async ({ policy, finished }: RunResult) => {
+      if (!finished) throw signal.reason;
+      const closedLoop = () =>
+        evaluateClosedLoop(tabletopPolicy(policy), {
+          ...{ episodes: scenes, seed: settings.seed, scenes: sources.scenes(settings), signal },
+          onProgress: (done, total) => listener.closedLoop(done, total),
+        });
+      after.acted = settings.data === null ? await timed('closedLoop', closedLoop) : null;
+      after.trained = await timed('questions', () => askStart(device, start, questionScenes, signal, policy.model));
+    };
+    const options = { checkpointPath, signal, onResult };
+    const { policy, history, objectives, ...result } = await runTraining(device, prepared, options);
+    policy.model.dispose();
     Object.assign(seconds, result.seconds);
-    const closedLoop = () =>
-      evaluateClosedLoop(tabletopPolicy(policy), {
-        ...{ episodes: scenes, seed: settings.seed, scenes: sources.scenes(settings), signal },
-        onProgress: (done, total) => listener.closedLoop(done, total),
-      });
-    const acted = settings.data === null ? await timed('closedLoop', closedLoop) : null;
-    const trained = await timed('questions', () => askStart(device, start, questionScenes, signal, model));
     const secondsAt = new Map(history.training.map((row) => [row.step, row.seconds]));
     // The file has fewer fields than a result of the closed loop.
     return v.parse(savedSchema, {
@@ -64,8 +68,8 @@ export async function performRun(device: Device, run: StudyRun, sources: StudySo
       ...{ ...run, start: hash, ...provenance(device), objectives },
       heldOut: history.heldOut.map((row) => ({ ...row, seconds: secondsAt.get(row.step) ?? 0 })),
       baselines: history.baselines,
-      episodes: acted?.episodes ?? null,
-      questions: { start: answers, trained },
+      episodes: after.acted?.episodes ?? null,
+      questions: { start: answers, trained: after.trained },
       seconds,
     });
   } finally {

@@ -111,6 +111,7 @@ async function writeCheckpoint(
 
 /** An opened checkpoint: its settings are in memory, its tensors are read on demand. */
 export interface Checkpoint {
+  readonly path: string;
   readonly settings: CheckpointSettings;
   readonly progress: TrainingProgress;
   /** The file that holds the frozen weights, beside the checkpoint's; undefined if they are in the checkpoint. */
@@ -148,6 +149,7 @@ function checkpointIn(
     checkEncoding(settings.encoding, settings.configuration),
   );
   return {
+    path: file.name,
     settings,
     progress,
     ...(base && { base }),

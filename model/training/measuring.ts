@@ -27,8 +27,9 @@ export async function* measuredBatches<Example, Batch extends TrainingBatch>(
     // Nothing is computed twice, because there is no backward: only the results of each part of the model are kept.
     const pass = () => trainingPass(model, tensorsOf(device, inputs), { recompute: true });
     const kept = withoutTape(device, () => device.step(() => lossesOf(pass())));
-    const losses = await readLosses(kept, 'held-out measurement');
-    for (const loss of Object.values(kept)) loss.dispose();
+    const losses = await readLosses(kept, 'held-out measurement').finally(() => {
+      for (const loss of Object.values(kept)) loss.dispose();
+    });
     yield { batch, inputs, losses, start };
   }
 }

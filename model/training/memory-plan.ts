@@ -162,7 +162,7 @@ export function planRows(
 /** The memory that there is for a run. */
 export interface MemoryGiven {
   readonly bytes: number;
-  /** Where that is known from: '--memory', or 'this machine'. */
+  /** Where that is known from: '--memory', or what is free on this machine. */
   readonly source: string;
 }
 
@@ -216,6 +216,13 @@ export async function memoryComplaint(
     }
   }
   return `${what}${least ? `; ${optionsOf(least)} would be too much too` : ''}: choose a smaller model`;
+}
+
+/** The options that take less memory, each by itself; empty where there is none. */
+export function savingOptions(settings: RunSettings): string {
+  const kinds = (own: Candidate) => Object.keys(own).filter((name) => name !== 'accumulate');
+  const single = candidates(settings).filter((own) => kinds(own).length === 1);
+  return [...new Map(single.toReversed().map((own) => [kinds(own)[0], optionsOf(own)])).values()].reverse().join(', ');
 }
 
 type Candidate = Partial<Pick<RunSettings, 'batch' | 'accumulate' | 'recompute' | 'moments' | 'precision' | 'lora'>>;

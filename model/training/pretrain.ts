@@ -10,6 +10,7 @@ import { Encoding } from '../policy/encoding.ts';
 import { configurationOf, PACKED_QUESTIONS, packedQuestions } from '../systems/index.ts';
 import type { Checkpoint, CheckpointSettings } from './checkpoint.ts';
 import type { RunHistory } from './history.ts';
+import { unlessLost } from './lost-device.ts';
 import { CAMERA, fitSlots, PackMaker } from './pack-maker.ts';
 import type { Pack, PackSource } from './packs.ts';
 import { type RunListener, sha256 } from './prepare-run.ts';
@@ -122,23 +123,30 @@ export interface PretrainingResult {
   readonly seconds: { readonly compile: number; readonly train: number; readonly evaluate: number };
 }
 
-/** @throws InputError if the run does not fit the adapter or `options.memory`, or if a loss diverges */
+interface PretrainOptions extends RecordOptions {
+  /** As in `TrainOptions`. */
+  readonly onResult?: (result: PretrainingResult) => Promise<void>;
+}
+
+/** As `runTraining`. */
 export async function runPretraining(
   device: Device,
   prepared: PreparedPretraining,
-  options: RecordOptions,
+  options: PretrainOptions,
 ): Promise<PretrainingResult> {
-  const { settings, source, resume, encoding, configuration, objectives } = prepared;
+  const { settings, source, encoding, configuration, objectives } = prepared;
   await expectToFit(device, prepared, options);
   const kept = checkpointSettings(device, prepared);
-  const model = resume ? await resume.loadModel(device) : await initialModel(device, configuration, encoding, settings);
   const maker = new PackMaker(encoding, configuration, settings, source.slots);
   const sampler: ExampleSampler<Pack> = {
     batch: (step, size) => Array.from({ length: size }, (_, i) => source.at(step * size + i)),
   };
-  const run = { model, maker, sampler };
-  const { measured, ...done } = await carryOut(prepared, kept, run, source.heldOut, options);
-  return { finished: measured, ...done, model, encoding, source, settings: kept, objectives };
+  const begin = () => initialModel(device, configuration, encoding, settings);
+  return unlessLost(device, prepared, options, begin, async (model, own, mark) => {
+    const run = { model, maker, sampler, mark };
+    const { measured, ...done } = await carryOut(own, kept, run, source.heldOut, options);
+    return { finished: measured, ...done, model, encoding, source, settings: kept, objectives };
+  });
 }
 
 /** Random values, but the rows of places and of numbers begin in their order. */

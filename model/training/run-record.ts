@@ -5,6 +5,7 @@ import { type BaseReference, removeOtherBases } from './base-file.ts';
 import { type Checkpoint, type CheckpointSettings, saveBase, saveCheckpoint } from './checkpoint.ts';
 import { answersDescription } from './co-training.ts';
 import { type ActingRow, emptyHistory, type Losses, type RunHistory } from './history.ts';
+import type { RunMark } from './lost-device.ts';
 import type { MemoryGiven } from './memory-plan.ts';
 import type { RunListener } from './prepare-run.ts';
 import type { RunSettings } from './run-settings.ts';
@@ -55,7 +56,12 @@ type ActingMeasurement = Omit<ActingRow, 'step'>;
 export async function carryOut<Example>(
   run: RecordedRun<Example>,
   settings: CheckpointSettings,
-  { model, maker, sampler }: { model: Model; maker: Maker<Example>; sampler: ExampleSampler<Example> },
+  {
+    model,
+    maker,
+    sampler,
+    mark,
+  }: { model: Model; maker: Maker<Example>; sampler: ExampleSampler<Example>; mark: RunMark },
   last: readonly Example[],
   options: RecordOptions,
   act?: () => Promise<ActingMeasurement>,
@@ -71,7 +77,7 @@ export async function carryOut<Example>(
     listener.note(
       `the weights' moving average, decay ${run.settings.ema}, takes ${(average.bytes / 2 ** 20).toFixed(1)} MiB on the adapter; it is measured, acts, and has the parameters' names in the checkpoint`,
     );
-  const record = new RunRecord(run, settings, trainer, maker, options, act);
+  const record = new RunRecord(run, settings, trainer, maker, mark, options, act);
   const times = [performance.now()];
   await record.begin();
   times.push(performance.now());
@@ -81,7 +87,8 @@ export async function carryOut<Example>(
   times.push(performance.now());
   const [compile, train, evaluate] = times.slice(1).map((time, i) => (time - times[i]) / 1000);
   return {
-    ...{ step, resumedAt: resume?.progress.step ?? 0, history: record.history, seconds: { compile, train, evaluate } },
+    ...{ step, resumedAt: mark.resumedAt, history: record.history },
+    seconds: { compile, train: train + mark.secondsLost, evaluate },
     /** Whether the last measurements were taken. */
     measured,
   };
@@ -101,6 +108,7 @@ class RunRecord<Example> {
     private readonly settings: CheckpointSettings,
     private readonly trainer: Trainer<Example>,
     private readonly maker: Maker<Example>,
+    private readonly mark: RunMark,
     private readonly options: RecordOptions,
     private readonly act?: () => Promise<ActingMeasurement>,
   ) {
@@ -195,6 +203,7 @@ class RunRecord<Example> {
     await saveCheckpoint(path, model, optimizer, this.settings, { step, history }, this.base);
     if (this.savedStep === null) await removeOtherBases(path, this.base);
     this.savedStep = step;
+    this.mark.saved = true;
     await options.onHistory?.(history);
     listener.saved(step, path);
     const { examples = 0, truncated = 0 } = this.maker.counts ?? {};
@@ -213,8 +222,10 @@ class RunRecord<Example> {
     let pending: Promise<void> = Promise.resolve();
     while (step < steps && !signal?.aborted) {
       const { losses } = await trainer.step(step);
+      losses.catch(() => {}); // awaited as `pending`, unless that of the step before fails
       await pending;
       step += 1;
+      this.mark.step = step;
       const done = step;
       pending = losses.then((values) => {
         this.add(done, values);

@@ -1,6 +1,7 @@
 /** A training run on an adapter: model, steps, checkpoints, measurements. Progress goes to the listener. */
 import type { Device } from '../../engine/index.ts';
 import { chosenVariants, useVariants } from '../../kernels/index.ts';
+import type { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription } from '../architecture/objectives/index.ts';
 import { evaluationSamples, type Split } from '../data/index.ts';
 import { Policy } from '../policy/policy.ts';
@@ -9,6 +10,7 @@ import type { CheckpointSettings } from './checkpoint.ts';
 import { type AnsweredQuestion, answerQuestions, exampleSampler } from './co-training.ts';
 import type { ClosedLoopRates, RunHistory } from './history.ts';
 import { expectBatch } from './largest-batch.ts';
+import { type RunMark, unlessLost } from './lost-device.ts';
 import { expectMemory } from './memory-plan.ts';
 import { type OpenLoop, openLoopOf } from './open-loop.ts';
 import type { PreparedRun } from './prepare-run.ts';
@@ -18,6 +20,8 @@ import { begunModel } from './start.ts';
 export interface TrainOptions extends RecordOptions {
   /** Has the policy act in a world, for the measurements of acting; throws the reason of an aborted `signal`. */
   readonly closedLoop?: (policy: Policy, signal?: AbortSignal) => Promise<ClosedLoopRates>;
+  /** Uses the result while it is on the device; called again, with the checkpoint's, if the device is lost meanwhile. */
+  readonly onResult?: (result: RunResult) => Promise<void>;
 }
 
 export interface RunResult {
@@ -40,13 +44,28 @@ export interface RunResult {
   readonly answers: readonly AnsweredQuestion[] | null;
 }
 
-/** @throws InputError if the run does not fit the adapter or `options.memory`, or if a loss diverges */
+/**
+ * Trains; a device that is lost is opened again, and the run goes on from its last checkpoint (lost-device.ts).
+ *
+ * @throws InputError if the run does not fit the adapter or `options.memory`, if a loss diverges, or if the device is lost again and again
+ */
 export async function runTraining(device: Device, prepared: PreparedRun, options: TrainOptions): Promise<RunResult> {
-  const { settings, resume, from, split, missing, encoding, configuration, coTraining, dataset, listener } = prepared;
-  const { signal, closedLoop } = options;
+  const { configuration, settings, from } = prepared;
   await expectToFit(device, prepared, options);
   const kept = checkpointSettings(device, prepared);
-  const model = resume ? await resume.loadModel(device) : await begunModel(device, configuration, settings.seed, from);
+  const begin = () => begunModel(device, configuration, settings.seed, from);
+  return unlessLost(device, prepared, options, begin, (model, own, mark) => trained(model, own, kept, options, mark));
+}
+
+async function trained(
+  model: Model,
+  prepared: PreparedRun,
+  kept: CheckpointSettings,
+  options: TrainOptions,
+  mark: RunMark,
+): Promise<RunResult> {
+  const { settings, split, missing, encoding, configuration, coTraining, dataset, listener } = prepared;
+  const { signal, closedLoop } = options;
   const maker = new BatchMaker(encoding, configuration, settings);
   const sampler = exampleSampler(split, settings, { coTraining, weights: dataset.weights });
   const policy = new Policy(model, encoding);
@@ -62,7 +81,7 @@ export async function runTraining(device: Device, prepared: PreparedRun, options
     const { oneSample, bestConstant } = error;
     return { openLoop: { oneSample, bestConstant }, ...(rates && { closedLoop: rates }) };
   };
-  const run = { model, maker, sampler };
+  const run = { model, maker, sampler, mark };
   const last = evaluationSamples(split.heldOut, settings.preset.finalHeldOutSteps);
   const act = settings.actEvery === null ? undefined : acting;
   const { measured, seconds, ...done } = await carryOut(prepared, kept, run, last, options, act);

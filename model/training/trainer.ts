@@ -47,10 +47,9 @@ export class Trainer<Example> implements Disposable {
     this.device = model.device;
     const { preset, moments, ema, seed } = settings;
     const { weightDecay, maximumNorm } = preset;
-    this.optimizer = new AdamW(model.parameters, {
-      ...{ weightDecay, maximumNorm, moments, seed },
-      average: ema ?? undefined,
-    });
+    const average = ema ?? undefined;
+    const options = { weightDecay, maximumNorm, moments, seed, average };
+    this.optimizer = model.device.memory.allOrNothing(() => new AdamW(model.parameters, options));
     this.trainingStep = new TrainingStep(model, this.optimizer, settings, onPipeline);
   }
 
@@ -71,7 +70,9 @@ export class Trainer<Example> implements Disposable {
     const rate = learningRateAt(step, { peak: preset.learningRate, warmUpSteps: preset.warmUpSteps, steps });
     const shares: LossShares[] = [];
     await this.trainingStep.run(batches, rate, (losses, share) => {
-      reading.push(readLosses(losses, `training step ${step + 1}`));
+      const own = readLosses(losses, `training step ${step + 1}`);
+      own.catch(() => {}); // the rejection reaches whoever awaits the losses, and where this step throws it says no more
+      reading.push(own);
       shares.push(share);
     });
     this.prepare(step + 1, 0);

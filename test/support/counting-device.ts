@@ -132,9 +132,10 @@ export async function openCountingDevice(floor: boolean): Promise<CountingDevice
   );
   const requiredLimits = { maxStorageBuffersPerShaderStage: 10 };
   const gpu = await adapter.requestDevice({ requiredFeatures, requiredLimits });
-  return new CountingDevice(gpu, adapter, { floor }, () => {
+  const release = () => {
     setImmediate(() => {
       holder.gpu = null;
     });
-  });
+  };
+  return new CountingDevice({ gpu, adapter, release, immediateBytes: 0 }, { floor });
 }

@@ -1,4 +1,5 @@
-/** Short training runs on the tests' own device. */
+/** Short training runs. */
+import type { Device } from '../../engine/index.ts';
 import { prepareRun, type RunOptions } from '../../model/training/prepare-run.ts';
 import { type RunResult, runTraining, type TrainOptions } from '../../model/training/run.ts';
 import { type RunSettings, runSettings } from '../../model/training/run-settings.ts';
@@ -9,7 +10,10 @@ import { minutePreset, quietListener, syntheticDataset } from './synthetic-datas
 export interface TestRun
   extends Partial<Omit<RunSettings, 'dataset' | 'from'>>,
     Partial<Pick<RunOptions, 'dataset' | 'coTraining' | 'given' | 'from' | 'resume' | 'listener'>>,
-    Omit<TrainOptions, 'checkpointPath' | 'onHistory'> {}
+    Omit<TrainOptions, 'checkpointPath'> {
+  /** The tests' own by default. */
+  readonly device?: Device;
+}
 
 /** Trains pi0 of `minutePreset` on the synthetic data set, unless `run` says otherwise; a resumed run keeps its own settings. */
 export async function trainRun(checkpointPath: string, run: TestRun = {}): Promise<RunResult> {
@@ -20,13 +24,16 @@ export async function trainRun(checkpointPath: string, run: TestRun = {}): Promi
     from,
     resume,
     listener = quietListener(),
+    device = await testDevice('normal'),
     signal,
     closedLoop,
+    onHistory,
+    onResult,
     ...asked
   } = run;
   const settings = resume
     ? { ...resume.settings.run, ...asked }
     : runSettings({ system: 'pi0', preset: minutePreset, seed: 3, from: from?.name ?? null, ...asked });
   const prepared = await prepareRun({ settings, dataset, coTraining, given, from, resume, listener });
-  return runTraining(await testDevice('normal'), prepared, { checkpointPath, signal, closedLoop });
+  return runTraining(device, prepared, { checkpointPath, signal, closedLoop, onHistory, onResult });
 }
