@@ -79,7 +79,9 @@ export const pretrain = command({
         if (plan) return await planOf(device, prepared, memoryFor(device, memory));
         const { checkpoint } = folder;
         if (folder.resume)
-          progress.note(`${checkpoint}: resuming from step ${folder.resume.progress.step} of ${settings.steps}`);
+          progress.note(
+            `${folder.resume.path}: resuming from step ${folder.resume.progress.step} of ${settings.steps}`,
+          );
         const events = new EventFile(folder.path, settings, folder.resume?.progress);
         const onHistory = (history: RunHistory) => events.write(history);
         const result = await runPretraining(device, prepared, {

@@ -4,7 +4,8 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { fileError } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
-import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
+import type { Checkpoint } from '../model/training/checkpoint.ts';
+import { hasCheckpoint, openNewest } from '../model/training/kept-checkpoints.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { expectSameRun } from '../model/training/same-run.ts';
 import { expectNoFiles } from './outputs.ts';
@@ -38,11 +39,11 @@ export async function runFolder(options: RunFolderOptions, note: (line: string) 
   if (resume) {
     const path = out ?? last ?? usual;
     const checkpoint = checkpointIn(path);
-    if (!(await exists(checkpoint)))
+    if (!(await hasCheckpoint(checkpoint)))
       throw new InputError(`--resume: there is no checkpoint in ${path}; leave --resume out to begin a run`);
     await tryToWrite(path);
     const unlock = await lock(path);
-    return { path, checkpoint, resume: await openCheckpoint(checkpoint), leave: unlock };
+    return { path, checkpoint, resume: await openNewest(checkpoint, { verify: true, note }), leave: unlock };
   }
   const path = out ?? (overwrite && last ? last : await firstUnused(usual));
   const checkpoint = checkpointIn(path);
@@ -104,7 +105,7 @@ async function usedFolders(usual: string): Promise<string[]> {
   });
   const used = [];
   for (const number of numbers.sort((a, b) => a - b))
-    if (await exists(checkpointIn(numbered(usual, number)))) used.push(numbered(usual, number));
+    if (await hasCheckpoint(checkpointIn(numbered(usual, number)))) used.push(numbered(usual, number));
   return used;
 }
 
@@ -117,11 +118,11 @@ async function firstUnused(usual: string): Promise<string> {
 
 async function refuseToLose(path: string): Promise<void> {
   const choice = 'replace it with --overwrite, or choose another folder with --out';
-  if (!(await exists(path))) {
+  if (!(await hasCheckpoint(path))) {
     await expectNoFiles('out', dirname(path), ', or write into this one with --overwrite');
     return;
   }
-  const checkpoint = await openCheckpoint(path).catch((error) => {
+  const checkpoint = await openNewest(path, { verify: false, note() {} }).catch((error) => {
     throw error instanceof InputError ? new InputError(`${error.message}; ${choice}`) : error;
   });
   await checkpoint.close();

@@ -1,5 +1,5 @@
 import { joinBytes } from '../../engine/files/bytes.ts';
-import { crc32 } from './checksum.ts';
+import { crc32 } from '../../engine/files/checksum.ts';
 import type { Image } from './dataset.ts';
 import { headerOf } from './image-header.ts';
 

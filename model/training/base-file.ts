@@ -2,9 +2,10 @@
  * The weights that a run with low-rank adaptation keeps as they are: one safetensors file in the folder of its checkpoints, written once.
  * It is named by the checksum of its bytes, so that the one of an earlier run stays until a checkpoint names the new one.
  */
+
+import { crc32 } from '../../engine/files/checksum.ts';
 import { safetensorsChunks, type TensorToWrite } from '../../engine/files/safetensors-writer.ts';
 import { InputError, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
-import { crc32 } from '../data/checksum.ts';
 import { contentsOf, metadataOf } from './saved-model.ts';
 
 export const BASE_FORMAT = 'insula frozen weights 1';

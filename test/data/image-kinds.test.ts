@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { unzlibSync, zlibSync } from 'fflate';
 import { expect, test } from 'vitest';
 import { joinBytes } from '../../engine/files/bytes.ts';
-import { crc32 } from '../../model/data/checksum.ts';
+import { crc32 } from '../../engine/files/checksum.ts';
 import { decodeImage } from '../../model/data/image-files.ts';
 import { imageTypeOf, isDepthImage } from '../../model/data/image-header.ts';
 import { decodePng } from '../../model/data/png.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { gzipSync, zlibSync } from 'fflate';
 import { describe, expect, test } from 'vitest';
-import { crc32c } from '../../model/data/checksum.ts';
+import { crc32c } from '../../engine/files/checksum.ts';
 import { rldsImporter } from '../../model/data/import/rlds.ts';
 import { masked } from '../../model/data/import/tfrecord.ts';
 import { openDataset } from '../../model/data/index.ts';

@@ -3,9 +3,9 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { crc32 } from '../../engine/files/checksum.ts';
 import { InputError } from '../../engine/files/errors.ts';
 import { diskFolder } from '../../engine/files/files.ts';
-import { crc32 } from '../../model/data/checksum.ts';
 import type { DatasetOptions, FieldMap } from '../../model/data/dataset.ts';
 import type { SourceField } from '../../model/data/import/source.ts';
 import { encodePng, instructionsAt, loadEpisode } from '../../model/data/index.ts';

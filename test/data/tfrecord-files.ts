@@ -1,5 +1,5 @@
 import { joinBytes } from '../../engine/files/bytes.ts';
-import { crc32c } from '../../model/data/checksum.ts';
+import { crc32c } from '../../engine/files/checksum.ts';
 import { masked } from '../../model/data/import/tfrecord.ts';
 import { text } from './synthetic.ts';
 

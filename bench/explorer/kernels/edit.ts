@@ -1,7 +1,7 @@
 /** An edited kernel: as text of a link, and as the compiler finds it. */
 import { deflateSync, inflateSync } from 'fflate';
+import { crc32 } from '../../../engine/files/checksum.ts';
 import { type Device, type Kernel, parseKernel } from '../../../engine/index.ts';
-import { crc32 } from '../../../model/data/checksum.ts';
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
 const sumOf = (text: string) => (crc32(bytesOf(text)) >>> 0).toString(36);

@@ -4,9 +4,9 @@
  */
 import { inflateSync } from 'fflate';
 import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
+import { crc32 } from '../../../engine/files/checksum.ts';
 import { counted, InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
-import { crc32 } from '../checksum.ts';
 import { describeArray, type FoundArray, imageOf, productOf, sampledSteps } from './pixels.ts';
 import type { Importer, Source, SourceEpisode } from './source.ts';
 import { type FoundField, type UsePatterns, withUses } from './uses.ts';

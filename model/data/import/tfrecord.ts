@@ -4,8 +4,8 @@
  * in protocol buffers, where a list repeats field 1: bytes, or numbers, packed or single.
  */
 import { type ByteSource, joinBytes, readRange } from '../../../engine/files/bytes.ts';
+import { crc32c } from '../../../engine/files/checksum.ts';
 import { InputError } from '../../../engine/files/errors.ts';
-import { crc32c } from '../checksum.ts';
 
 /** Bytes `start` to `end` - 1. */
 export interface Place {

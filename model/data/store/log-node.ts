@@ -3,8 +3,8 @@ import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/p
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type ByteSource, joinBytes, readRange } from '../../../engine/files/bytes.ts';
+import { crc32 } from '../../../engine/files/checksum.ts';
 import { fileError, openFile } from '../../../engine/files/files.ts';
-import { crc32 } from '../checksum.ts';
 import { DamagedLog, type Log, type LogRecord, type Logs, type PartPlace } from './log.ts';
 
 // This file runs under node only. A record is a head (float64 the length of a text, uint32 its CRC-32 and that of the head so far), the
