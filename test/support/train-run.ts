@@ -9,7 +9,7 @@ import { minutePreset, quietListener, syntheticDataset } from './synthetic-datas
 export interface TestRun
   extends Partial<Omit<RunSettings, 'dataset' | 'from'>>,
     Partial<Pick<RunOptions, 'dataset' | 'coTraining' | 'given' | 'from' | 'resume' | 'listener'>>,
-    Omit<TrainOptions, 'checkpointPath' | 'onHistory'> {}
+    Omit<TrainOptions, 'checkpointPath'> {}
 
 /** Trains pi0 of `minutePreset` on the synthetic data set, unless `run` says otherwise; a resumed run keeps its own settings. */
 export async function trainRun(checkpointPath: string, run: TestRun = {}): Promise<RunResult> {
@@ -22,11 +22,12 @@ export async function trainRun(checkpointPath: string, run: TestRun = {}): Promi
     listener = quietListener(),
     signal,
     closedLoop,
+    onHistory,
     ...asked
   } = run;
   const settings = resume
     ? { ...resume.settings.run, ...asked }
     : runSettings({ system: 'pi0', preset: minutePreset, seed: 3, from: from?.name ?? null, ...asked });
   const prepared = await prepareRun({ settings, dataset, coTraining, given, from, resume, listener });
-  return runTraining(await testDevice('normal'), prepared, { checkpointPath, signal, closedLoop });
+  return runTraining(await testDevice('normal'), prepared, { checkpointPath, signal, closedLoop, onHistory });
 }
