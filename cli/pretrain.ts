@@ -18,7 +18,7 @@ import { command, type Result } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { openQuestions } from './data.ts';
 import { CACHE_FOLDER, deviceOptions, memoryFor, memoryOption, WORK_FOLDER } from './device.ts';
-import { presetNote } from './notes.ts';
+import { checkpointNote, presetNote } from './notes.ts';
 import { flag, number, outputFolder, text } from './options.ts';
 import { PLANNED_SCENES, type PlanSummary, plannedFrom, planOf, planOption } from './plan.ts';
 import { type Conclusion, concluded } from './pretraining-scores.ts';
@@ -58,7 +58,7 @@ export const pretrain = command({
     ...deviceOptions,
   },
   interruptible: true,
-  notes: [presetNote],
+  notes: [presetNote, checkpointNote],
   async run(
     { out, resume, overwrite, plan, memory, adapter, floor, tuning, preset, scenes, ...own },
     { progress, signal, words },
@@ -79,7 +79,9 @@ export const pretrain = command({
         if (plan) return await planOf(device, prepared, memoryFor(device, memory));
         const { checkpoint } = folder;
         if (folder.resume)
-          progress.note(`${checkpoint}: resuming from step ${folder.resume.progress.step} of ${settings.steps}`);
+          progress.note(
+            `${folder.resume.path}: resuming from step ${folder.resume.progress.step} of ${settings.steps}`,
+          );
         const events = new EventFile(folder.path, settings, folder.resume?.progress);
         const onHistory = (history: RunHistory) => events.write(history);
         let end: Partial<Conclusion> = {};

@@ -4,7 +4,8 @@ import { basename, dirname, join } from 'node:path';
 import { removeAbandoned } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
-import { type Checkpoint, openCheckpoint } from '../model/training/checkpoint.ts';
+import type { Checkpoint } from '../model/training/checkpoint.ts';
+import { hasCheckpoint, openNewest } from '../model/training/kept-checkpoints.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { expectSameRun } from '../model/training/same-run.ts';
 import { expectNoFiles, type MadeFolder, makeFolder } from './outputs.ts';
@@ -37,7 +38,7 @@ export async function runFolder(options: RunFolderOptions, note: (line: string) 
   const { out, usual, resume, overwrite } = options;
   const last = (await usedFolders(usual)).at(-1);
   const chosen = out ?? (resume ? (last ?? usual) : overwrite ? last : undefined);
-  if (resume && !(await exists(checkpointIn(chosen!))))
+  if (resume && !(await hasCheckpoint(checkpointIn(chosen!))))
     throw new InputError(`--resume: there is no checkpoint in ${chosen}; leave --resume out to begin a run`);
   const made = chosen === undefined ? await makeUnused(usual) : await makeFolder('out', chosen);
   const { path } = made;
@@ -45,7 +46,7 @@ export async function runFolder(options: RunFolderOptions, note: (line: string) 
   const leave = await made.lock(note);
   try {
     await removeRemains(path);
-    if (resume) return { path, checkpoint, resume: await openCheckpoint(checkpoint), leave };
+    if (resume) return { path, checkpoint, resume: await openNewest(checkpoint, { verify: true, note }), leave };
     if (!overwrite) await refuseToLose(checkpoint);
   } catch (error) {
     await leave();
@@ -101,7 +102,7 @@ async function usedFolders(usual: string): Promise<string[]> {
   });
   const used = [];
   for (const number of numbers.sort((a, b) => a - b))
-    if (await exists(checkpointIn(numbered(usual, number)))) used.push(numbered(usual, number));
+    if (await hasCheckpoint(checkpointIn(numbered(usual, number)))) used.push(numbered(usual, number));
   return used;
 }
 
@@ -116,11 +117,11 @@ async function makeUnused(usual: string): Promise<MadeFolder> {
 
 async function refuseToLose(path: string): Promise<void> {
   const choice = 'replace it with --overwrite, or choose another folder with --out';
-  if (!(await exists(path))) {
+  if (!(await hasCheckpoint(path))) {
     await expectNoFiles('out', dirname(path), ', or write into this one with --overwrite');
     return;
   }
-  const checkpoint = await openCheckpoint(path).catch((error) => {
+  const checkpoint = await openNewest(path, { verify: false, note() {} }).catch((error) => {
     throw error instanceof InputError ? new InputError(`${error.message}; ${choice}`) : error;
   });
   await checkpoint.close();

@@ -5,6 +5,7 @@ import { openTunedDevice } from '../kernels/tuning.ts';
 import { Encoding, type RawObservation } from '../model/policy/encoding.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { type Answer, type ServedOptions, ServedPolicy } from '../model/policy/serving/served-policy.ts';
+import { openAgain } from '../model/training/lost-device.ts';
 import { openPolicy } from './policy.ts';
 
 /** What the thread is started with. */

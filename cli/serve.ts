@@ -101,7 +101,9 @@ export const serve = command({
         onNote: (line) => progress.note(line),
       });
       const address = `${host.includes(':') ? `[${host}]` : host}:${server.port}`;
-      progress.note(`${title}, on ${description}: ws://${address}${page ? `, page http://${address}/` : ''} (Ctrl-C ends)`);
+      progress.note(
+        `${title}, on ${description}: ws://${address}${page ? `, page http://${address}/` : ''} (Ctrl-C ends)`,
+      );
       await Promise.race([
         thread.failed,
         new Promise((end) => signal.addEventListener('abort', end, { once: true })),

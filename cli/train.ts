@@ -143,7 +143,7 @@ async function trainIn(run: Run): Promise<TrainResult> {
       const memory = memoryFor(device, run.memory);
       if (run.plan) return await planOf(device, prepared, memory);
       const { checkpoint, resume } = run.folder;
-      if (resume) progress.note(`${checkpoint}: resuming from step ${resume.progress.step} of ${settings.steps}`);
+      if (resume) progress.note(`${resume.path}: resuming from step ${resume.progress.step} of ${settings.steps}`);
       const events = new EventFile(run.folder.path, settings, resume?.progress);
       const finished = { ...run, settings: prepared.settings };
       let summary: TrainSummary | undefined;

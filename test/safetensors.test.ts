@@ -71,7 +71,6 @@ describe('safetensors round trip', () => {
         const bytes = await bytesOf(tensors, metadata);
         const path = join(folder, 'any.safetensors');
         await writeSafetensors(path, tensors, { metadata });
-        expect(new Uint8Array(await readFile(path))).toEqual(bytes);
         for (const source of [bytes, bytes.slice().buffer, new Blob([bytes.slice()]), path]) {
           const file = await readSafetensors(source as Uint8Array);
           expect(new Map(file.metadata)).toEqual(new Map(Object.entries(metadata)));

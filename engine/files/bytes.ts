@@ -18,6 +18,9 @@ export interface Folder {
   open(path: string): Promise<ByteSource>;
 }
 
+/** A part of a file that is written: what follows there, or what takes the place of what was written from byte `at` on. */
+export type FilePart = Uint8Array | string | { readonly at: number; readonly bytes: Uint8Array };
+
 export function memorySource(data: Blob | Uint8Array | ArrayBuffer, name: string): ByteSource {
   const close = async () => {};
   if (data instanceof Blob) {

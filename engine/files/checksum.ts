@@ -2,7 +2,7 @@
  * Makes a 32-bit cyclic redundancy check from its reversed polynomial. The argument `before` is the check of the
  * preceding bytes. Four bytes are processed at a time: table k holds the effect of a byte that k bytes follow.
  */
-function checksum(polynomial: number): (bytes: Uint8Array, before?: number) => number {
+export function checksum(polynomial: number): (bytes: Uint8Array, before?: number) => number {
   const table = Int32Array.from({ length: 256 }, (_, byte) => {
     let crc = byte;
     for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ polynomial : crc >>> 1;
@@ -23,7 +23,8 @@ function checksum(polynomial: number): (bytes: Uint8Array, before?: number) => n
   };
 }
 
-/** The CRC-32 of zip and parquet files. */
-export const crc32 = checksum(0xedb88320);
+/** The CRC-32 of zip, parquet and checkpoints: that of node's zlib, which is ten times as fast, or in a browser the one above. */
+export const crc32: ReturnType<typeof checksum> =
+  globalThis.process?.getBuiltinModule?.('node:zlib').crc32 ?? checksum(0xedb88320);
 /** The CRC-32C (Castagnoli) of TFRecord files. */
 export const crc32c = checksum(0x82f63b78);

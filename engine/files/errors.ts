@@ -22,7 +22,7 @@ export const printable = (text: string): string =>
     (own) => `\\u${own.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
 
-/** A value from a file for a message: JSON, truncated to 100 characters. */
+/** A value from a file for a message: JSON, truncated to 160 characters, within which names of tensors fit. */
 export function quote(value: unknown): string {
   let text: string;
   try {
@@ -30,7 +30,7 @@ export function quote(value: unknown): string {
   } catch {
     text = 'a value nested too deeply'; // JSON.stringify is recursive, JSON.parse is not
   }
-  return printable(text.length > 100 ? `${text.slice(0, 100)}...` : text);
+  return printable(text.length > 160 ? `${text.slice(0, 160)}...` : text);
 }
 
 /** A number of things: "1 action", "5 actions". */

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { ByteSource } from './bytes.ts';
+import type { ByteSource, FilePart } from './bytes.ts';
 import { InputError } from './errors.ts';
 import { lockDescriptor, removeUnlocked } from './lock.ts';
 
@@ -99,14 +99,17 @@ let written = 0;
 
 /**
  * Writes a file atomically: the parts go into a temporary file in the same folder, which is flushed to the disk and
- * renamed to the target. After an error, of the disk or of `parts`, and after process.exit, the target is unchanged and
- * the temporary file is gone; what a process leaves that was killed goes with `removeAbandoned`.
+ * renamed to the target; then the folder is flushed, so that a power failure does not undo it. After an error, of the disk
+ * or of `parts`, and after process.exit, the target is unchanged and the temporary file is gone; what a process leaves that
+ * was killed goes with `removeAbandoned`.
  *
  * @throws InputError for errors of the file system; also whatever `parts` throws
  */
 export async function writeFileSafely(
   path: string,
-  parts: AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>,
+  parts: AsyncIterable<FilePart> | Iterable<FilePart>,
+  /** Called once the temporary file is whole and on the disk. */
+  beforeRename?: () => Promise<void>,
 ): Promise<void> {
   let [temporary, handle]: [string, FileHandle | undefined] = ['', undefined];
   const remove = () => rmSync(temporary, { force: true });
@@ -117,7 +120,9 @@ export async function writeFileSafely(
     await handle.sync();
     await handle.close();
     handle = undefined;
+    await beforeRename?.();
     await rename(temporary, path);
+    await flushFolder(dirname(path));
   } catch (error) {
     await handle?.close().catch(() => {}); // the first error is the one to report
     if (temporary) await rm(temporary, { force: true }).catch(() => {});
@@ -148,11 +153,22 @@ export async function removeAbandoned(folder: string): Promise<void> {
   for (const name of names) if (/\.\d+-\d+\.part$/.test(name)) removeUnlocked(join(folder, name));
 }
 
-async function writeAll(handle: FileHandle, part: Uint8Array | string): Promise<void> {
-  const bytes = typeof part === 'string' ? new TextEncoder().encode(part) : part;
+/** Windows opens no folders, and needs no flush. */
+async function flushFolder(path: string): Promise<void> {
+  const handle = await open(path).catch(() => null);
+  await handle?.sync().catch(() => {}); // some file systems refuse it; the file itself is on the disk
+  await handle?.close();
+}
+
+async function writeAll(handle: FileHandle, part: FilePart): Promise<void> {
+  const { at, bytes } =
+    typeof part === 'string' || part instanceof Uint8Array
+      ? { at: undefined, bytes: typeof part === 'string' ? new TextEncoder().encode(part) : part }
+      : part;
   let done = 0;
   while (done < bytes.length) {
-    const { bytesWritten } = await handle.write(bytes, done, Math.min(bytes.length - done, READ_LIMIT));
+    const position = at === undefined ? null : at + done;
+    const { bytesWritten } = await handle.write(bytes, done, Math.min(bytes.length - done, READ_LIMIT), position);
     done += bytesWritten;
   }
 }

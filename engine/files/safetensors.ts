@@ -1,7 +1,9 @@
 import { type ByteSource, memorySource, parseJson, readRange } from './bytes.ts';
+import { crc32 } from './checksum.ts';
 import { InputError, quote } from './errors.ts';
 import { decodeBfloat16, decodeFloat16 } from './half.ts';
 import { openPath } from './paths.ts';
+import { CHECKSUMS, checksumsIn, hexadecimal, metadataChecksum } from './safetensors-checksums.ts';
 
 /**
  * The safetensors format: 8 bytes little-endian header length, a JSON header of
@@ -54,6 +56,8 @@ interface TargetRows {
 
 /** The largest header, as in the reference implementation, so that a damaged length cannot exhaust the memory. */
 const HEADER_LIMIT = 100_000_000;
+/** Bytes of a tensor that are verified together. */
+const PART = 2 ** 24;
 
 export class SafetensorsFile {
   /** @internal Use `readSafetensors`. */
@@ -63,6 +67,8 @@ export class SafetensorsFile {
     readonly metadata: ReadonlyMap<string, string>,
     /** Tensors by name, in file order. */
     readonly tensors: ReadonlyMap<string, TensorEntry>,
+    /** The checksums that are not compared yet; none in files of other programs. */
+    private readonly checksums: Map<string, string>,
   ) {}
 
   get name(): string {
@@ -88,7 +94,7 @@ export class SafetensorsFile {
   /**
    * Reads the values of a tensor of known dtype; F16 and BF16 as bit patterns.
    *
-   * @throws InputError if it is missing, has another dtype or shape, or the file has become shorter
+   * @throws InputError if it is missing, has another dtype or shape or not its checksum, or the file has become shorter
    */
   async read<T extends TensorType>(name: string, dtype: T, options: ReadOptions = {}): Promise<TensorArray<T>> {
     const entry = this.entry(name, { dtype, shape: options.shape });
@@ -109,7 +115,7 @@ export class SafetensorsFile {
   /** Like `readFloat32`. @throws InputError if an element is not a finite number */
   async readFinite(name: string, options: ReadOptions = {}): Promise<Float32Array> {
     const values = await this.readFloat32(name, options);
-    const bad = values.findIndex((value) => !Number.isFinite(value));
+    const bad = firstBeyond(values);
     if (bad < 0) return values;
     const before =
       (options.rows?.[0] ?? 0) *
@@ -131,6 +137,39 @@ export class SafetensorsFile {
     }
   }
 
+  /** Compares all checksums, if the file has them. @throws InputError that names the first tensor that is damaged */
+  async verify(): Promise<void> {
+    for (const name of [...this.checksums.keys()]) {
+      if (name === '__metadata__') this.verifyMetadata();
+      else await this.#verify(this.entry(name));
+    }
+  }
+
+  /** @throws InputError if the metadata are not those that were written */
+  verifyMetadata(): void {
+    const expected = this.checksums.get('__metadata__');
+    if (expected === undefined || expected === metadataChecksum(this.metadata)) return;
+    throw new InputError(
+      `${this.name}: damaged: its metadata were changed after it was written (their checksum differs)`,
+    );
+  }
+
+  async #verify(entry: TensorEntry): Promise<void> {
+    let found = 0;
+    for (let start = entry.start; start < entry.end; start += PART)
+      found = crc32(await this.#range(entry, start, Math.min(entry.end, start + PART)), found);
+    this.#compare(entry.name, found);
+  }
+
+  #compare(name: string, found: number): void {
+    const expected = this.checksums.get(name);
+    if (expected !== undefined && expected !== hexadecimal(found))
+      throw new InputError(
+        `${this.name}: damaged: tensor ${quote(name)} was changed after it was written (its checksum differs)`,
+      );
+    this.checksums.delete(name);
+  }
+
   async #bytes(entry: TensorEntry, rows?: readonly [number, number]): Promise<Uint8Array<ArrayBuffer>> {
     let { start, end } = entry;
     if (rows) {
@@ -141,7 +180,15 @@ export class SafetensorsFile {
       const stride = height === 0 ? 0 : (end - start) / height;
       [start, end] = [start + from * stride, start + to * stride];
     }
-    return readRange(this.source, start, end, `tensor ${quote(entry.name)}`);
+    // The checksum is that of the whole tensor, of which a part may be wanted.
+    if (rows && this.checksums.has(entry.name)) await this.#verify(entry);
+    const bytes = await this.#range(entry, start, end);
+    if (this.checksums.has(entry.name)) this.#compare(entry.name, crc32(bytes));
+    return bytes;
+  }
+
+  #range({ name }: TensorEntry, start: number, end: number): Promise<Uint8Array<ArrayBuffer>> {
+    return readRange(this.source, start, end, `tensor ${quote(name)}`);
   }
 
   #error(tensor: string, complaint: string): InputError {
@@ -211,7 +258,10 @@ async function readHeader(source: ByteSource): Promise<SafetensorsFile> {
     covered = end;
   }
   if (covered < source.size) throw fail(`${source.size - covered} bytes after the last tensor belong to no tensor`);
-  return new SafetensorsFile(source, metadata, new Map(entries.map((entry) => [entry.name, entry])));
+  const tensors = new Map(entries.map((entry) => [entry.name, entry]));
+  const checksums = checksumsIn(source.name, metadata.get(CHECKSUMS), tensors.keys());
+  metadata.delete(CHECKSUMS);
+  return new SafetensorsFile(source, metadata, tensors, checksums);
 }
 
 function checkEntry(source: ByteSource, name: string, value: unknown, dataStart: number): TensorEntry {
@@ -231,6 +281,12 @@ function checkEntry(source: ByteSource, name: string, value: unknown, dataStart:
   if (dataStart + end > source.size)
     throw fail(`is cut off or out of range: its data ends at byte ${dataStart + end}, the file at ${source.size}`);
   return { name, dtype: type, shape, start: dataStart + begin, end: dataStart + end };
+}
+
+/** The index of the first value that is not a number, or larger in magnitude than `most`, by default than any f32; -1 if there is none. */
+export function firstBeyond(values: Float32Array, most = 2 ** 128 - 2 ** 104): number {
+  for (let i = 0; i < values.length; i++) if (!(Math.abs(values[i]) <= most)) return i;
+  return -1;
 }
 
 export function byteLength(dtype: TensorType, shape: readonly number[]): number {

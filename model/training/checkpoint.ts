@@ -7,9 +7,8 @@
  */
 import type * as v from 'valibot';
 import { InputError, quote, reasonOf } from '../../engine/files/errors.ts';
-import { encodeBfloat16 } from '../../engine/files/half.ts';
 import { checked } from '../../engine/files/json-schema.ts';
-import { type TensorToWrite, writeSafetensors } from '../../engine/files/safetensors-writer.ts';
+import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
 import type { Device, SafetensorsFile, Tensor } from '../../engine/index.ts';
 import type { AdamW, Moment } from '../../kernels/index.ts';
 import { actingConfiguration } from '../architecture/acting-configuration.ts';
@@ -23,11 +22,12 @@ import {
   checkpointSchema,
   type TrainingProgress,
 } from './checkpoint-schema.ts';
-import { contentsOf, expectFitting, loadModel, metadataOf, openSaved, withBase } from './saved-model.ts';
+import { contentsOf, expectFitting, loadModel, metadataOf, openSaved, tensorToWrite, withBase } from './saved-model.ts';
 import { VISION_LANGUAGE_FORMAT } from './vision-language-file.ts';
 
 export type { CheckpointSettings, TrainingProgress } from './checkpoint-schema.ts';
 
+/** @throws NotFiniteError for a state that diverged, InputError for the file system; the file of this path is then unchanged */
 export async function saveCheckpoint(
   path: string,
   model: Model,
@@ -36,13 +36,15 @@ export async function saveCheckpoint(
   progress: TrainingProgress,
   /** The file of the frozen weights, from `saveBase`; without it they are in the checkpoint. */
   base?: BaseReference,
+  /** Called once the new file is whole, before it takes the place of the old one. */
+  beforeRename?: () => Promise<void>,
 ): Promise<void> {
   const kept = base ? frozenIn(model) : new Set<string>();
   await optimizer.averaged(async () => {
     const moments = [...optimizer.state().tensors].map(([name, tensor]) => ({ name: `optimizer/${name}`, tensor }));
     const weights = [...model.parameters].filter(({ name }) => !kept.has(name)).map(namedTensor);
     const contents = { settings, progress, optimizerStep: optimizer.steps, ...(base && { base: referenceTo(base) }) };
-    await writeCheckpoint(path, [...weights, ...moments], contents);
+    await writeCheckpoint(path, [...weights, ...moments], contents, beforeRename);
   });
 }
 
@@ -50,7 +52,7 @@ export async function saveCheckpoint(
 export function saveBase(checkpointPath: string, model: Model): Promise<BaseReference> {
   const kept = frozenIn(model);
   const frozen = [...model.parameters].filter(({ name }) => kept.has(name));
-  return writeBase(checkpointPath, frozen.map(namedTensor).map(tensorToWrite));
+  return writeBase(checkpointPath, frozen.map(namedTensor).map(toWrite));
 }
 
 const frozenIn = ({ architecture }: Model): ReadonlySet<string> =>
@@ -90,23 +92,17 @@ interface NamedTensor {
 
 const namedTensor = (tensor: Tensor): NamedTensor => ({ name: tensor.name, tensor });
 
-function tensorToWrite({ name, tensor: { shape, dtype, pieces } }: NamedTensor): TensorToWrite {
-  const isHalf = dtype === 'bf16';
-  return {
-    ...{ name, dtype: isHalf ? ('BF16' as const) : ('F32' as const), shape: [...shape] },
-    async *data() {
-      for (const piece of pieces) yield isHalf ? encodeBfloat16(await piece.read()) : await piece.read();
-    },
-  };
-}
+const toWrite = ({ name, tensor }: NamedTensor) =>
+  tensorToWrite(name, tensor, tensor.dtype === 'bf16' ? 'BF16' : 'F32');
 
 async function writeCheckpoint(
   path: string,
   tensors: readonly NamedTensor[],
   contents: { settings: CheckpointSettings; progress: TrainingProgress; optimizerStep: number; base?: BaseReference },
+  beforeRename?: () => Promise<void>,
 ): Promise<void> {
   const metadata = metadataOf({ format: CHECKPOINT_FORMAT, ...contents });
-  await writeSafetensors(path, tensors.map(tensorToWrite), { metadata });
+  await writeSafetensors(path, tensors.map(toWrite), { metadata, beforeRename });
 }
 
 /** An opened checkpoint: its settings are in memory, its tensors are read on demand. */
@@ -120,6 +116,8 @@ export interface Checkpoint {
   loadModel(device: Device): Promise<Model>;
   /** Restores the optimizer's moments and step number, and beside averages the weights that training goes on from. */
   loadOptimizer(optimizer: AdamW): Promise<void>;
+  /** Compares all checksums, which are else compared where tensors are read. @throws InputError that names the first tensor that is damaged */
+  verify(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -152,6 +150,7 @@ function checkpointIn(
     path: file.name,
     settings,
     progress,
+    verify: () => file.verify(),
     ...(base && { base }),
     loadModel: (device) => loadModel(tensors, device, settings.configuration),
     async loadOptimizer(optimizer) {

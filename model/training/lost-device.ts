@@ -4,7 +4,8 @@
  */
 import { type Device, DeviceLostError, InputError, OutOfMemoryError } from '../../engine/index.ts';
 import type { Model } from '../architecture/model.ts';
-import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
+import type { Checkpoint } from './checkpoint.ts';
+import { openNewest } from './kept-checkpoints.ts';
 import { savingOptions } from './memory-plan.ts';
 import type { RunListener } from './prepare-run.ts';
 import type { RunSettings } from './run-settings.ts';
@@ -97,7 +98,8 @@ export async function unlessLost<Own extends Run, Result>(
           `${what}: ${often}; its driver may stop work that takes long, which a smaller --batch shortens; ${kept}`,
         );
       await openAgain(device, `${what}; ${kept}`);
-      resume = path === undefined ? undefined : await openCheckpoint(path);
+      resume =
+        path === undefined ? undefined : await openNewest(path, { verify: true, note: (line) => listener.note(line) });
       Object.assign(mark, { step: resume?.progress.step ?? 0, saved: false });
       listener.note(
         `${what}; it is open again, and the run goes on ${path === undefined ? 'from the beginning' : `from step ${mark.step}, ${path}`}`,
@@ -107,7 +109,7 @@ export async function unlessLost<Own extends Run, Result>(
   }
 }
 
-async function openAgain(device: Device, what: string): Promise<void> {
+export async function openAgain(device: Device, what: string): Promise<void> {
   for (const [i, seconds] of OPENING_SECONDS.entries()) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
     try {

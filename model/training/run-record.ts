@@ -1,14 +1,17 @@
 /** The record of a run: its history of losses and measurements, and its checkpoints. */
+import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import type { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription, Reference } from '../architecture/objectives/index.ts';
 import { type BaseReference, removeOtherBases } from './base-file.ts';
 import { type Checkpoint, type CheckpointSettings, saveBase, saveCheckpoint } from './checkpoint.ts';
 import { answersDescription } from './co-training.ts';
 import { type ActingRow, emptyHistory, type Losses, type RunHistory } from './history.ts';
+import { keepAsPrevious, previousOf, removePrevious } from './kept-checkpoints.ts';
 import type { RunMark } from './lost-device.ts';
 import type { MemoryGiven } from './memory-plan.ts';
 import type { RunListener } from './prepare-run.ts';
 import type { RunSettings } from './run-settings.ts';
+import { NotFiniteError } from './saved-model.ts';
 import { type ExampleSampler, type Maker, Trainer } from './trainer.ts';
 
 /** The result of `work`; null if it threw because `signal` was aborted. */
@@ -19,6 +22,12 @@ export async function unlessAborted<T>(signal: AbortSignal | undefined, work: ()
     if (signal?.aborted && error === signal.reason) return null;
     throw error;
   }
+}
+
+/** The code of an error of the file system, also of one that was made a line about its file. */
+function codeOf(error: unknown): string | undefined {
+  const { code, syscall } = ((error instanceof InputError ? error.cause : error) ?? {}) as NodeJS.ErrnoException;
+  return syscall === undefined ? undefined : code;
 }
 
 /** The facts of a run that its steps need. */
@@ -114,7 +123,8 @@ class RunRecord<Example> {
   ) {
     this.signal = options.signal;
     const { base } = run.resume ?? {};
-    if (base?.checkpointPath === options.checkpointPath) this.base = base;
+    const own = [options.checkpointPath, previousOf(options.checkpointPath)];
+    if (base && own.includes(base.checkpointPath)) this.base = base;
     this.history = run.resume?.progress.history ?? emptyHistory();
     this.secondsBefore = this.history.training.at(-1)?.seconds ?? 0;
   }
@@ -144,7 +154,7 @@ class RunRecord<Example> {
 
   /** Has the policy act. Returns false if it was interrupted: then a resumed run repeats it. */
   private async measureActing(step: number): Promise<boolean> {
-    const { act, history, trainer, signal, options } = this;
+    const { act, history, trainer, signal } = this;
     if (!act) return true;
     const measured = await unlessAborted(signal, () => trainer.optimizer.averaged(act));
     // What waits for the next chunk would lie beside what measuring takes.
@@ -153,13 +163,13 @@ class RunRecord<Example> {
     const row = { step, ...measured };
     history.acting = [...(history.acting ?? []).filter((own) => own.step !== step), row];
     this.run.listener.acted(row);
-    await options.onHistory?.(history);
+    await this.tell();
     return true;
   }
 
   /** Measures held-out losses and gradient norms. Returns false if it was interrupted: then it is discarded, and a resumed run repeats it. */
   private async measure(step: number, examples: readonly Example[]): Promise<boolean> {
-    const { history, trainer, signal, options } = this;
+    const { history, trainer, signal } = this;
     const { coTraining, baselines, objectives, listener } = this.run;
     const questions = coTraining?.heldOut ?? [];
     const measure = async () => {
@@ -177,7 +187,7 @@ class RunRecord<Example> {
     history.gradients = [...others(history.gradients), ...(await trainer.gradientNorms(step))];
     history.baselines = reference;
     listener.heldOut(step, losses, reference, objectives);
-    await options.onHistory?.(history);
+    await this.tell();
     return true;
   }
 
@@ -188,29 +198,79 @@ class RunRecord<Example> {
   async conclude(step: number, examples: readonly Example[]): Promise<boolean> {
     const trained = step >= this.run.settings.steps;
     const measured = trained && (await this.measure(step, examples)) && (await this.measureActing(step));
-    await this.save(step);
+    await this.save(step, true);
     this.trainer.optimizer.exchange();
     return measured;
   }
 
-  private async save(step: number): Promise<void> {
+  /**
+   * Saves a checkpoint. A disk that is full or gone is a note, because the next save tries again, unless this is the last one.
+   *
+   * @throws InputError for a state that is not finite; the checkpoint that is there stays
+   */
+  private async save(step: number, isLast = false): Promise<void> {
     if (step === this.savedStep) return;
-    const { trainer, history, options } = this;
-    const path = options.checkpointPath;
+    const path = this.options.checkpointPath;
     const { listener } = this.run;
-    const { model, optimizer } = trainer;
-    if (this.settings.configuration.lora) this.base ??= await saveBase(path, model);
-    await saveCheckpoint(path, model, optimizer, this.settings, { step, history }, this.base);
+    try {
+      await this.write(step).catch(async (error) => {
+        const isFull = ['ENOSPC', 'EDQUOT'].includes(codeOf(error) ?? '');
+        if (!isFull || !this.ownsCheckpoint || !(await removePrevious(path))) throw error;
+        listener.note(`warning: ${error.message}: the previous checkpoint made room`);
+        await this.write(step);
+      });
+    } catch (error) {
+      const line = `step ${step} is not saved: ${reasonOf(error)}${this.keptStep()}`;
+      if (error instanceof NotFiniteError)
+        throw new InputError(`${line}; training has diverged: begin anew with a lower learning rate (--rates)`);
+      if (codeOf(error) === undefined) throw error;
+      if (isLast) throw new InputError(line);
+      listener.note(`warning: ${line}; training goes on, and the next save tries again`);
+      return;
+    }
     if (this.savedStep === null) await removeOtherBases(path, this.base);
     this.savedStep = step;
     this.mark.saved = true;
-    await options.onHistory?.(history);
+    await this.tell();
     listener.saved(step, path);
     const { examples = 0, truncated = 0 } = this.maker.counts ?? {};
     if (truncated > 0)
       listener.note(
         `${truncated} of ${examples} examples had targets longer than the model's block for them: they were truncated`,
       );
+  }
+
+  /** Whether the file at the checkpoint's path is a whole one of this run. */
+  private get ownsCheckpoint(): boolean {
+    return this.savedStep !== null || this.run.resume?.path === this.options.checkpointPath;
+  }
+
+  private keptStep(): string {
+    const { savedStep, options } = this;
+    const { path, progress } = this.run.resume ?? {};
+    if (savedStep !== null) return `; ${options.checkpointPath} keeps step ${savedStep}`;
+    return progress ? `; ${path} keeps step ${progress.step}` : '';
+  }
+
+  private async write(step: number): Promise<void> {
+    const { history, trainer, settings } = this;
+    const { model, optimizer } = trainer;
+    const path = this.options.checkpointPath;
+    if (settings.configuration.lora) this.base ??= await saveBase(path, model);
+    await saveCheckpoint(path, model, optimizer, settings, { step, history }, this.base, async () => {
+      if (this.ownsCheckpoint) await keepAsPrevious(path);
+      // A damaged checkpoint leaves the previous one, which the run went on from, where it is; that of another run goes.
+      else if (this.run.resume?.path !== previousOf(path)) await removePrevious(path);
+    });
+  }
+
+  /** Reports the history. What shows it beside the run is not worth the run. */
+  private async tell(): Promise<void> {
+    const { options, history, run } = this;
+    await options.onHistory?.(history).catch((error) => {
+      if (codeOf(error) === undefined) throw error;
+      run.listener.note(`warning: ${error.message}`);
+    });
   }
 
   /** Runs the remaining training steps, each encoded while the adapter computes the one before. Returns the steps done. */

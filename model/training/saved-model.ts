@@ -1,14 +1,18 @@
 /** The common parts of the files that hold a model: JSON in the metadata, and tensors under the names of parameters. */
 import { parseJson } from '../../engine/files/bytes.ts';
-import { InputError, reasonOf } from '../../engine/files/errors.ts';
-import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
+import { InputError, quote, reasonOf } from '../../engine/files/errors.ts';
+import { encodeBfloat16, encodeFloat16 } from '../../engine/files/half.ts';
+import { firstBeyond } from '../../engine/files/safetensors.ts';
+import type { TensorToWrite } from '../../engine/files/safetensors-writer.ts';
+import { type Device, elementCount, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
+import type { Moment } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture, Model } from '../architecture/model.ts';
 
 const METADATA = 'insula';
 
 /** The tensors of a model, in one file or several. */
-export type SavedTensors = Pick<SafetensorsFile, 'name' | 'entry' | 'readInto'>;
+export type SavedTensors = Pick<SafetensorsFile, 'name' | 'entry' | 'readInto' | 'verifyMetadata'>;
 
 /** The tensors of a file, and those of its base. */
 export function withBase(file: SafetensorsFile, base: SafetensorsFile): SavedTensors {
@@ -17,6 +21,7 @@ export function withBase(file: SafetensorsFile, base: SafetensorsFile): SavedTen
     name: file.name,
     entry: (name, expected) => holding(name).entry(name, expected),
     readInto: (name, target) => holding(name).readInto(name, target),
+    verifyMetadata: () => file.verifyMetadata(),
   };
 }
 
@@ -34,11 +39,39 @@ export async function openSaved<T>(
   }
 }
 
-/** The metadata of a file with these contents. */
+/** A number that a file of a model must not hold, because training has diverged. */
+export class NotFiniteError extends InputError {}
+
+/** The metadata of a file with these contents. @throws NotFiniteError if one of their numbers is not finite, which JSON would lose */
 export const metadataOf = (contents: { readonly format: number | string }): Record<string, string> => ({
   format: 'pt',
-  [METADATA]: JSON.stringify(contents),
+  [METADATA]: JSON.stringify(contents, (key, value) => {
+    if (typeof value !== 'number' || Number.isFinite(value)) return value;
+    throw new NotFiniteError(`${quote(key)} of its measurements is ${value}`);
+  }),
 });
+
+/** The largest magnitudes that files hold. */
+const largest = { F32: 2 ** 128 - 2 ** 104, BF16: 2 ** 128 - 2 ** 120, F16: 65504 };
+const encoders = { F32: (values: Float32Array) => values, BF16: encodeBfloat16, F16: encodeFloat16 };
+
+/** A tensor to write, of which one piece at a time is in memory. Its `data` throw NotFiniteError for a number that the file cannot hold. */
+export function tensorToWrite(name: string, { shape, pieces }: Moment, dtype: keyof typeof largest): TensorToWrite {
+  async function* data() {
+    let before = 0;
+    for (const piece of pieces) {
+      const values = await piece.read();
+      const bad = firstBeyond(values, largest[dtype]);
+      if (bad >= 0)
+        throw new NotFiniteError(
+          `tensor ${quote(name)} holds ${values[bad]} at element ${before + bad} of ${elementCount(shape)}`,
+        );
+      yield encoders[dtype](values);
+      before += values.length;
+    }
+  }
+  return { name, dtype, shape: [...shape], data };
+}
 
 /** The contents of a file's metadata and the format that they name, before any check. `what` is the kind of file that is wanted. */
 export function contentsOf({ name, metadata }: SafetensorsFile, what: string): { contents: unknown; format: unknown } {
@@ -70,6 +103,8 @@ export function expectFitting(
   const { parameters } = checked('configuration', () => new Architecture(configuration));
   checked('encoding', check);
   for (const { name, shape } of parameters) file.entry(name, { shape });
+  // It comes last, because the checks above say what does not fit.
+  file.verifyMetadata();
 }
 
 /** A model with the values of the file's tensors. */

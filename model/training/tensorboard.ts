@@ -123,15 +123,17 @@ export class EventFile {
     const records = rows.map(({ step, scalars, seconds = last }) =>
       record(now - (last - seconds), step, summary(scalars)),
     );
-    const [{ appendFile }, { fileError }] = await Promise.all([
+    const [{ appendFile, stat, truncate }, { fileError }] = await Promise.all([
       import('node:fs/promises'),
       import('../../engine/files/files.ts'),
     ]);
-    this.path ??= await this.begin(records, now);
-    const { path } = this;
-    await appendFile(path, Buffer.concat(records)).catch((error) => {
+    const path = this.path ?? (await this.begin(records, now));
+    const size = (await stat(path).catch(() => null))?.size ?? 0;
+    await appendFile(path, Buffer.concat(records)).catch(async (error) => {
+      await truncate(path, size).catch(() => {}); // a part of a record would hide those behind it
       throw fileError(error, path, 'write it');
     });
+    this.path = path;
     for (const { key } of rows) this.written.add(key);
   }
 

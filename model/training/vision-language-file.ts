@@ -4,7 +4,6 @@
  */
 import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
-import { encodeFloat16 } from '../../engine/files/half.ts';
 import { checked, count } from '../../engine/files/json-schema.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
 import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
@@ -15,7 +14,7 @@ import { configurationOf, systemNamed } from '../systems/index.ts';
 import { BASE_FORMAT } from './base-file.ts';
 import { checkTokens } from './checkpoint-check.ts';
 import { configurationSchema, encodingSchema } from './checkpoint-schema.ts';
-import { contentsOf, expectFitting, loadModel, metadataOf, openSaved } from './saved-model.ts';
+import { contentsOf, expectFitting, loadModel, metadataOf, openSaved, tensorToWrite } from './saved-model.ts';
 
 const FORMAT = 'insula vision-language model';
 export const VISION_LANGUAGE_FORMAT = `${FORMAT} 1`;
@@ -91,12 +90,7 @@ export async function saveVisionLanguageModel(
   if (missing) throw new InputError(`${path}: the model has no ${missing.name}, which a vision-language model needs`);
   if (unknown)
     throw new InputError(`${path}: the model has ${unknown.name}, which a vision-language model does not use`);
-  const tensors = asking.map(({ name, shape }) => ({
-    ...{ name, shape, dtype: 'F16' as const },
-    async *data() {
-      for (const piece of parameters.get(name).pieces) yield encodeFloat16(await piece.read());
-    },
-  }));
+  const tensors = asking.map(({ name }) => tensorToWrite(name, parameters.get(name), 'F16'));
   const contents = { format: VISION_LANGUAGE_FORMAT, configuration, encoding, made };
   await writeSafetensors(path, tensors, { metadata: metadataOf(contents) });
 }

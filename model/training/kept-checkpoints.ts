@@ -1,0 +1,75 @@
+/**
+ * The last two checkpoints of a run (node only): `checkpoint.safetensors`, and that of the save before beside it,
+ * `checkpoint.previous.safetensors`. At every moment one of the two is whole, and a damaged one has the other behind it.
+ */
+import { InputError } from '../../engine/files/errors.ts';
+import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
+
+/** The path of the checkpoint that was at `path` before. */
+export const previousOf = (path: string): string => path.replace(/(\.safetensors)?$/, '.previous$1');
+
+/** Whether there is one of the two checkpoints of `path`. */
+export async function hasCheckpoint(path: string): Promise<boolean> {
+  const { kindOfPath } = await import('../../engine/files/files.ts');
+  return (await kindOfPath(path)) !== null || (await kindOfPath(previousOf(path))) !== null;
+}
+
+/**
+ * Opens the newest of the two that is whole; with `verify` one whose checksums agree.
+ *
+ * @throws InputError if there is none
+ */
+export async function openNewest(
+  path: string,
+  { verify, note }: { verify: boolean; note(line: string): void },
+): Promise<Checkpoint> {
+  const opened = async (own: string) => {
+    const checkpoint = await openCheckpoint(own);
+    try {
+      if (verify) await checkpoint.verify();
+      return checkpoint;
+    } catch (error) {
+      await checkpoint.close();
+      throw error;
+    }
+  };
+  try {
+    return await opened(path);
+  } catch (error) {
+    const { kindOfPath } = await import('../../engine/files/files.ts');
+    const previous = previousOf(path);
+    if (!(error instanceof InputError) || (await kindOfPath(previous)) === null) throw error;
+    const checkpoint = await opened(previous).catch((other) => {
+      throw other instanceof InputError ? new InputError(`${error.message}; and ${other.message}`) : other;
+    });
+    note(`warning: ${error.message}; step ${checkpoint.progress.step} of the save before is in ${previous}`);
+    return checkpoint;
+  }
+}
+
+/** Makes the checkpoint of `path`, if there is one, the previous one too, before another takes its place. */
+export async function keepAsPrevious(path: string): Promise<void> {
+  const [{ kindOfPath }, { link, rename }] = await Promise.all([
+    import('../../engine/files/files.ts'),
+    import('node:fs/promises'),
+  ]);
+  if ((await kindOfPath(path)) === null) return;
+  await removePrevious(path);
+  // A file system without links has the previous one alone until the new one comes.
+  await link(path, previousOf(path)).catch(() => rename(path, previousOf(path)));
+}
+
+/** Returns whether there was one. */
+export async function removePrevious(path: string): Promise<boolean> {
+  const [{ fileError }, { rm }] = await Promise.all([
+    import('../../engine/files/files.ts'),
+    import('node:fs/promises'),
+  ]);
+  return rm(previousOf(path)).then(
+    () => true,
+    (error) => {
+      if (error.code === 'ENOENT') return false;
+      throw fileError(error, previousOf(path), 'remove it');
+    },
+  );
+}

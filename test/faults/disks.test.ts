@@ -1,0 +1,233 @@
+/** Disks that are full, read-only, gone or come back in the middle of a run: each save that fails is said, and the next one tries again. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdir, mkdtemp, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { openCheckpoint } from '../../model/training/checkpoint.ts';
+import { previousOf } from '../../model/training/kept-checkpoints.ts';
+import { runSettings } from '../../model/training/run-settings.ts';
+import { EventFile } from '../../model/training/tensorboard.ts';
+import { actionsFile } from '../data/synthetic.ts';
+import { minutePreset, quietListener } from '../support/synthetic-dataset.ts';
+import { type TestRun, trainRun } from '../support/train-run.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+let folder = '';
+const at = (...parts: string[]) => join(folder, ...parts);
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'insula-disks-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+interface Trained {
+  /** What went wrong, without the folder of the test. */
+  readonly warnings: string[];
+  readonly error: string | null;
+  /** Steps of the checkpoint and of the previous one; null where there is none. */
+  readonly steps: (number | null)[];
+  readonly files: string[];
+}
+
+/** Trains six steps in a folder, saves every second one, and calls `meanwhile` after each step. */
+async function train(run: string, meanwhile: (step: number) => Promise<void>, options: TestRun = {}): Promise<Trained> {
+  const warnings: string[] = [];
+  const listener = quietListener({ note: (line) => line.startsWith('warning') && warnings.push(line) });
+  const events = new EventFile(run, runSettings());
+  const preset = { ...minutePreset, saveEvery: 2, evaluateEvery: 1 };
+  const error = await trainRun(join(run, 'checkpoint.safetensors'), {
+    ...{ preset, listener, ...options },
+    async onHistory(history) {
+      // A step that is saved is measured before.
+      await meanwhile(history.heldOut.at(-1)!.step);
+      await events.write(history);
+    },
+  }).then(
+    ({ policy }) => policy.model.dispose(),
+    (thrown) => thrown.message.replaceAll(run, 'RUN'),
+  );
+  const path = join(run, 'checkpoint.safetensors');
+  const steps = [path, previousOf(path)].map((own) =>
+    openCheckpoint(own).then(
+      async ({ progress, close }) => {
+        await close();
+        return progress.step;
+      },
+      () => null,
+    ),
+  );
+  const files = await readdir(run).catch(() => []);
+  return {
+    warnings: warnings.map((line) => line.replaceAll(run, 'RUN')),
+    error: error ?? null,
+    steps: await Promise.all(steps),
+    files,
+  };
+}
+
+const checkpoint = 'RUN/checkpoint.safetensors';
+const reason = (text: string) =>
+  `step 4 is not saved: ${checkpoint}: cannot write it: ${text}; ${checkpoint} keeps step 2`;
+const again = '; training goes on, and the next save tries again';
+const full = 'the disk is full; free some space and try again';
+
+describe('a disk without space for one save', () => {
+  let now = 0;
+  const follow = async (step: number) => {
+    now = step;
+  };
+
+  /** Has writes of checkpoints fail while `isFull`. */
+  async function withFull(isFull: () => boolean, work: () => Promise<void>) {
+    const handle = await open(at('any'), 'w');
+    const prototype = Object.getPrototypeOf(handle);
+    await handle.close();
+    const write = prototype.write;
+    const spy = vi.spyOn(prototype, 'write').mockImplementation(function (this: unknown, ...parts: unknown[]) {
+      if (!isFull()) return write.apply(this, parts);
+      return Promise.reject(Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC', syscall: 'write' }));
+    });
+    await work().finally(() => spy.mockRestore());
+  }
+
+  test('in the middle of the run: a line, and the next save is there', async () => {
+    await mkdir(at('middle'));
+    await withFull(
+      () => now === 4,
+      async () => {
+        const trained = await train(at('middle'), follow);
+        expect(trained).toMatchObject({ error: null, steps: [6, 2] });
+        expect(trained.warnings).toEqual([`warning: ${reason(full)}${again}`]);
+        expect(trained.files.filter((name) => name.endsWith('.part'))).toEqual([]);
+      },
+    );
+  });
+
+  test('at the end: the run ends with the line, and what was saved before stays', async () => {
+    await mkdir(at('end'));
+    await withFull(
+      () => now >= 6,
+      async () => {
+        const trained = await train(at('end'), follow);
+        expect(trained.steps).toEqual([4, null]);
+        expect(trained.error).toBe(reason(full).replaceAll('step 4', 'step 6').replaceAll('step 2', 'step 4'));
+        expect(trained.warnings).toEqual([
+          `warning: ${checkpoint}: cannot write it: ${full}: the previous checkpoint made room`,
+        ]);
+      },
+    );
+  });
+});
+
+test('a folder that is removed and comes back', async () => {
+  const run = at('gone');
+  await mkdir(run);
+  const trained = await train(run, async (step) => {
+    if (step === 3) await rm(run, { recursive: true });
+    if (step === 5) await mkdir(run);
+  });
+  expect(trained).toMatchObject({ error: null, steps: [6, null] });
+  const [event, saved, ...others] = trained.warnings.filter((line) => !line.includes('tfevents'));
+  expect(saved ?? event).toBe(`warning: ${reason('no such file or folder')}${again}`);
+  expect(others).toEqual([]);
+});
+
+test('a folder that is removed for good: the run ends with the reason', async () => {
+  const run = at('lost');
+  await mkdir(run);
+  const trained = await train(run, async (step) => {
+    if (step === 3) await rm(run, { recursive: true, force: true });
+  });
+  expect(trained.error).toMatch(
+    /^step 6 is not saved: RUN\/checkpoint\.safetensors: cannot write it: no such file or folder/,
+  );
+  expect(trained.warnings.filter((line) => line.includes('step 4 is not saved'))).toHaveLength(1);
+});
+
+test('a limit on the size of files: a line at each save, and the status of an error', async () => {
+  const words = [...(await smallRun(at('limited'))), '--steps', '12', '--out', at('limited/run')];
+  // The null adapter leaves in buffers what was in memory; so it is zeros.
+  const { status, stderr } = spawnSync('bash', ['-c', 'ulimit -f 200; exec "$@"', 'bash', ...words], {
+    ...{ cwd: root, encoding: 'utf8', env: { ...process.env, MALLOC_PERTURB_: '255' } },
+  });
+  const path = at('limited/run/checkpoint.safetensors');
+  const line = (step: number) =>
+    `step ${step} is not saved: ${path}: cannot write it: the file would be larger than the system allows`;
+  expect(stderr.split('\n').filter((own) => own.includes('not saved'))).toEqual([
+    `warning: ${line(10)}${again}`,
+    `insula: ${line(12)}`,
+  ]);
+  expect(status).toBe(1);
+  expect((await readdir(at('limited/run'))).filter((name) => !name.includes('tfevents'))).toEqual([]);
+});
+
+/** Writes a data set, and returns the command of a small run on it without a GPU. */
+async function smallRun(inside: string): Promise<string[]> {
+  await mkdir(inside);
+  const rows = (width: number) => Array.from({ length: 8 }, (_, step) => Array.from({ length: width }, () => step));
+  const tables = ['a', 'b'].flatMap((id) => [
+    [`${id}/action`, rows(3)],
+    [`${id}/state`, rows(2)],
+  ]);
+  const episodes = ['a', 'b'].map((id) => ({ id, steps: 8, language: 'put the red cube in the blue bin' }));
+  const datasets = { made: { control_hz: 4, actions: 'made.safetensors', episodes } };
+  await writeFile(join(inside, 'index.json'), JSON.stringify({ format: 1, datasets }));
+  await writeFile(join(inside, 'made.safetensors'), await actionsFile(Object.fromEntries(tables)));
+  const program = [process.execPath, '--import', 'tsx', 'cli/main.ts', 'train', '--data', inside, '--dataset', 'made'];
+  return [...program, '--preset', 'nano', '--system', 'pi0', '--batch', '2', '--adapter', 'null'];
+}
+
+/** A disk of its own of so many bytes; the reason why there is none for a user that may not mount one. */
+function mounted(path: string, bytes: number): (() => void) | string {
+  const made = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'none', path], { encoding: 'utf8' });
+  if (made.status === 0) return () => void execFileSync('umount', ['--lazy', path]);
+  return made.error?.message ?? made.stderr.trim();
+}
+
+describe('a disk of its own', () => {
+  async function onDisk(
+    name: string,
+    checkpoints: number,
+    skip: (note: string) => void,
+    work: (run: string) => Promise<void>,
+  ) {
+    const run = at(name);
+    await mkdir(run);
+    const { size } = await stat(at('middle/checkpoint.safetensors'));
+    const unmount = mounted(run, Math.ceil(checkpoints * size));
+    if (typeof unmount === 'string') return skip(`a disk needs root: ${unmount}`);
+    await work(run).finally(unmount);
+  }
+
+  test('with room for two checkpoints and not for three: the older one makes room for the new one', ({ skip }) =>
+    onDisk('narrow', 2.5, skip, async (run) => {
+      const trained = await train(run, async () => {});
+      expect(trained).toMatchObject({ error: null, steps: [6, 4] });
+      expect(trained.warnings).toEqual([
+        `warning: ${checkpoint}: cannot write it: ${full}: the previous checkpoint made room`,
+      ]);
+    }));
+
+  test('that another program fills and empties', ({ skip }) =>
+    onDisk('filled', 4, skip, async (run) => {
+      const filler = join(run, 'filler');
+      const trained = await train(run, async (step) => {
+        if (step === 3) await writeFile(filler, new Uint8Array(2 ** 26)).catch(() => {});
+        if (step === 5) await rm(filler);
+      });
+      expect(trained).toMatchObject({ error: null, steps: [6, 2] });
+      expect(trained.warnings).toContain(`warning: ${reason(full)}${again}`);
+    }));
+
+  test('that becomes read-only', ({ skip }) =>
+    onDisk('read-only', 4, skip, async (run) => {
+      const trained = await train(run, async (step) => {
+        if (step === 3) execFileSync('mount', ['-o', 'remount,ro', run]);
+      });
+      expect(trained.steps).toEqual([2, null]);
+      expect(trained.error).toMatch(
+        /^step 6 is not saved: .*: cannot write it: the file system is read-only; .* keeps step 2$/,
+      );
+    }));
+});
