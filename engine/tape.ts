@@ -25,7 +25,10 @@ export interface TapeEntry {
   readonly backward: BackwardRule;
 }
 
-/** Told of the results of an op, or of its backward rule (then null where there is none), as soon as they are encoded. */
+/**
+ * Told of the results of an op, forward when its entry is made, which may be before they are encoded but is after those of the op before;
+ * backward when its rule has run, null for an operand without a gradient.
+ */
 export type OpObserver = (
   phase: 'forward' | 'backward',
   op: string,

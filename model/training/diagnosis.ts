@@ -24,14 +24,22 @@ export async function firstNotFinite(model: Model, inputs: Inputs): Promise<stri
     const tensors = tensorsOf(device, inputs);
     for (const [name, tensor] of Object.entries(tensors)) look(tensor, `the input '${name}'`);
     for (const { name, pieces } of parameters) for (const piece of pieces) look(piece, `the weight '${name}'`);
+    // The results of the last op forward, which are encoded when the next one is told of.
+    let last = () => {};
     observeOps(device, (phase, op, results, operands) => {
+      last();
       const weights = operands.filter((operand) => named.has(operand)).map(({ name }) => `'${name}'`);
       const place = `${op}${weights.length > 0 ? ` with ${weights.join(', ')}` : ''}`;
       const what = phase === 'forward' ? `the result of ${place}` : `a gradient of ${place}`;
-      for (const result of results) if (result) look(result, what);
+      const own = () => {
+        for (const result of results) if (result?.alive) look(result, what);
+      };
+      if (phase === 'backward') own();
+      last = phase === 'forward' ? own : () => {};
     });
     parameters.zeroGradients();
     const { loss } = trainingPass(model, tensors, { recompute: true });
+    last();
     if (loss.wantsGradient) backward(loss);
     for (const { name, pieces } of parameters)
       for (const { grad } of pieces) if (grad) look(grad, `the gradient of '${name}'`);

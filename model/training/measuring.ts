@@ -57,9 +57,9 @@ export async function readLosses(tensors: LossTensors): Promise<Losses> {
 /** Losses that are numbers, and words about the others: those of 1e29 and more hold the 1e30 of an impossible score or target. */
 export function finiteLosses(losses: Losses): { finite: Losses; others: string[] } {
   const entries = Object.entries(losses);
-  const isFinite = ([, loss]: [string, number]) => Math.abs(loss) < 1e29;
-  const others = entries.filter((entry) => !isFinite(entry)).map(([name, loss]) => `the ${name} loss is ${loss}`);
-  return { finite: Object.fromEntries(entries.filter(isFinite)), others };
+  const isUsable = ([, loss]: [string, number]) => Math.abs(loss) < 1e29;
+  const others = entries.filter((entry) => !isUsable(entry)).map(([name, loss]) => `the ${name} loss is ${loss}`);
+  return { finite: Object.fromEntries(entries.filter(isUsable)), others };
 }
 
 /** What was not finite in the parts of a step that was skipped, or too large. */
