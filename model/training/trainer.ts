@@ -1,5 +1,5 @@
 import { backward, type Device, type OnPipeline } from '../../engine/index.ts';
-import { AdamW, GradientNorms } from '../../kernels/index.ts';
+import { AdamW, GradientNorms, type NormsOfGroups } from '../../kernels/index.ts';
 import { type Inputs, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Reference } from '../architecture/objectives/index.ts';
@@ -83,16 +83,20 @@ export class Trainer<Example> implements Disposable {
     const reading: Promise<Losses>[] = [];
     const rate = learningRateAt(step, { peak: preset.learningRate, warmUpSteps: preset.warmUpSteps, steps });
     const shares: LossShares[] = [];
+    let norms: Promise<NormsOfGroups> | undefined;
     await this.trainingStep.run(batches, rate, (losses, share) => {
       reading.push(readLosses(losses));
       shares.push(share);
+      // Behind a whole step one submit reads both.
+      if (accumulate === 1) norms = this.optimizer.norms();
     });
-    const norms = this.optimizer.norms();
+    norms ??= this.optimizer.norms();
     this.prepare(step + 1, 0);
     const outcome = Promise.all([norms, ...reading]).then(([norms, ...parts]): StepOutcome => {
       const losses = wholeLosses(parts, shares);
       return { losses, skipped: norms.usable ? null : skipReason(parts, norms) };
     });
+    outcome.catch(() => {}); // the rejection reaches whoever awaits the outcome
     return { outcome };
   }
 
