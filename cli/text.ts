@@ -11,7 +11,7 @@ import { type PartLatency, timesByPart } from '../model/policy/latency.ts';
 import { keptShares } from '../model/report/kept-section.ts';
 import { formatPercent, formatShare, formatTimes } from '../model/report/markup.ts';
 import { swappedParts, swappedText } from '../model/report/swapped-section.ts';
-import { skippedWords } from '../model/training/history.ts';
+import { skippedLines } from '../model/training/history.ts';
 import { averagedWords } from '../model/training/run-settings.ts';
 import type { Answered, AskResult } from './asking.ts';
 import { describe, formatSeconds } from './progress.ts';
@@ -72,8 +72,7 @@ export function trainLines(
       ? `all ${counted(step, 'step')} were trained already: measured again on ${summary.adapter}`
       : `trained ${steps} in ${formatSeconds(seconds.train)} on ${summary.adapter}`,
   ];
-  const skippedSteps = skippedWords(summary);
-  if (skippedSteps) lines.push(skippedSteps);
+  lines.push(...skippedLines(summary));
   if (settings.ema !== null) lines.push(averagedWords(settings.ema));
   if (heldOut) {
     const compared = objectives.flatMap(({ name, title, baseline }) =>

@@ -45,7 +45,7 @@ export class GradientNorms implements Disposable {
     const partials = new Int32Array(PARTIAL * (firstSlices[this.arenas.length] + 1));
     partials[partials.length - 1] = LOWEST_EXPONENT;
     this.partials = persistentTensor(device, [partials.length], 'f32', 'gradient norms');
-    this.partials.write(new Float32Array(partials.buffer));
+    device.write(this.partials, partials);
     this.norms = persistentTensor(device, [1 + this.groups.length, NORM], 'f32', 'gradient norms');
   }
 

@@ -6,7 +6,7 @@ import type { KeptAnswers } from '../inspect/answers.ts';
 import type { SwappedLosses } from '../inspect/swapped.ts';
 import { historyWords } from '../inspect/system-tables.ts';
 import { chunkOf } from '../training/batches.ts';
-import { skippedWords } from '../training/history.ts';
+import { skippedLines } from '../training/history.ts';
 import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import type { RunResult } from '../training/run.ts';
 import { averagedWords } from '../training/run-settings.ts';
@@ -35,7 +35,6 @@ export async function reportOf(
 ): Promise<ReportData> {
   const { settings, history, objectives, split, missing, policy, openLoop } = result;
   const { configuration } = settings;
-  const skipped = skippedWords(history);
   const groups = new Map<string, number>();
   for (const { group, tensors } of policy.model.parameters.arenas)
     groups.set(group, (groups.get(group) ?? 0) + tensors.reduce((sum, tensor) => sum + tensor.size, 0));
@@ -113,7 +112,7 @@ export async function reportOf(
     latency: latency.length > 0 ? latency : undefined,
     notes: [
       ...(settings.run.ema === null ? [] : [averagedWords(settings.run.ema)]),
-      ...(skipped === null ? [] : [`${skipped}.`]),
+      ...skippedLines(history).map((line) => `${line}.`),
       ...missing.map((line) => `${dataset.name}: ${line}.`),
       ...(closedLoop ? [`Closed loop: ${closedLoop.measure}.`] : []),
     ],

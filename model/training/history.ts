@@ -44,12 +44,12 @@ export function emptyHistory(): RunHistory {
   return { training: [], heldOut: [], gradients: [], baselines: {} };
 }
 
-/** Null for a history without skipped steps. */
-export function skippedWords({ skipped = [] }: { readonly skipped?: readonly number[] }): string | null {
-  if (skipped.length === 0) return null;
+/** A line about the skipped steps, if there are any. */
+export function skippedLines({ skipped = [] }: { readonly skipped?: readonly number[] }): string[] {
+  if (skipped.length === 0) return [];
   const [first, last] = [skipped[0], skipped[skipped.length - 1]];
   const where = first === last ? `step ${first}` : `${skipped.length} of them from step ${first} to step ${last}`;
-  return `training steps skipped because a loss or a gradient was not finite: ${where}`;
+  return [`training steps skipped because a loss or a gradient was not finite: ${where}`];
 }
 
 /** Each loss divided by that of its baseline, for the objectives that have one. */
