@@ -74,7 +74,7 @@ export function trainLines(
   ];
   lines.push(...skippedLines(summary));
   if (settings.ema !== null) lines.push(averagedWords(settings.ema));
-  if (heldOut) {
+  if (heldOut && Object.keys(heldOut).length > 0) {
     const compared = objectives.flatMap(({ name, title, baseline }) =>
       baseline === null || ratios[name] === undefined
         ? []

@@ -12,7 +12,7 @@ const THREADS: u32 = 64u;                                                    // 
 struct Shape {
   elements: u32, words: u32,
   index: u32,                                                                // of the tensor
-  first: u32, second: u32,                                                   // the exponent's bits of the halves of a word; of f32 the first alone
+  first: u32, second: u32,                                                   // exponent bits of the halves of a word; of f32 in first
 }
 struct Found { index: atomic<u32>, elements: atomic<u32> }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }

@@ -8,7 +8,7 @@
 // The square of a number above 2^64 or below 2^-63 has no place in f32. So a slice whose largest magnitude is not within 2^-32 and
 // 2^32 is summed a second time, of g / 2^e, where e is the exponent of that magnitude:       after Blue 1978, ACM TOMS 4, 15 to 23
 //
-//   sum_i g[i]^2 = 4^e partial,    e = 0 within the range
+//   sum_i g[i]^2 = 4^e sum_i (g[i] / 2^e)^2,    e = 0 within the range
 //
 // A power of two rounds nothing, and the norm of any finite gradient is right to f32's precision, even where it is itself beyond f32:
 // it is kept as length / scale. Numbers below 2^-126 may count as zero, because adapters may flush them.
@@ -26,12 +26,9 @@ struct Shape {
   first: u32, count: u32,                                                    // partial sums of the arena, or of a norm
   slot: u32, maximumNorm: f32,
 }
-struct Partial { squares: f32, exponent: i32 }                               // squares 4^exponent; UNUSABLE: not finite
-struct Norm {
-  length: f32, scale: f32,                                                   // the norm is length / scale
-  clip: f32,                                                                 // gradients are multiplied by scale, then by clip
-  usable: f32,                                                               // 1, or 0: the update does nothing
-}
+struct SliceSum { squares: f32, exponent: i32 }                               // squares 4^exponent; UNUSABLE: not finite
+// The norm is length / scale; gradients are multiplied by scale, then by clip; where usable is 0 and not 1, the update does nothing.
+struct Norm { length: f32, scale: f32, clip: f32, usable: f32 }
 
 const LOWEST: i32 = -126;                                                    // exponents of f32
 const HIGHEST: i32 = 126;                                                    // so that 2^-HIGHEST is one too
@@ -45,21 +42,21 @@ const SQUARABLE: f32 = 9223372036854775808.0;                                // 
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> gradient: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> partials: array<Partial>;
+@group(0) @binding(2) var<storage, read_write> partials: array<SliceSum>;
 @group(0) @binding(3) var<storage, read_write> norms: array<Norm>;
 @group(0) @binding(4) var<storage, read> loss: array<f32>;
 
-var<workgroup> sums: array<f32, THREADS>;
+var<workgroup> partial: array<f32, THREADS>;
 var<workgroup> maxima: array<i32, THREADS>;
 
 // The sum of `value` over the workgroup, the same in every thread.
 fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
-  sums[thread] = value;
+  partial[thread] = value;
   for (var half = THREADS / 2u; half > 0u; half /= 2u) {
     workgroupBarrier();
-    if (thread < half) { sums[thread] += sums[thread + half]; }
+    if (thread < half) { partial[thread] += partial[thread + half]; }
   }
-  return workgroupUniformLoad(&sums[0]);
+  return workgroupUniformLoad(&partial[0]);
 }
 
 // The largest `value` of the workgroup.
@@ -103,7 +100,7 @@ fn shareOf(slice: u32, thread: u32, scale: f32) -> Share {
     exponent = clamp(i32(largest >> 23u) - 127, LOWEST, HIGHEST);
     squares = sumOverWorkgroup(shareOf(workgroup.x, thread, power(-exponent)).squares, thread);
   }
-  if (thread == 0u) { partials[shape.first + workgroup.x] = Partial(squares, exponent); }
+  if (thread == 0u) { partials[shape.first + workgroup.x] = SliceSum(squares, exponent); }
 }
 
 // Notes a loss that is not finite; what is noted stays until the norms are taken, so that a step may have several parts.
@@ -123,7 +120,7 @@ fn shareOf(slice: u32, thread: u32, scale: f32) -> Share {
   }
   let root = sqrt(sumOverWorkgroup(sum, thread));
   if (thread > 0u) { return; }
-  if (shape.slot == 0u) { partials[shape.first + shape.count - 1u] = Partial(0.0, LOWEST); } // of the losses
+  if (shape.slot == 0u) { partials[shape.first + shape.count - 1u] = SliceSum(0.0, LOWEST); } // of the losses
   if (exponent == UNUSABLE) {
     norms[shape.slot] = Norm(0.0, 1.0, 0.0, 0.0);
     return;

@@ -193,7 +193,7 @@ class RunRecord<Example> {
     for (const { loss, group, norm } of norms)
       if (!Number.isFinite(norm)) notFinite.push(`the gradient norm of the ${loss} loss on ${group} is ${norm}`);
     if (notFinite.length > 0) listener.note(`measured after step ${step}, and left out: ${notFinite.join(', ')}`);
-    listener.heldOut(step, losses, reference, objectives);
+    if (Object.keys(losses).length > 0) listener.heldOut(step, losses, reference, objectives);
     await options.onHistory?.(history);
     return true;
   }
