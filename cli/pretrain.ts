@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { pretrainingPacks } from '../bench/tabletop/packs.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { openTunedDevice } from '../kernels/tuning.ts';
-import type { Losses, RunHistory } from '../model/training/history.ts';
+import { type Losses, type RunHistory, skippedLines } from '../model/training/history.ts';
 import { imagePacks, type PackSource } from '../model/training/packs.ts';
 import { presetNamed } from '../model/training/presets.ts';
 import {
@@ -107,6 +107,7 @@ export const pretrain = command({
           : [
               `interrupted ${finished ? 'while the model was measured' : `at step ${step} of ${settings.steps}`}; go on with ${commandLine([...again, '--resume'])}`,
             ];
+        lines.push(...skippedLines(history));
         if (model) lines.push(`model ${model}`);
         if (report) lines.push(`report ${report}`);
         lines.push(`checkpoint ${checkpoint}`);

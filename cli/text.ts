@@ -11,6 +11,7 @@ import { type PartLatency, timesByPart } from '../model/policy/latency.ts';
 import { keptShares } from '../model/report/kept-section.ts';
 import { formatPercent, formatShare, formatTimes } from '../model/report/markup.ts';
 import { swappedParts, swappedText } from '../model/report/swapped-section.ts';
+import { skippedLines } from '../model/training/history.ts';
 import { averagedWords } from '../model/training/run-settings.ts';
 import type { Answered, AskResult } from './asking.ts';
 import { describe, formatSeconds } from './progress.ts';
@@ -71,8 +72,9 @@ export function trainLines(
       ? `all ${counted(step, 'step')} were trained already: measured again on ${summary.adapter}`
       : `trained ${steps} in ${formatSeconds(seconds.train)} on ${summary.adapter}`,
   ];
+  lines.push(...skippedLines(summary));
   if (settings.ema !== null) lines.push(averagedWords(settings.ema));
-  if (heldOut) {
+  if (heldOut && Object.keys(heldOut).length > 0) {
     const compared = objectives.flatMap(({ name, title, baseline }) =>
       baseline === null || ratios[name] === undefined
         ? []

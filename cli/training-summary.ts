@@ -22,6 +22,8 @@ export interface TrainSummary {
   heldOut: Losses | null;
   /** Held-out loss divided by that of the baseline, which ignores the observation. */
   ratios: Losses;
+  /** Numbers of training steps that changed nothing, because a loss or a gradient was not finite. */
+  skipped: readonly number[];
   openLoop: OpenLoopSummary | null;
   /** Held-out losses with pictures or words of other examples, relative to those with their own. */
   swapped: SwappedLosses | null;
@@ -83,6 +85,7 @@ export function summarise(
     adapter,
     heldOut,
     ratios: ratiosToBaselines(heldOut ?? {}, history.baselines),
+    skipped: history.skipped ?? [],
     openLoop: openLoop && openLoopSummary(openLoop.error),
     ...{ swapped, kept },
     answers: answers && {

@@ -22,6 +22,6 @@ export type { Phase } from './recorder.ts';
 export type { ListedBinding, ListedOperation, StepStatistics } from './replay.ts';
 export { joinNumbers, readPieces, SplitTensor, writePieces } from './split-tensor.ts';
 export { type CapturedStep, type CaptureOptions, captureStep, type StepInput } from './step.ts';
-export { type BackwardRule, backward, record, stopGradient, withoutTape } from './tape.ts';
+export { type BackwardRule, backward, observeOps, record, stopGradient, withoutTape } from './tape.ts';
 export * from './tensor.ts';
 export type { OnPipeline, ReadyPipeline } from './warm-up.ts';

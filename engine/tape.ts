@@ -25,9 +25,26 @@ export interface TapeEntry {
   readonly backward: BackwardRule;
 }
 
+/**
+ * Told of the results of an op, forward when its entry is made, which may be before they are encoded but is after those of the op before;
+ * backward when its rule has run, null for an operand without a gradient.
+ */
+export type OpObserver = (
+  phase: 'forward' | 'backward',
+  op: string,
+  results: readonly (Tensor | null)[],
+  operands: readonly Tensor[],
+) => void;
+
 /** The entries of a step in the order in which its ops ran. `step.part(Tape)` is empty when the step begins. */
 export class Tape {
   entries: TapeEntry[] = [];
+  observer: OpObserver | null = null;
+}
+
+/** Has `observer` told of every op that runs from now on in the step that is running. */
+export function observeOps(device: Device, observer: OpObserver): void {
+  device.currentStep('observeOps').part(Tape).observer = observer;
 }
 
 /** Puts an op that has run on the tape, if one of its inputs wants a gradient: its outputs then want one too, and are no leaves. */
@@ -38,8 +55,10 @@ export function record(
   backward: BackwardRule,
 ): void {
   const { device } = outputs[0];
+  const tape = device.currentStep(op).part(Tape);
+  tape.observer?.('forward', op, outputs, inputs);
   if (!device.taping || !inputs.some((input) => input.wantsGradient)) return;
-  device.currentStep(op).part(Tape).entries.push({ op, inputs, outputs, backward });
+  tape.entries.push({ op, inputs, outputs, backward });
   for (const output of outputs) {
     output.wantsGradient = true;
     output.recorded = true;
@@ -106,6 +125,7 @@ export function walk(tape: readonly TapeEntry[], gradients: Gradients, wants: (t
     if (incoming.every((gradient) => gradient === null)) continue;
     const wanted = inputs.map(wants);
     const outgoing = wanted.some(Boolean) ? gradients.runRule(() => rule(incoming, wanted)) : [];
+    inputs[0].device.currentStep(op).part(Tape).observer?.('backward', op, outgoing, inputs);
     outgoing.forEach((gradient, i) => {
       if (gradient && wanted[i]) gradients.add(inputs[i], gradient, `${op} backward: the gradient of input ${i}`);
     });

@@ -58,6 +58,11 @@ export interface AdamWState<T> {
 /**
  * AdamW (Loshchilov and Hutter 2019) over a parameter set, with clipping by the global norm; all on the device.
  *
+ * A step with a gradient or a loss that is not finite, in whatever group, is skipped: no weight, moment or average changes. So is one
+ * with a gradient whose square is beyond f32 although it is clipped. A skipped step counts in `steps`, so that learning rate, random bits
+ * and bias corrections depend on the step's number alone: the host need not wait to learn of it, and a resumed run gives the same bits.
+ * Moments of k gradients after t steps are then corrected by 1 - beta^t in place of 1 - beta^k, which differ in the first steps only.
+ *
  * A parameter's `rate` multiplies its learning rate, and so its decay. Frozen parameters keep their values, have no moments and count
  * in no norm. A parameter that no loss has reached counts as having gradient 0: its moments and its weight still decay.
  *
@@ -153,6 +158,7 @@ export class AdamW implements Disposable {
   private update(schedule: Tensor): void {
     const { device } = this.parameters;
     const { beta1, beta2, epsilon, weightDecay: decay, moments: kind, seed } = this.options;
+    const { norms } = this.gradientNorms;
     this.gradientNorms.measure(this.maximumNorm);
     this.arenas.forEach(({ arena: { dtype, elements, values, gradients, rate }, moments, slot }, arena) => {
       const groups = elements / 4;
@@ -167,7 +173,7 @@ export class AdamW implements Disposable {
           ...{ THREADS, ...parameters },
           ...(isRounded && { Value: dtype, unpackValue: dtype, packValue: dtype }),
         },
-        bindings: { gradient: gradients(), clip: this.gradientNorms.clip, schedule, value: values, ...bindings },
+        bindings: { gradient: gradients(), norms, schedule, value: values, ...bindings },
         uniform: {
           ...fields,
           ...{ slot, arena, seedLow: seed % 2 ** 32, seedHigh: Math.floor(seed / 2 ** 32) },
@@ -178,7 +184,7 @@ export class AdamW implements Disposable {
         bytes: 2 * values.byteLength + bytesPerElement.f32 * elements + 2 * bytes,
       });
     });
-    this.average?.update();
+    this.average?.update(norms);
   }
 
   /** The result of `work`, which runs while the parameters hold their averages; without averages they hold their own values. */
@@ -203,7 +209,12 @@ export class AdamW implements Disposable {
     return { moments, averages: this.average?.bytes ?? 0 };
   }
 
-  /** L2 norms of the gradients at the last step, before clipping. */
+  /** Has the next step skipped if one of `losses`, a number each, is not finite. Inside device.step; for each part of a step. */
+  checkLosses(losses: Iterable<Tensor>): void {
+    this.gradientNorms.checkLosses(losses);
+  }
+
+  /** L2 norms of the gradients at the last step, before clipping, and whether it was taken. */
   norms(): Promise<NormsOfGroups> {
     return this.gradientNorms.read();
   }

@@ -1,11 +1,12 @@
 // AdamW: Adam with decoupled weight decay.     Loshchilov and Hutter 2019, arXiv 1711.05101; Kingma and Ba 2015, arXiv 1412.6980
 //
-//   g = clip gradient                                              clip[slot], see gradient-norms.wgsl
+//   g = clip scale gradient                                        norms[slot], see gradient-norms.wgsl
 //   m = beta1 m + (1 - beta1) g
 //   v = beta2 v + (1 - beta2) g^2
 //   p = p - factor rate (m correction1 / (sqrt(v correction2) + epsilon) + decay p)
 //
-// with correction = 1 / (1 - beta^step) and the factor that the parameters of the arena have on the learning rate. Data that change
+// with correction = 1 / (1 - beta^step) and the factor that the parameters of the arena have on the learning rate. Where norms[0], of
+// all gradients together, is not usable, nothing changes. Data that change
 // from step to step come as a tensor: schedule = (rate, correction1, correction2) and, where something is rounded, the step's number.
 //
 // Packed moments are rounded stochastically, up with the probability that makes the mean right: an average that moves by less than
@@ -52,11 +53,12 @@ struct Shape {
   slot: u32, arena: u32, seedLow: u32, seedHigh: u32,
   factor: f32, decay: f32, epsilon: f32, beta1: f32, beta2: f32,
 }
+struct Norm { length: f32, scale: f32, clip: f32, usable: f32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> gradient: array<vec4f>;
-@group(0) @binding(2) var<storage, read> clip: array<f32>;
+@group(0) @binding(2) var<storage, read> norms: array<Norm>;
 @group(0) @binding(3) var<storage, read> schedule: array<f32>;
 @group(0) @binding(4) var<storage, read_write> value: array<Value>;
 @group(0) @binding(5) var<storage, read_write> firstMoment: array<Word>;
@@ -70,7 +72,8 @@ struct Moments { first: vec4f, second: vec4f }
 
 // The moments of a group after its gradient.
 fn next(old: Moments, group: u32) -> Moments {
-  let g = clip[shape.slot] * gradient[group];
+  let norm = norms[shape.slot];
+  let g = norm.clip * (norm.scale * gradient[group]);
   return Moments(shape.beta1 * old.first + (1.0 - shape.beta1) * g, shape.beta2 * old.second + (1.0 - shape.beta2) * g * g);
 }
 
@@ -90,6 +93,7 @@ fn walk(grid: Grid, thread: u32) -> Walk {
 }
 
 @compute @workgroup_size(THREADS) fn update(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  if (norms[0].usable == 0.0) { return; }
   let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) {
     let moments = next(Moments(unpack(firstMoment[i]), unpack(secondMoment[i])), i);
@@ -131,6 +135,7 @@ fn exponentAbove(x: vec2f) -> vec2u { return max((bitcast<vec2u>(x) + vec2u(0x7f
 fn largestOf(x: vec4f) -> f32 { return max(max(x.x, x.y), max(x.z, x.w)); }
 
 @compute @workgroup_size(THREADS) fn updateBlocks(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  if (norms[0].usable == 0.0) { return; }
   let index = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
   let block = index / BLOCK_THREADS;
   let leader = thread / BLOCK_THREADS * BLOCK_THREADS;                       // the first thread of the block

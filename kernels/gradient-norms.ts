@@ -11,22 +11,28 @@ const kernel = await loadKernel(new URL('./gradient-norms.wgsl', import.meta.url
 const GROUPS_PER_SLICE = 4096;
 const MOST_SLICES = 1024;
 
-/** L2 norms of the gradients of each group of parameters, and of all together. */
+/** L2 norms of the gradients of each group of parameters, and of all together; NaN where a gradient is not finite. */
 export interface NormsOfGroups {
   groups: Record<string, number>;
+  /** NaN too where a loss was not finite. */
   total: number;
+  /** Whether the update that follows changes anything; see gradient-norms.wgsl. */
+  usable: boolean;
 }
+
+/** The numbers of a norm, and of a partial sum, in gradient-norms.wgsl. */
+const [NORM, PARTIAL] = [4, 2];
+const LOWEST_EXPONENT = -126;
 
 /** Measures the gradients of a parameter set on the device; what it keeps there lives until disposed. */
 export class GradientNorms implements Disposable {
   /** All arenas but those of frozen parameters. */
   readonly arenas: readonly Arena[];
   readonly groups: readonly string[];
-  /** Clip factors [groups + 1]: of each group by its own norm, and the last of all by the norm of all together. */
-  readonly clip: Tensor;
-  private readonly values: Tensor;
-  private readonly partialSums: Tensor;
-  /** Where the partial sums of each arena begin; one more entry for the end. */
+  /** Norms and clip factors [1 + groups, 4]: of all together, then of each group; see gradient-norms.wgsl. */
+  readonly norms: Tensor;
+  private readonly partials: Tensor;
+  /** Where the partial sums of each arena begin; one more entry for the end, where that of the losses lies. */
   private readonly firstSlices: readonly number[];
 
   constructor(readonly parameters: ParameterSet) {
@@ -36,9 +42,17 @@ export class GradientNorms implements Disposable {
     const firstSlices = [0];
     for (const arena of this.arenas) firstSlices.push(firstSlices[firstSlices.length - 1] + slicesOf(arena));
     this.firstSlices = firstSlices;
-    this.partialSums = persistentTensor(device, [firstSlices[firstSlices.length - 1]], 'f32', 'gradient norms');
-    this.values = persistentTensor(device, [this.groups.length + 1], 'f32', 'gradient norms');
-    this.clip = persistentTensor(device, [this.groups.length + 1], 'f32', 'gradient norms');
+    const partials = new Int32Array(PARTIAL * (firstSlices[this.arenas.length] + 1));
+    partials[partials.length - 1] = LOWEST_EXPONENT;
+    this.partials = persistentTensor(device, [partials.length], 'f32', 'gradient norms');
+    device.write(this.partials, partials);
+    this.norms = persistentTensor(device, [1 + this.groups.length, NORM], 'f32', 'gradient norms');
+  }
+
+  /** Has the next `measure` find the step unusable if one of `losses`, a number each, is not finite or 1e29 and more. */
+  checkLosses(losses: Iterable<Tensor>): void {
+    for (const loss of losses)
+      this.run('checkLoss', { loss, partials: this.partials }, 1, { first: this.firstSlices[this.arenas.length] });
   }
 
   /** Encodes the norms of the gradients as they are now, and the clip factors for `maximumNorm`; without it they are 1. */
@@ -48,32 +62,37 @@ export class GradientNorms implements Disposable {
       const slices = slicesOf(arena);
       const { byteLength } = gradient;
       const fields = { groups: byteLength / 16, slices, first: this.firstSlices[index] };
-      const cost = { flops: byteLength / 2, bytes: byteLength + 4 * slices };
-      this.run('sumSquares', { gradient, partialSums: this.partialSums }, slices, fields, cost);
+      const cost = { flops: byteLength / 2, bytes: byteLength + 4 * PARTIAL * slices };
+      this.run('sumSquares', { gradient, partials: this.partials }, slices, fields, cost);
     });
     const spans = this.groups.map((group) => this.arenas.flatMap((arena, i) => (arena.group === group ? [i] : [])));
-    [...spans, [...this.arenas.keys()]].forEach((span, slot) => {
+    [[...this.arenas.keys()], ...spans].forEach((span, slot) => {
       const first = this.firstSlices[span[0] ?? 0];
-      const count = this.firstSlices[(span.at(-1) ?? -1) + 1] - first;
-      const { partialSums, values: norms, clip } = this;
-      const cost = { flops: count, bytes: 4 * count + 8 };
-      this.run('norm', { partialSums, norms, clip }, 1, { first, count, slot, maximumNorm }, cost);
+      const end = this.firstSlices[(span.at(-1) ?? -1) + 1] + (slot === 0 ? 1 : 0);
+      const count = end - first;
+      const { partials, norms } = this;
+      const cost = { flops: 3 * count, bytes: 4 * (PARTIAL * count + NORM) };
+      this.run('norm', { partials, norms }, 1, { first, count, slot, maximumNorm }, cost);
     });
   }
 
   async read(): Promise<NormsOfGroups> {
-    const values = await this.values.read();
-    const groups = Object.fromEntries(this.groups.map((group, i) => [group, values[i]]));
-    return { groups, total: values[this.groups.length] };
+    const values = await this.norms.read();
+    const [total, ...groups] = Array.from({ length: 1 + this.groups.length }, (_, slot) => {
+      const [length, scale, , usable] = values.subarray(NORM * slot);
+      return usable === 0 && length === 0 ? Number.NaN : length / scale;
+    });
+    const named = Object.fromEntries(this.groups.map((group, i) => [group, groups[i]]));
+    return { groups: named, total, usable: values[NORM - 1] === 1 };
   }
 
-  /** Which element of `clip` belongs to `group`, or to all groups together. */
+  /** Which row of `norms` belongs to `group`, or to all groups together. */
   slot(group: string | null): number {
-    return group === null ? this.groups.length : this.groups.indexOf(group);
+    return group === null ? 0 : 1 + this.groups.indexOf(group);
   }
 
   dispose(): void {
-    for (const tensor of [this.partialSums, this.values, this.clip]) tensor.dispose();
+    for (const tensor of [this.partials, this.norms]) tensor.dispose();
   }
   readonly [Symbol.dispose] = this.dispose;
 
@@ -82,7 +101,7 @@ export class GradientNorms implements Disposable {
     bindings: Record<string, BufferRange>,
     workgroups: number,
     fields: Record<string, number>,
-    cost: { flops: number; bytes: number },
+    cost?: { flops: number; bytes: number },
   ): void {
     const { device } = this.parameters;
     const uniform = { groups: 0, slices: 0, first: 0, count: 0, slot: 0, maximumNorm: 0, ...fields };

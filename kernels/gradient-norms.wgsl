@@ -5,7 +5,19 @@
 // over one group of parameters or over all. Gradients lie in arenas; each is summed in slices, one workgroup a slice, then the
 // slices of a group in a fixed order.
 //
-// Shapes: gradient [4 groups], one arena, zero between its tensors; partialSums [slices of all arenas]; norms, clip [slots]. f32.
+// The square of a number above 2^64 or below 2^-63 has no place in f32. So a slice whose largest magnitude is not within 2^-32 and
+// 2^32 is summed a second time, of g / 2^e, where e is the exponent of that magnitude:       after Blue 1978, ACM TOMS 4, 15 to 23
+//
+//   sum_i g[i]^2 = 4^e sum_i (g[i] / 2^e)^2,    e = 0 within the range
+//
+// A power of two rounds nothing, and the norm of any finite gradient is right to f32's precision, even where it is itself beyond f32:
+// it is kept as length / scale. Numbers below 2^-126 may count as zero, because adapters may flush them.
+//
+// A gradient or a loss that is not finite, which its bits tell (an exponent of all ones), makes the step unusable; so does a gradient
+// whose square would overflow in the second moment although it is clipped. The update of every parameter then does nothing.
+//
+// Shapes: gradient [4 groups], one arena, zero between its tensors; partials [slices of all arenas, and one for the losses]; norms
+// [slots], the first of all together; loss [1]. f32.
 
 const THREADS: u32 = 64u;                                                    // @param  a power of two
 
@@ -14,14 +26,28 @@ struct Shape {
   first: u32, count: u32,                                                    // partial sums of the arena, or of a norm
   slot: u32, maximumNorm: f32,
 }
+struct SliceSum { squares: f32, exponent: i32 }                               // squares 4^exponent; UNUSABLE: not finite
+// The norm is length / scale; gradients are multiplied by scale, then by clip; where usable is 0 and not 1, the update does nothing.
+struct Norm { length: f32, scale: f32, clip: f32, usable: f32 }
+
+const LOWEST: i32 = -126;                                                    // exponents of f32
+const HIGHEST: i32 = 126;                                                    // so that 2^-HIGHEST is one too
+const UNUSABLE: i32 = 128;
+const MAGNITUDE: u32 = 0x7fffffffu;                                          // the bits of |x|, which are ordered as numbers are
+const INFINITE: u32 = 0x7f800000u;                                           // these or higher: infinity, or not a number
+const SMALL: u32 = 0x2f800000u;                                              // of 2^-32
+const LARGE: u32 = 0x4f800000u;                                              // of 2^32
+const DIVERGED: u32 = 0x6fa18f08u;                                           // of 1e29: a loss that holds a sentinel of 1e30
+const SQUARABLE: f32 = 9223372036854775808.0;                                // 2^63
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> gradient: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> partialSums: array<f32>;
-@group(0) @binding(3) var<storage, read_write> norms: array<f32>;
-@group(0) @binding(4) var<storage, read_write> clip: array<f32>;
+@group(0) @binding(2) var<storage, read_write> partials: array<SliceSum>;
+@group(0) @binding(3) var<storage, read_write> norms: array<Norm>;
+@group(0) @binding(4) var<storage, read> loss: array<f32>;
 
 var<workgroup> partial: array<f32, THREADS>;
+var<workgroup> maxima: array<i32, THREADS>;
 
 // The sum of `value` over the workgroup, the same in every thread.
 fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
@@ -33,24 +59,76 @@ fn sumOverWorkgroup(value: f32, thread: u32) -> f32 {
   return workgroupUniformLoad(&partial[0]);
 }
 
-@compute @workgroup_size(THREADS) fn sumSquares(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let each = (shape.groups + shape.slices - 1u) / shape.slices;
-  let end = min((workgroup.x + 1u) * each, shape.groups);
-  var sum = vec4f();
-  for (var i = workgroup.x * each + thread; i < end; i += THREADS) {
-    let g = gradient[i];
-    sum += g * g;
+// The largest `value` of the workgroup.
+fn maximumOverWorkgroup(value: i32, thread: u32) -> i32 {
+  maxima[thread] = value;
+  for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (thread < half) { maxima[thread] = max(maxima[thread], maxima[thread + half]); }
   }
-  let total = sumOverWorkgroup(dot(sum, vec4f(1.0)), thread);
-  if (thread == 0u) { partialSums[shape.first + workgroup.x] = total; }
+  return workgroupUniformLoad(&maxima[0]);
+}
+
+// 2^exponent, from LOWEST to 127.
+fn power(exponent: i32) -> f32 { return bitcast<f32>(u32(exponent + 127) << 23u); }
+
+// A thread's share of slice `slice`: the sum of the squares of scale g, and the bits of the largest |g|.
+struct Share { squares: f32, largest: u32 }
+fn shareOf(slice: u32, thread: u32, scale: f32) -> Share {
+  let each = (shape.groups + shape.slices - 1u) / shape.slices;
+  let end = min((slice + 1u) * each, shape.groups);
+  var sum = vec4f();
+  var most = vec4u();
+  for (var i = slice * each + thread; i < end; i += THREADS) {
+    let g = gradient[i];
+    most = max(most, bitcast<vec4u>(g) & vec4u(MAGNITUDE));
+    let scaled = scale * g;
+    sum += scaled * scaled;
+  }
+  return Share(dot(sum, vec4f(1.0)), max(max(most.x, most.y), max(most.z, most.w)));
+}
+
+@compute @workgroup_size(THREADS) fn sumSquares(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let share = shareOf(workgroup.x, thread, 1.0);
+  let largest = u32(maximumOverWorkgroup(i32(share.largest), thread));
+  var squares = sumOverWorkgroup(share.squares, thread);
+  var exponent = 0;
+  if (largest >= INFINITE) {
+    squares = 0.0;
+    exponent = UNUSABLE;
+  } else if (largest < SMALL || largest > LARGE) {
+    exponent = clamp(i32(largest >> 23u) - 127, LOWEST, HIGHEST);
+    squares = sumOverWorkgroup(shareOf(workgroup.x, thread, power(-exponent)).squares, thread);
+  }
+  if (thread == 0u) { partials[shape.first + workgroup.x] = SliceSum(squares, exponent); }
+}
+
+// Notes a loss that is not finite; what is noted stays until the norms are taken, so that a step may have several parts.
+@compute @workgroup_size(1) fn checkLoss() {
+  if ((bitcast<u32>(loss[0]) & MAGNITUDE) >= DIVERGED) { partials[shape.first].exponent = UNUSABLE; }
 }
 
 @compute @workgroup_size(THREADS) fn norm(@builtin(local_invocation_index) thread: u32) {
+  var most = LOWEST;
+  for (var i = thread; i < shape.count; i += THREADS) { most = max(most, partials[shape.first + i].exponent); }
+  let exponent = maximumOverWorkgroup(most, thread);
   var sum = 0.0;
-  for (var i = thread; i < shape.count; i += THREADS) { sum += partialSums[shape.first + i]; }
-  let length = sqrt(sumOverWorkgroup(sum, thread));
+  for (var i = thread; i < shape.count; i += THREADS) {
+    let own = partials[shape.first + i];
+    let below = 2 * (own.exponent - exponent);
+    if (below >= LOWEST) { sum += power(below) * own.squares; }              // what is lower is lost beside the largest
+  }
+  let root = sqrt(sumOverWorkgroup(sum, thread));
   if (thread > 0u) { return; }
-  norms[shape.slot] = length;
-  clip[shape.slot] = 1.0;
-  if (length > shape.maximumNorm) { clip[shape.slot] = shape.maximumNorm / length; }
+  if (shape.slot == 0u) { partials[shape.first + shape.count - 1u] = SliceSum(0.0, LOWEST); } // of the losses
+  if (exponent == UNUSABLE) {
+    norms[shape.slot] = Norm(0.0, 1.0, 0.0, 0.0);
+    return;
+  }
+  let scale = power(-max(exponent, 0));
+  let length = root * power(min(exponent, 0));
+  var clip = power(max(exponent, 0));
+  if (length > shape.maximumNorm * scale) { clip = shape.maximumNorm / length; }
+  let usable = min(length, shape.maximumNorm * scale) < SQUARABLE * scale;
+  norms[shape.slot] = Norm(length, scale, clip, select(0.0, 1.0, usable));
 }

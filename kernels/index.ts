@@ -47,6 +47,7 @@ export * from './chosen-variants.ts';
 export * from './elementwise.ts';
 export * from './embedding.ts';
 export type { Activation } from './epilogue.ts';
+export * from './first-not-finite.ts';
 export * from './flow.ts';
 export * from './gated-mlp.ts';
 export * from './gradient-norms.ts';

@@ -42,9 +42,12 @@ export class WeightAverage implements Disposable {
     return this.pairs.reduce((sum, { average }) => sum + average.byteLength, 0);
   }
 
-  /** Moves the averages towards the parameters' values, after an update of these. One dispatch for each arena; inside device.step. */
-  update(): void {
-    this.run('update', 12);
+  /**
+   * Moves the averages towards the parameters' values, after an update of these, which `norms` (gradient-norms.ts) may have had skipped.
+   * One dispatch for each arena; inside device.step.
+   */
+  update(norms: Tensor): void {
+    this.run('update', 12, { norms });
   }
 
   /** Swaps the parameters' values and their averages. One dispatch for each arena; inside device.step. */
@@ -58,7 +61,7 @@ export class WeightAverage implements Disposable {
   }
   readonly [Symbol.dispose] = this.dispose;
 
-  private run(entry: keyof typeof MOVED, operations: number): void {
+  private run(entry: keyof typeof MOVED, operations: number, others: Readonly<Record<string, Tensor>> = {}): void {
     const { device, decay } = this;
     device.currentStep('average of weights');
     const [ofValues, ofAverages] = MOVED[entry];
@@ -69,7 +72,7 @@ export class WeightAverage implements Disposable {
       device.dispatch({
         ...{ kernel, entry, workgroups },
         parameters: { THREADS, ...(isHalf && { Value: 'bf16', unpack: 'bf16', exchanged: 'bf16', HALF: 2 ** 15 }) },
-        bindings: { value: arena.values, average },
+        bindings: { value: arena.values, average, ...others },
         uniform: { ...fields, decay },
         flops: operations * groups,
         bytes: ofValues * arena.values.byteLength + ofAverages * average.byteLength,

@@ -1,6 +1,6 @@
 // Exponential moving average (EMA) of weights.              after Polyak and Juditsky 1992; openpi, scripts/train.py (ema_params)
 //
-//   average = decay average + (1 - decay) value                    after every update of the optimizer
+//   average = decay average + (1 - decay) value                    after every update of the optimizer, unless it was skipped
 //
 // `exchange` swaps averages and values, so that whatever reads the weights reads their averages until the next exchange.
 //
@@ -22,11 +22,13 @@ fn exchanged(value: Value, average: vec4u) -> Exchanged { return Exchanged(avera
 // @or bf16    return Exchanged(high.xz | (high.yw << vec2u(16u)), wide | (average & vec4u(0xffffu))); }
 
 struct Shape { groups: u32, run: u32, near: u32, far: u32, decay: f32 }
+struct Norm { length: f32, scale: f32, clip: f32, usable: f32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read_write> value: array<Value>;
 @group(0) @binding(2) var<storage, read_write> average: array<vec4u>;
+@group(0) @binding(3) var<storage, read> norms: array<Norm>;                // see gradient-norms.wgsl
 
 // The groups of a thread, `shape.near` apart; see streaming.ts. The grid is two-dimensional because one axis holds at most 65,535.
 struct Walk { first: u32, end: u32 }
@@ -41,6 +43,7 @@ fn walk(grid: Grid, thread: u32) -> Walk {
 }
 
 @compute @workgroup_size(THREADS) fn update(grid: Grid, @builtin(local_invocation_index) thread: u32) {
+  if (norms[0].usable == 0.0) { return; }
   let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) {
     let before = bitcast<vec4f>(average[i] - vec4u(HALF));

@@ -270,13 +270,17 @@ test('losses beside those of their baselines, for the objectives that have one',
   const summary = {
     ...{ finished: true, step: 7, resumedAt: 0, checkpoint: 'c', report: null, adapter: 'a', seconds: { train: 1 } },
     ...{ heldOut: losses, ratios: ratiosToBaselines(losses, { token: 4, flow: 0.4 }) },
-    ...{ openLoop: null, swapped: null, kept: null, answers: null, closedLoop: null, settings: runSettings() },
+    ...{ skipped: [], openLoop: null, swapped: null, kept: null, answers: null, closedLoop: null },
+    settings: runSettings(),
   };
   const heldOutLine = (own: TrainSummary) => trainLines(own, objectives, '')[1];
   expect(heldOutLine(summary)).toBe(
     'held out: token loss 2.000, flow loss 0.500, contrastive loss 0.250: token loss 0.50 × that of the unigram predictor, flow loss 1.25 × that of the best constant velocity (worse)',
   );
   expect(heldOutLine({ ...summary, heldOut: { contrast: 0.25 }, ratios: {} })).toBe('held out: contrastive loss 0.250');
+  expect(trainLines({ ...summary, skipped: [3, 4] }, objectives, '')[1]).toBe(
+    'training steps skipped because a loss or a gradient was not finite: 2 of them from step 3 to step 4',
+  );
   expect(heldOutLine({ ...summary, settings: runSettings({ ema: 0.9 }) })).toContain('moving average of the weights');
 });
 

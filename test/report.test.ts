@@ -377,8 +377,9 @@ describe('numbers', () => {
   });
 
   test('formats', () => {
-    expect([0, 4, 1234567, 0.41236, 12.34, 3.1e-9, -0.5].map(formatNumber)).toEqual([
+    expect([0, Number.NaN, 4, 1234567, 0.41236, 12.34, 3.1e-9, -0.5].map(formatNumber)).toEqual([
       '0',
+      'NaN',
       '4',
       '1,234,567',
       '0.412',

@@ -288,7 +288,12 @@ async function validateEveryOp(device: Device): Promise<string[]> {
   });
   for (const moments of ['f32', 'bf16', '8bit'] as const) {
     using optimizer = new kernels.AdamW(set, { maximumNorm: 1, moments, average: 0.9 });
-    device.step(() => optimizer.step(1e-3));
+    using numbers = new kernels.FirstNotFinite(device);
+    device.step(() => {
+      optimizer.checkLosses([zeroTensor(device, [], 'f32', 'loss')]);
+      numbers.search(set.get('half'));
+      optimizer.step(1e-3);
+    });
     optimizer.exchange();
     device.flush();
   }

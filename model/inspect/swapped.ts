@@ -8,7 +8,7 @@ import { changedEpisode } from '../data/parts.ts';
 import type { Policy } from '../policy/policy.ts';
 import { BatchMaker, chunkOf, type MadeBatch } from '../training/batches.ts';
 import type { Losses } from '../training/history.ts';
-import { Means, measuredBatches } from '../training/measuring.ts';
+import { finiteLosses, Means, measuredBatches } from '../training/measuring.ts';
 import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import type { RunSettings } from '../training/run-settings.ts';
 
@@ -43,7 +43,7 @@ export async function swappedLosses(
   const { pictures, words } = swapsOf(samples);
   const lossesOver = (own: readonly Sample[]) => meanLosses(policy, settings, own, signal);
   const own = await lossesOver(samples);
-  const ratios = (losses: Losses) => mapped(losses, (loss, name) => loss / own[name]);
+  const ratios = (losses: Losses) => finiteLosses(mapped(losses, (loss, name) => loss / own[name])).finite;
   return {
     examples: samples.length,
     pictures: hasCameras(policy) && pictures.some(Boolean) ? ratios(await lossesOver(filled(pictures, samples))) : null,

@@ -29,11 +29,12 @@ export function powerOfTen(exponent: number): string {
   return `10${String(exponent).replace(/./g, (digit) => (digit === '-' ? '⁻' : superscripts[Number(digit)]))}`;
 }
 
-/** Three significant digits: "0.412", "1,230", "3.10 × 10⁻⁹"; whole numbers in full. */
+/** Three significant digits: "0.412", "1,230", "3.10 × 10⁻⁹"; whole numbers in full; "NaN", "Infinity". */
 export function formatNumber(value: number): string {
   const size = Math.abs(value);
   let text: string;
-  if (Number.isInteger(value) && size < 1e15) text = value.toLocaleString('en-US');
+  if (!Number.isFinite(value)) text = String(value);
+  else if (Number.isInteger(value) && size < 1e15) text = value.toLocaleString('en-US');
   else if (size >= 0.001 && size < 1e6) text = value.toLocaleString('en-US', significant);
   else {
     const [mantissa, exponent] = value.toExponential(2).split('e');

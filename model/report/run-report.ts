@@ -6,6 +6,7 @@ import type { KeptAnswers } from '../inspect/answers.ts';
 import type { SwappedLosses } from '../inspect/swapped.ts';
 import { historyWords } from '../inspect/system-tables.ts';
 import { chunkOf } from '../training/batches.ts';
+import { skippedLines } from '../training/history.ts';
 import { OPEN_LOOP_MEASURE } from '../training/open-loop.ts';
 import type { RunResult } from '../training/run.ts';
 import { averagedWords } from '../training/run-settings.ts';
@@ -111,6 +112,7 @@ export async function reportOf(
     latency: latency.length > 0 ? latency : undefined,
     notes: [
       ...(settings.run.ema === null ? [] : [averagedWords(settings.run.ema)]),
+      ...skippedLines(history).map((line) => `${line}.`),
       ...missing.map((line) => `${dataset.name}: ${line}.`),
       ...(closedLoop ? [`Closed loop: ${closedLoop.measure}.`] : []),
     ],

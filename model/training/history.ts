@@ -12,6 +12,8 @@ export type ClosedLoopRates = Readonly<v.InferOutput<typeof closedLoopRatesSchem
 
 export const historySchema = v.object({
   training: v.array(v.object({ step: count(), losses: byObjective, seconds: v.pipe(v.number(), v.minValue(0)) })),
+  /** Training steps that changed nothing, because a loss or a gradient was not finite; they are not in `training`. */
+  skipped: v.optional(v.array(count(1))),
   /** Losses on held-out robot data, and the losses of answers to held-out questions. */
   heldOut: v.array(v.object({ step: count(), losses: byObjective })),
   /** The L2 norm of the gradient of one objective on one group of parameters. */
@@ -40,6 +42,14 @@ export type Losses = Readonly<Record<string, number>>;
 
 export function emptyHistory(): RunHistory {
   return { training: [], heldOut: [], gradients: [], baselines: {} };
+}
+
+/** A line about the skipped steps, if there are any. */
+export function skippedLines({ skipped = [] }: { readonly skipped?: readonly number[] }): string[] {
+  if (skipped.length === 0) return [];
+  const [first, last] = [skipped[0], skipped[skipped.length - 1]];
+  const where = first === last ? `step ${first}` : `${skipped.length} of them from step ${first} to step ${last}`;
+  return [`training steps skipped because a loss or a gradient was not finite: ${where}`];
 }
 
 /** Each loss divided by that of its baseline, for the objectives that have one. */

@@ -1,5 +1,6 @@
 /** The losses of a model over examples, in batches of one shape. */
-import { InputError, withoutTape } from '../../engine/index.ts';
+import { withoutTape } from '../../engine/index.ts';
+import type { NormsOfGroups } from '../../kernels/index.ts';
 import { type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Counted } from '../architecture/objectives/index.ts';
@@ -27,7 +28,7 @@ export async function* measuredBatches<Example, Batch extends TrainingBatch>(
     // Nothing is computed twice, because there is no backward: only the results of each part of the model are kept.
     const pass = () => trainingPass(model, tensorsOf(device, inputs), { recompute: true });
     const kept = withoutTape(device, () => device.step(() => lossesOf(pass())));
-    const losses = await readLosses(kept, 'held-out measurement').finally(() => {
+    const losses = await readLosses(kept).finally(() => {
       for (const loss of Object.values(kept)) loss.dispose();
     });
     yield { batch, inputs, losses, start };
@@ -49,12 +50,26 @@ export class Means {
   }
 }
 
-export async function readLosses(tensors: LossTensors, what: string): Promise<Losses> {
-  const reading = Object.entries(tensors).map(async ([name, tensor]) => {
-    const [value] = await tensor.read();
-    if (!Number.isFinite(value) || value >= 1e29)
-      throw new InputError(`${what}: the ${name} loss is ${value}: training has diverged; use a lower learning rate`);
-    return [name, value] as const;
-  });
+export async function readLosses(tensors: LossTensors): Promise<Losses> {
+  const reading = Object.entries(tensors).map(async ([name, tensor]) => [name, (await tensor.read())[0]] as const);
   return Object.fromEntries(await Promise.all(reading));
+}
+
+/** Losses that are numbers, and words about the others: those of 1e29 and more hold the 1e30 of an impossible score or target. */
+export function finiteLosses(losses: Losses): { finite: Losses; others: string[] } {
+  const entries = Object.entries(losses);
+  const isUsable = ([, loss]: [string, number]) => Math.abs(loss) < 1e29;
+  const others = entries.filter((entry) => !isUsable(entry)).map(([name, loss]) => `the ${name} loss is ${loss}`);
+  return { finite: Object.fromEntries(entries.filter(isUsable)), others };
+}
+
+/** What was not finite in the parts of a step that was skipped, or too large. */
+export function skipReason(parts: readonly Losses[], { groups, total }: NormsOfGroups): string {
+  const losses = parts.flatMap((part) => finiteLosses(part).others);
+  const gradients = Object.keys(groups).filter((group) => Number.isNaN(groups[group]));
+  const others = gradients.length > 0 ? [`the gradient of ${gradients.join(' and ')} is not finite`] : [];
+  const words = [...new Set([...losses, ...others])];
+  return words.length > 0
+    ? words.join(', ')
+    : `the gradient's norm is ${total.toPrecision(3)}, too large to be squared`;
 }

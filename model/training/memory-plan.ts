@@ -81,7 +81,7 @@ export async function memoryPlan(
   const own = activationsOf(trainer);
   const constants = grown() - own;
   memory.peakBytes = memory.bytes;
-  await (await trainer.step(0)).losses;
+  await (await trainer.step(0)).outcome;
   await trainer.measure([null], null);
   await trainer.gradientNorms(0);
   for (const { pieces } of model.parameters)

@@ -8,11 +8,15 @@ import { answersDescription } from './co-training.ts';
 import { type ActingRow, emptyHistory, type Losses, type RunHistory } from './history.ts';
 import { keepAsPrevious, previousOf, removePrevious } from './kept-checkpoints.ts';
 import type { RunMark } from './lost-device.ts';
+import { finiteLosses } from './measuring.ts';
 import type { MemoryGiven } from './memory-plan.ts';
 import type { RunListener } from './prepare-run.ts';
 import type { RunSettings } from './run-settings.ts';
 import { NotFiniteError } from './saved-model.ts';
 import { type ExampleSampler, type Maker, Trainer } from './trainer.ts';
+
+/** So many skipped steps, of so many in a row, end a run; or all steps of a shorter one. */
+const [MOST_SKIPS, SKIPS_WITHIN] = [10, 100];
 
 /** The result of `work`; null if it threw because `signal` was aborted. */
 export async function unlessAborted<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T | null> {
@@ -143,6 +147,21 @@ class RunRecord<Example> {
     this.history.training.push({ step, losses, seconds });
   }
 
+  /** Counts a training step that changed nothing, says why, and ends the run where they are too many. */
+  private async skip(step: number, reason: string): Promise<void> {
+    const { settings, listener } = this.run;
+    const skipped = [...(this.history.skipped ?? []), step];
+    this.history.skipped = skipped;
+    const found = await this.trainer.diagnose(step - 1);
+    const first = found ? `first not finite: ${found}` : 'its batch, run once more, has finite numbers';
+    listener.note(`training step ${step} was skipped, and changed nothing: ${reason}; ${first}`);
+    const { length } = skipped.filter((own) => own > step - SKIPS_WITHIN);
+    if (length >= Math.min(MOST_SKIPS, settings.steps))
+      throw new InputError(
+        `training has diverged: ${length} of the last ${Math.min(step, SKIPS_WITHIN)} steps had a loss or a gradient that was not finite; look at the data and weights that the notes above name, or lower the learning rate with --rates; the last checkpoint is as it was`,
+      );
+  }
+
   private async measureIfDue(step: number): Promise<void> {
     const { settings, heldOut } = this.run;
     const { preset, actEvery } = settings;
@@ -181,12 +200,17 @@ class RunRecord<Example> {
     };
     const measured = await unlessAborted(signal, () => trainer.optimizer.averaged(measure));
     if (!measured) return false;
-    const { losses, reference } = measured;
+    const { reference } = measured;
+    const { finite: losses, others: notFinite } = finiteLosses(measured.losses);
     const others = <T extends { step: number }>(rows: T[]) => rows.filter((row) => row.step !== step);
     history.heldOut = [...others(history.heldOut), { step, losses }];
-    history.gradients = [...others(history.gradients), ...(await trainer.gradientNorms(step))];
+    const norms = await trainer.gradientNorms(step);
+    history.gradients = [...others(history.gradients), ...norms.filter(({ norm }) => Number.isFinite(norm))];
     history.baselines = reference;
-    listener.heldOut(step, losses, reference, objectives);
+    for (const { loss, group, norm } of norms)
+      if (!Number.isFinite(norm)) notFinite.push(`the gradient norm of the ${loss} loss on ${group} is ${norm}`);
+    if (notFinite.length > 0) listener.note(`measured after step ${step}, and left out: ${notFinite.join(', ')}`);
+    if (Object.keys(losses).length > 0) listener.heldOut(step, losses, reference, objectives);
     await this.tell();
     return true;
   }
@@ -281,15 +305,16 @@ class RunRecord<Example> {
     let step = resume?.progress.step ?? 0;
     let pending: Promise<void> = Promise.resolve();
     while (step < steps && !signal?.aborted) {
-      const { losses } = await trainer.step(step);
-      losses.catch(() => {}); // awaited as `pending`, unless that of the step before fails
+      const { outcome } = await trainer.step(step);
+      outcome.catch(() => {}); // awaited as `pending`, unless that of the step before fails
       await pending;
       step += 1;
       this.mark.step = step;
       const done = step;
-      pending = losses.then((values) => {
-        this.add(done, values);
-        listener.step(done, steps, values, objectives);
+      pending = outcome.then(({ losses, skipped }) => {
+        if (skipped !== null) return this.skip(done, skipped);
+        this.add(done, losses);
+        listener.step(done, steps, losses, objectives);
       });
       pending.catch(() => {}); // awaited before the next step is counted
       const saving = step < steps && step % preset.saveEvery === 0;

@@ -1,11 +1,12 @@
 import { backward, type Device, type OnPipeline } from '../../engine/index.ts';
-import { AdamW, GradientNorms } from '../../kernels/index.ts';
+import { AdamW, GradientNorms, type NormsOfGroups } from '../../kernels/index.ts';
 import { type Inputs, type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Reference } from '../architecture/objectives/index.ts';
 import { type LossShares, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
+import { firstNotFinite } from './diagnosis.ts';
 import type { Losses, RunHistory } from './history.ts';
-import { Means, measuredBatches, readLosses } from './measuring.ts';
+import { Means, measuredBatches, readLosses, skipReason } from './measuring.ts';
 import type { RunSettings } from './run-settings.ts';
 import { learningRateAt } from './schedule.ts';
 import { TrainingStep } from './training-step.ts';
@@ -30,11 +31,19 @@ export interface ExampleSampler<Example> {
   batch(step: number, batchSize: number): readonly Example[];
 }
 
+/** What became of a training step. */
+export interface StepOutcome {
+  readonly losses: Losses;
+  /** Why the step changed nothing; null for one that was taken. */
+  readonly skipped: string | null;
+}
+
 /** Trains a model. A training step depends on the weights, the optimizer state, the seed and the step's number alone. */
 export class Trainer<Example> implements Disposable {
   readonly optimizer: AdamW;
   private readonly device: Device;
   private readonly trainingStep: TrainingStep;
+  private before: Promise<unknown> = Promise.resolve();
   private prepared: { step: number; part: number; batch: Promise<TrainingBatch> } | null = null;
 
   constructor(
@@ -59,24 +68,56 @@ export class Trainer<Example> implements Disposable {
   }
 
   /**
-   * Encodes and submits training step `step` (from 0), and resolves to a promise of its losses, so that the next step
+   * Encodes and submits training step `step` (from 0), and resolves to a promise of its outcome, so that the next step
    * can be encoded while the adapter computes this one.
    */
-  async step(step: number): Promise<{ losses: Promise<Losses> }> {
+  step(step: number): Promise<{ outcome: Promise<StepOutcome> }> {
+    return this.alone(() => this.submitted(step));
+  }
+
+  private async submitted(step: number): Promise<{ outcome: Promise<StepOutcome> }> {
     const { accumulate, preset, steps } = this.settings;
     const batches: Inputs[] = [];
     for (let part = 0; part < accumulate; part++) batches.push(await this.inputs(step, part));
     const reading: Promise<Losses>[] = [];
     const rate = learningRateAt(step, { peak: preset.learningRate, warmUpSteps: preset.warmUpSteps, steps });
     const shares: LossShares[] = [];
+    let norms: Promise<NormsOfGroups> | undefined;
     await this.trainingStep.run(batches, rate, (losses, share) => {
-      const own = readLosses(losses, `training step ${step + 1}`);
+      const own = readLosses(losses);
       own.catch(() => {}); // the rejection reaches whoever awaits the losses, and where this step throws it says no more
       reading.push(own);
       shares.push(share);
+      // Behind a whole step one submit reads both.
+      if (accumulate === 1) norms = this.optimizer.norms();
     });
+    norms ??= this.optimizer.norms();
     this.prepare(step + 1, 0);
-    return { losses: Promise.all(reading).then((losses) => wholeLosses(losses, shares)) };
+    const outcome = Promise.all([norms, ...reading]).then(([norms, ...parts]): StepOutcome => {
+      const losses = wholeLosses(parts, shares);
+      return { losses, skipped: norms.usable ? null : skipReason(parts, norms) };
+    });
+    return { outcome };
+  }
+
+  /** Runs the batch of step `step` again, on the weights as they are now: the first tensor that is not finite, in words; null if all are. */
+  diagnose(step: number): Promise<string | null> {
+    return this.alone(async () => {
+      const { accumulate } = this.settings;
+      for (let part = 0; part < accumulate; part++) {
+        const batch = await this.made(step, part);
+        const found = await firstNotFinite(this.model, trainingInputs(this.model.architecture, batch));
+        if (found) return found;
+      }
+      return null;
+    });
+  }
+
+  /** Runs `work` when what began before has been submitted: parts of a step add to the same gradients. */
+  private alone<T>(work: () => Promise<T>): Promise<T> {
+    const running = this.before.then(work);
+    this.before = running.catch(() => {});
+    return running;
   }
 
   /** Mean losses over held-out examples of the model and, with a reference, of baselines, with the same noise. Throws the reason of an aborted `signal`. */
@@ -160,12 +201,16 @@ export class Trainer<Example> implements Disposable {
   /** Starts to make a part of a step's batch, so that images are decoded while the adapter computes. */
   private prepare(step: number, part: number): void {
     if (this.prepared?.step === step && this.prepared.part === part) return;
+    const batch = this.made(step, part);
+    batch.catch(() => {}); // the rejection reaches whoever awaits the batch
+    this.prepared = { step, part, batch };
+  }
+
+  private made(step: number, part: number): Promise<TrainingBatch> {
     const { batch: size, accumulate } = this.settings;
     const first = part * size;
     const examples = this.sampler.batch(step, size * accumulate).slice(first, first + size);
-    const batch = this.maker.make(examples, step, { use: 'training', first });
-    batch.catch(() => {}); // the rejection reaches whoever awaits the batch
-    this.prepared = { step, part, batch };
+    return this.maker.make(examples, step, { use: 'training', first });
   }
 }
 

@@ -147,10 +147,12 @@ export class TrainingStep implements Disposable {
   }
 
   private backward(batch: InputTensors): LossTensors {
-    const { model, settings } = this;
+    const { model, settings, optimizer } = this;
     const pass = trainingPass(model, batch, settings);
+    const losses = lossesOf(pass);
+    optimizer.checkLosses(Object.values(losses));
     backward(pass.loss);
-    return lossesOf(pass);
+    return losses;
   }
 }
 

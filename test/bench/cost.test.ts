@@ -214,8 +214,9 @@ describe('costs that dispatches state, and what instrumented kernels count', () 
   test('a moving average of weights', async () => {
     using parameters = new ParameterSet(normal, [{ name: 'weight', shape: [2 ** 16], group: 'all' }]);
     using optimizer = new kernels.AdamW(parameters, { average: 0.5 });
+    using gradients = new kernels.GradientNorms(parameters);
     normal.step(() => {
-      optimizer.average!.update();
+      optimizer.average!.update(gradients.norms);
       optimizer.average!.exchange();
     });
     expectAsStated(await normal.counted());

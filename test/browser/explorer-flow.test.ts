@@ -64,7 +64,7 @@ describe.skipIf(!chromiumPath)(`gradient flow, live, in Chromium${chromiumMissin
     const maker = new BatchMaker(encoding, configuration, settings);
     using trainer = new Trainer(model, maker, exampleSampler(split, settings), settings);
     for (const [step, text] of shown.entries()) {
-      const losses = Object.entries(await (await trainer.step(step)).losses);
+      const losses = Object.entries((await (await trainer.step(step)).outcome).losses);
       expect(losses.map(([name]) => name)).toEqual(['token', 'flow']);
       for (const [name, loss] of losses) {
         const [, own] = new RegExp(`${name} (\\d+\\.\\d+)`).exec(text)!;

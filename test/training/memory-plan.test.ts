@@ -44,7 +44,7 @@ async function usedBytes(device: Device, configuration: ModelConfiguration, sett
   using trainer = new Trainer(model, { make }, { batch: (_, size) => Array<null>(size).fill(null) }, settings);
   await trainer.prepareStep(0);
   for (const step of [0, 1]) {
-    await (await trainer.step(step)).losses;
+    await (await trainer.step(step)).outcome;
     await trainer.measure([null, null], null);
     await trainer.gradientNorms(step);
   }

@@ -17,7 +17,7 @@ import { type System, systemNamed, withSubtask } from '../../../model/systems/in
 import { BatchMaker, type MadeBatch } from '../../../model/training/batches.ts';
 import { exampleSampler } from '../../../model/training/co-training.ts';
 import type { Losses } from '../../../model/training/history.ts';
-import { readLosses } from '../../../model/training/measuring.ts';
+import { readLosses, skipReason } from '../../../model/training/measuring.ts';
 import { type PreparedRun, prepareRun, type RunListener } from '../../../model/training/prepare-run.ts';
 import { presetNamed } from '../../../model/training/presets.ts';
 import { recommendedSettings } from '../../../model/training/recommended.ts';
@@ -159,16 +159,19 @@ export class LiveRun implements Disposable {
     await this.current.step.prepare((await this.nextBatch()).inputs);
   }
 
-  /** One training step. @throws InputError if a loss is no number any more */
+  /** One training step. @throws InputError if a loss or a gradient is not finite; then nothing has changed */
   async step(): Promise<Losses> {
     const { steps, preset } = this.prepared.settings;
     const { inputs } = await this.nextBatch();
     const rate = learningRateAt(this.done, { peak: preset.learningRate, warmUpSteps: preset.warmUpSteps, steps });
     let reading: Promise<Losses> | undefined;
     await this.current.step.run([inputs], rate, (losses) => {
-      reading = readLosses(losses, `training step ${this.done + 1}`);
+      reading = readLosses(losses);
     });
     const losses = await reading!;
+    const norms = await this.optimizer.norms();
+    if (!norms.usable)
+      throw new InputError(`training step ${this.done + 1} was skipped: ${skipReason([losses], norms)}`);
     this.done += 1;
     this.losses.push(losses);
     return losses;

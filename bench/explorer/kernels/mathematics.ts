@@ -77,12 +77,13 @@ const formulas: Readonly<Record<string, string>> = {
     backward
     \delta_i = @dOutput_i \cdot @forwardOutput_i, \quad @gradient = \sum_a @sliceGradient_a`,
   adamw: raw`
-    g = @clip \cdot @gradient
+    g = @clip \cdot @scale \cdot @gradient
     @firstMoment = \beta_1 \, @firstMoment + (1 - \beta_1) \, g
     @secondMoment = \beta_2 \, @secondMoment + (1 - \beta_2) \, g^2
     @value \mathrel{-}= \eta \left( \frac{@firstMoment / (1 - \beta_1^t)}{\sqrt{@secondMoment / (1 - \beta_2^t)} + @epsilon} + \operatorname{decay} \; @value \right)`,
   'gradient-norms': raw`
-    @norms = \sqrt{\sum_i @gradient_i^2}, \quad @clip = \min\left( 1, \frac{@maximumNorm}{@norms} \right)`,
+    @norms = \sqrt{\sum_i @gradient_i^2}, \quad @clip = \min\left( 1, \frac{@maximumNorm}{@norms} \right)
+    \sum_i @gradient_i^2 = 4^{@exponent} \, @squares, \quad @squares = \sum_i (@gradient_i / 2^{@exponent})^2`,
   elementwise: raw`
     \operatorname{add}: \; @y_i = @a_i + @b_c, \quad \operatorname{multiply}: \; @y_i = @a_i \, @b_c
     \operatorname{subtract}: \; @y_i = @a_i - @b_c, \quad \operatorname{scale}: \; @y_i = \operatorname{factor} \; @a_i
