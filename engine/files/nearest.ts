@@ -18,10 +18,21 @@ export function probable(word: string, names: readonly string[]): string | null 
   return best && best.distance <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
 }
 
-/** Whole names that fit `pattern`, in which `*` stands for any letters. */
-export function namesLike(pattern: string): RegExp {
-  const parts = pattern.split('*').map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
-  return new RegExp(`^${parts.join('.*')}$`);
+/**
+ * Whether a whole name fits `pattern`, in which `*` stands for any letters: the parts between stars follow one another in it, each where
+ * it first can. A regular expression would try all ways to place them, which takes for ever with ten stars.
+ */
+export function isLike(pattern: string, name: string): boolean {
+  const [first, ...others] = pattern.split('*');
+  const last = others.pop();
+  if (last === undefined) return name === pattern;
+  let at = first.length;
+  for (const part of others) {
+    const found = name.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return name.startsWith(first) && name.endsWith(last) && at + last.length <= name.length;
 }
 
 /** Edit distance: insertions, deletions, substitutions and transpositions of neighbours. */
