@@ -59,12 +59,8 @@ export const list = (help: string, use?: Use): Option<readonly string[]> => ({
   read: (texts) => texts,
 });
 
-/** A non-negative integer, at least `least` and at most `to`. */
-export function number(
-  help: string,
-  least = 0,
-  { to = Number.MAX_SAFE_INTEGER, ...use }: { to?: number } & Use = {},
-): Option<number> {
+/** A count, at least `least` and at most `to`: what exceeds a million is a slip, and would be begun and never end. */
+export function number(help: string, least = 0, { to = 1e6, ...use }: { to?: number } & Use = {}): Option<number> {
   const read = (own: string) => {
     const value = /^\d+$/.test(own) ? Number(own) : Number.NaN;
     if (value >= least && value <= to) return value;
@@ -72,6 +68,9 @@ export function number(
   };
   return single(help, 'N', read, use);
 }
+
+/** A number that chooses. */
+export const seedNumber = (help: string, use?: Use) => number(help, 0, { ...use, to: Number.MAX_SAFE_INTEGER });
 
 /** A number within the given bounds: at least `from`, above `above`, below `below`. */
 export function decimal(

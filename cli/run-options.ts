@@ -14,6 +14,7 @@ import {
   flag,
   number,
   type Option,
+  seedNumber,
   text,
   texts,
   type ValuesOf,
@@ -141,7 +142,7 @@ export const runOptions = {
     ),
     read: ([name]: readonly string[]) => (name === 'scratch' ? null : name),
   },
-  seed: number('determines data, initial weights, noise and order; 0 by default'),
+  seed: seedNumber('determines data, initial weights, noise and order; 0 by default'),
 };
 
 /** The settings that the options give; settings of other options are absent. */

@@ -8,14 +8,16 @@ export function nearest(word: string, names: readonly string[], prefix = ''): st
 
 /** The name that was probably meant; null if none is near. */
 export function probable(word: string, names: readonly string[]): string | null {
+  const reach = (name: string) => Math.max(1, Math.floor(name.length / 3));
   const [best] = names
+    .filter((name) => Math.abs(name.length - word.length) <= reach(name)) // a word of a megabyte is near none
     .map((name) => ({
       name,
       distance: distance(word.toLowerCase(), name.toLowerCase()),
       begins: name.startsWith(word),
     }))
     .sort((a, b) => a.distance - b.distance || Number(b.begins) - Number(a.begins));
-  return best && best.distance <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
+  return best && best.distance <= reach(best.name) ? best.name : null;
 }
 
 /**

@@ -135,7 +135,7 @@ test('paraphrases, questions, images and maps', async () => {
   await damaging(at('questions.jsonl'), () => openQuestionFile(folder, 'questions.jsonl'), question, []);
   const map = at('map.json');
   const json = { action: ['a'], state: ['b'], cameras: { front: 'c' }, language: ['d'], subtask: 'e', time: null };
-  await damaging(map, async () => dataOptions.map.read([map]), json);
+  await damaging(map, async () => dataOptions.map.read([`${map},${map}`]), json);
 });
 
 test('results of benchmarks and studies', async () => {

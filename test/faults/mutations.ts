@@ -166,7 +166,7 @@ export function sampled<T>(all: readonly T[], count: number): readonly T[] {
 /** The most seconds of the processor until a damaged file is refused. */
 const MOST_SECONDS = 1;
 
-/** 'used'; 'refused' in one line that begins with `place`, at once; or the fault. */
+/** 'used'; 'refused' in one line that names `place`, at once; or the fault. */
 export async function outcomeOf(place: string, use: () => unknown): Promise<string> {
   const before = process.cpuUsage();
   try {
@@ -177,7 +177,7 @@ export async function outcomeOf(place: string, use: () => unknown): Promise<stri
     const seconds = (user + system) / 1e6;
     if (!(error instanceof InputError)) return `${error instanceof Error ? error.stack : error}`.slice(0, 600);
     const { message } = error;
-    if (!message.startsWith(place)) return `does not name the file: ${message}`;
+    if (!message.includes(place)) return `does not name the file: ${message}`;
     if (/\n|Cannot (read|conv|destr)|(of|a page of) undefined|not a function|not iterable|call stack/.test(message))
       return `an engine's own complaint: ${message}`;
     return seconds > MOST_SECONDS ? `refused after ${seconds} s of the processor` : 'refused';
