@@ -27,7 +27,13 @@ export const presetSchema = v.object({
   kvHeads: count(1),
   headDimension: count(1),
   /** `patch` and `image`: pixels on a side. */
-  vision: v.object({ ...sizesSchema.entries, depth: count(1), heads: count(1), patch: count(1), image: count(1) }),
+  vision: v.object({
+    ...sizesSchema.entries,
+    depth: count(1),
+    heads: count(1),
+    patch: count(1),
+    image: count(1, 4096),
+  }),
   /** Rows of the token embedding at least, whatever ids the data's tokenizers have; by default one for each id. */
   vocabulary: v.optional(count(1)),
   initialValues: v.optional(v.picklist(initialValueKinds)),
@@ -35,7 +41,7 @@ export const presetSchema = v.object({
   fastVocabulary: count(1),
   stateBins: count(1, MOST_BINS),
   /** Demonstrations of the built-in world. */
-  demonstrations: count(1),
+  demonstrations: count(1, 1e6),
   ...trainingSchema.entries,
   /** The settings that differ in `insula pretrain`. */
   pretraining: trainingSchema,
