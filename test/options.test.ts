@@ -18,7 +18,7 @@ import {
   type Use,
   type ValuesOf,
 } from '../cli/options.ts';
-import { nearest } from '../engine/files/nearest.ts';
+import { isLike, nearest } from '../engine/files/nearest.ts';
 import { InputError } from '../engine/index.ts';
 
 const animals = ['cat', 'dog', 'ostrich'] as const;
@@ -204,6 +204,27 @@ test('the name that was probably meant, or all of them', () => {
   expect(nearest('knowlege-isolation', names, '--')).toBe('did you mean --knowledge-insulation?');
   expect(nearest('act', names, '--')).toBe('there are --pi0, --pi05, --knowledge-insulation');
   expect(nearest('', names)).toBe('there are pi0, pi05, knowledge-insulation');
+});
+
+test('a pattern is a whole name with any letters at its stars, of which there may be many', () => {
+  for (const [pattern, name, fits] of [
+    ['a', 'a', true],
+    ['a', 'ab', false],
+    ['', '', true],
+    ['*', '', true],
+    ['a*', 'abc', true],
+    ['*c', 'abc', true],
+    ['a*a', 'a', false],
+    ['a*b*c', 'a.b.c', true],
+    ['a*b*c', 'a.c.b', false],
+    ['*ab*ab', 'xabab', true],
+    ['*ab*ab', 'xab', false],
+    ['a**c', 'abc', true],
+    ['l.*.w', 'l.0.w', true],
+    ['l.*.w', 'l-0.w', false],
+    [`${'*'.repeat(40)}z`, 'a'.repeat(90), false],
+  ] as const)
+    expect([pattern, name, isLike(pattern, name)]).toEqual([pattern, name, fits]);
 });
 
 test('help of the options is a column of names and one of texts that go on below themselves', () => {
