@@ -11,7 +11,7 @@ import type { CheckpointSettings } from '../model/training/checkpoint.ts';
 import { type Answered, type AskResult, askAbout, askAlone, expectAnswers } from './asking.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
-import { decimal, number, outputFile, text } from './options.ts';
+import { decimal, number, outputFile, seedNumber, text } from './options.ts';
 import {
   expectNamed,
   expectNoise,
@@ -50,7 +50,7 @@ export const act = command({
       excludes: ['episode', 'step', 'data'],
     }),
     picture: outputFile('PNG file for the image with the places of the answer drawn in', { needs: 'ask' }),
-    seed: number('chooses the noise, and the tokens with --temperature; 0 by default'),
+    seed: seedNumber('chooses the noise, and the tokens with --temperature; 0 by default'),
     temperature: decimal(
       'draws the tokens of actions, subtasks and answers by the softmax of their logits divided by this; the likeliest by default',
       { above: 0 },

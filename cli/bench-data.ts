@@ -13,7 +13,7 @@ export const benchData = command({
     ...cameraOptions,
     batch: number('examples in a batch; 64 by default', 1),
     seconds: number('seconds of each measurement; 5 by default', 1),
-    size: number('pixels that images are scaled to; 64 by default', 1),
+    size: number('pixels that images are scaled to; 64 by default', 1, { to: 4096 }),
   },
   async run({ batch = 64, seconds = 5, size: givenSize, ...choice }, { progress }) {
     if (!choice.data)

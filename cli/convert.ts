@@ -11,7 +11,7 @@ import { command, type Result } from './command.ts';
 import { cameraOptions, chooseDataset, dataOptions, TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
 import { dataNotes } from './notes.ts';
-import { flag, number, type Option, outputFile, outputFolder, text, type ValuesOf } from './options.ts';
+import { flag, number, type Option, outputFile, outputFolder, seedNumber, text, type ValuesOf } from './options.ts';
 import { expectWritable, takeNewFolder } from './outputs.ts';
 import { expectNamed, openPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
@@ -28,7 +28,7 @@ const dataSetOptions = {
     needs: 'data',
   }),
   episodes: number(`the first episodes; all by default, ${EPISODES} of the built-in world`, 1),
-  seed: number('chooses the scenes of the built-in world; 0 by default', 0, { excludes: 'data' }),
+  seed: seedNumber('chooses the scenes of the built-in world; 0 by default', { excludes: 'data' }),
 };
 const ofCheckpoint = <T>(option: Option<T>): Option<T> => ({ ...option, needs: 'checkpoint' });
 

@@ -24,7 +24,7 @@ import { predictedEpisodes } from '../model/training/predicted-episodes.ts';
 import { command } from './command.ts';
 import { TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
-import { choice, flag, number, outputFolder, text, type ValuesOf } from './options.ts';
+import { choice, flag, number, outputFolder, seedNumber, text, type ValuesOf } from './options.ts';
 import { takeNewFolder } from './outputs.ts';
 import { expectNamed, expectNoise, isSeeing, type Loaded, policyOptions, withPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
@@ -41,7 +41,7 @@ const evaluateOptions = {
   episodes: number('closed-loop episodes in the built-in world; 20 by default', 1, { excludes: 'data' }),
   ...evaluatedSceneOptions,
   scenes: number(`scenes of each set for a vision-language model; ${SCENES} by default`, 1, { excludes: 'data' }),
-  seed: number("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
+  seed: seedNumber("chooses scenes and noise; by default the scenes of the training's seed, and noise 0"),
   execution: choice(
     'how chunks are carried out: open-loop (each whole), receding-horizon (the default: --execute-steps of each), temporal-ensembling (a new chunk at every control step, and the weighted mean of all predictions for it) or real-time-chunking (the next chunk is computed while one is carried out, and continues it)',
     executionKinds,

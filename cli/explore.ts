@@ -13,6 +13,7 @@ const PORT = 8317;
 export const explore = command({
   options: {
     port: number(`serves the page at this port of this machine; ${PORT} by default, 0 for any that is free`, 0, {
+      to: 65535,
       excludes: 'build',
     }),
     build: outputFolder('writes the page as static files to this folder, and serves nothing'),

@@ -18,7 +18,7 @@ import { withoutLacking } from '../model/training/recommended.ts';
 import { begunModel, openStart } from '../model/training/start.ts';
 import { cameraOptions, chooseData, dataOptions, robotOptions } from './data.ts';
 import { deviceOptions } from './device.ts';
-import { choice, number, type Option, outputFile, text, type ValuesOf } from './options.ts';
+import { choice, number, type Option, outputFile, seedNumber, text, type ValuesOf } from './options.ts';
 import { expectNamed, openPolicy, withPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
 import { givenSettings, runOptions, settingsOfRun } from './run-options.ts';
@@ -75,7 +75,7 @@ export const subjectOptions = {
   from: ofRun(runOptions.from),
   gates: ofRun(runOptions.gates),
   batch: number(`examples in a batch; ${EXAMPLES} by default, those of the preset with --step`, 1),
-  seed: notStep(number('initial weights, random observations, noise and times; 0 by default')),
+  seed: notStep(seedNumber('initial weights, random observations, noise and times; 0 by default')),
   prompt: ofSystem(prompt),
   target: ofSystem(target),
   horizon: ofSystem(horizon),

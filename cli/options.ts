@@ -1,5 +1,6 @@
 /** Options of the commands: one declaration gives an option's help, its type and its validation. */
 import { parseArgs } from 'node:util';
+import { isPositive32 } from '../engine/files/json-schema.ts';
 import { nearest, probable } from '../engine/files/nearest.ts';
 import { InputError, quote } from '../engine/index.ts';
 
@@ -58,15 +59,18 @@ export const list = (help: string, use?: Use): Option<readonly string[]> => ({
   read: (texts) => texts,
 });
 
-/** A non-negative integer, at least `least`. */
-export function number(help: string, least = 0, use?: Use): Option<number> {
+/** A count, at least `least` and at most `to`: what exceeds a million is a slip, and would be begun and never end. */
+export function number(help: string, least = 0, { to = 1e6, ...use }: { to?: number } & Use = {}): Option<number> {
   const read = (own: string) => {
-    const isInteger = /^\d+$/.test(own) && Number.isSafeInteger(Number(own));
-    if (!isInteger || Number(own) < least) throw new Error(`expected an integer from ${least} to 2^53 - 1`);
-    return Number(own);
+    const value = /^\d+$/.test(own) ? Number(own) : Number.NaN;
+    if (value >= least && value <= to) return value;
+    throw new Error(`expected an integer from ${least} to ${to < Number.MAX_SAFE_INTEGER ? to : '2^53 - 1'}`);
   };
   return single(help, 'N', read, use);
 }
+
+/** A number that chooses. */
+export const seedNumber = (help: string, use?: Use) => number(help, 0, { ...use, to: Number.MAX_SAFE_INTEGER });
 
 /** A number within the given bounds: at least `from`, above `above`, below `below`. */
 export function decimal(
@@ -83,9 +87,11 @@ export function decimal(
     const value = Number(own);
     const most = value < (below ?? Infinity) && value <= (to ?? Infinity);
     const within = value > (above ?? -Infinity) && value >= (from ?? -Infinity) && most;
-    // An adapter computes in f32.
-    if (own.trim() === '' || !Number.isFinite(Math.fround(value)) || !within)
+    if (own.trim() === '' || Number.isNaN(value) || !within)
       throw new Error(range === '' ? 'expected a number' : `expected a number ${range}`);
+    // An adapter computes in f32.
+    if (value !== 0 && !isPositive32(Math.abs(value)))
+      throw new Error('expected a number that f32 holds, 0 or of a size from 1.2e-38 to 3.4e38');
     return value;
   };
   return single(help, 'N', read, use);
@@ -118,9 +124,9 @@ export function choices<T extends string>(help: string, names: readonly T[], use
   return single(help, 'A,B', read, use);
 }
 
-/** Numbers above 0 by name: A=1,B=2. */
-export function factors(help: string, use?: Use): Option<Record<string, number>> {
-  const one = decimal(help, { above: 0 });
+/** Numbers above 0, and at most `to`, by name: A=1,B=2. */
+export function factors(help: string, { to, ...use }: { to?: number } & Use = {}): Option<Record<string, number>> {
+  const one = decimal(help, { above: 0, to });
   const read = (own: string) => {
     const pairs = split(own).map((part) => {
       const at = part.lastIndexOf('=');

@@ -12,7 +12,7 @@ import {
   pretrainingSettings,
   runPretraining,
 } from '../model/training/pretrain.ts';
-import type { RunSettings } from '../model/training/run-settings.ts';
+import { most, type RunSettings } from '../model/training/run-settings.ts';
 import { EventFile } from '../model/training/tensorboard.ts';
 import { command, type Result } from './command.ts';
 import { commandLine } from './command-line.ts';
@@ -42,7 +42,7 @@ export interface PretrainingSummary extends Pick<PretrainingResult, 'finished' |
 export const pretrain = command({
   options: {
     preset: runOptions.preset,
-    steps: number(`training steps; ${values('steps')} by default`),
+    steps: number(`training steps; ${values('steps')} by default`, 0, { to: most.steps }),
     batch: number(`pictures in a batch; ${values('batch')} by default`, 1),
     questions: text(questionsHelp),
     scenes: number(`held-out scenes of each set that the model is measured on; ${SCENES} by default`, 1, {

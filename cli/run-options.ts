@@ -3,7 +3,7 @@ import { precisions } from '../model/architecture/precision.ts';
 import { nearSystems, systems } from '../model/systems/index.ts';
 import { type Preset, presetNamed, presets } from '../model/training/presets.ts';
 import { DEFAULT_SYSTEM, recipeSettings, recommendedSettings } from '../model/training/recommended.ts';
-import { type RunSettings, subtaskKinds } from '../model/training/run-settings.ts';
+import { most, type RunSettings, subtaskKinds } from '../model/training/run-settings.ts';
 import { actionTokenKinds } from '../tokenizers/index.ts';
 import { cameraOptions, dataOptions, robotOptions } from './data.ts';
 import {
@@ -14,6 +14,7 @@ import {
   flag,
   number,
   type Option,
+  seedNumber,
   text,
   texts,
   type ValuesOf,
@@ -25,6 +26,7 @@ export const memoryOptions = {
   accumulate: number(
     'gradient accumulation: batches of --batch examples that together are the batch of a step; 1 by default',
     1,
+    { to: most.accumulate },
   ),
   recompute: flag('gradient checkpointing: backward runs every layer again, which takes less memory and more time'),
   precision: choice(
@@ -59,7 +61,7 @@ export const runOptions = {
   weights: decimals('relative sampling weight of each data set; by default n^0.43 for n control steps', {
     needs: 'data',
   }),
-  steps: number(`training steps; ${presetValues(({ steps }) => steps)} by default`),
+  steps: number(`training steps; ${presetValues(({ steps }) => steps)} by default`, 0, { to: most.steps }),
   batch: number(`examples in a batch; ${presetValues(({ batch }) => batch)} by default`, 1),
   ...memoryOptions,
   ema: decimal(
@@ -106,11 +108,13 @@ export const runOptions = {
     'products of --lora are multiplied by this number and divided by the rank; the rank by default',
     {
       above: 0,
+      to: most.loraAlpha,
       needs: 'lora',
     },
   ),
   rates: factors(
     'factors above 0 on the learning rate of groups, or of patterns of names; with a start in the built-in world vision=0.1 by default, and backbone=0.2 if an expert acts; for 0 give --freeze',
+    { to: most.rate },
   ),
   gates: decimal(
     'initial bias of the gates of adaptive norms: at 0, the default with --data, their branches are closed; 1 by default in the built-in world, in systems that have them',
@@ -138,7 +142,7 @@ export const runOptions = {
     ),
     read: ([name]: readonly string[]) => (name === 'scratch' ? null : name),
   },
-  seed: number('determines data, initial weights, noise and order; 0 by default'),
+  seed: seedNumber('determines data, initial weights, noise and order; 0 by default'),
 };
 
 /** The settings that the options give; settings of other options are absent. */

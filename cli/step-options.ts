@@ -1,5 +1,6 @@
 /** Options of a training step that is measured by itself. */
 import { InputError } from '../engine/index.ts';
+import { MOST_LAYERS } from '../model/architecture/heads/settings.ts';
 import { measuredSystem } from '../model/inspect/measured-step.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { presetNamed } from '../model/training/presets.ts';
@@ -18,7 +19,7 @@ export const stepSizeOptions = {
   ),
   target: number('tokens to be predicted; 24 by default', 1),
   horizon: number("actions in a chunk; by default those of the system's recipe, or 10", 1),
-  depth: number("layers; the preset's by default", 1),
+  depth: number("layers; the preset's by default", 1, { to: MOST_LAYERS }),
   lora: number('rank of low-rank adaptation (LoRA) of the experts of --lora-on; none by default', 1),
   'lora-on': runOptions['lora-on'],
   ...memoryOptions,

@@ -26,7 +26,7 @@ import { scenesOf } from './scenes.ts';
 
 const studyOptions = {
   steps: number("training steps of a run; the study's own by default", 1),
-  seeds: number("seeds of a variant, from 0 on; the study's own by default", 1),
+  seeds: number("seeds of a variant, from 0 on; the study's own by default", 1, { to: 1000 }),
   scenes: number("unseen scenes in which the policy of a run acts; the study's own by default", 1),
   only: texts('variants to run; all by default'),
   runs: number('the most runs to perform now; a later call performs the others'),

@@ -1,7 +1,7 @@
 /** The actions for `insula tokenize`, and the options that choose them. */
 import type { Dataset } from '../model/data/index.ts';
 import { chooseDataset, type DataChoice, dataOptions } from './data.ts';
-import { number, text } from './options.ts';
+import { number, seedNumber, text } from './options.ts';
 import type { Progress } from './progress.ts';
 
 /** Episodes of the built-in world if no data set is named. */
@@ -12,7 +12,7 @@ export const actionOptions = {
   horizon: number('control steps in a chunk; one second by default', 1),
 };
 export const sceneOptions = {
-  seed: number('chooses the scenes of the built-in world; 0 by default', 0, { excludes: 'data' }),
+  seed: seedNumber('chooses the scenes of the built-in world; 0 by default', { excludes: 'data' }),
 };
 export const tokenizerOption = text(
   'file of insula tokenize fit, or folder with tokenizer.json and processor_config.json',

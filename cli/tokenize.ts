@@ -18,7 +18,7 @@ import {
 } from '../tokenizers/index.ts';
 import { command } from './command.ts';
 import { tokenizerNotes } from './notes.ts';
-import { choice, decimal, number, outputFile, outputFolder, type ValuesOf } from './options.ts';
+import { choice, decimal, number, outputFile, outputFolder, seedNumber, type ValuesOf } from './options.ts';
 import { actionOptions, openActions, sceneOptions, tokenizerOption } from './tokenize-data.ts';
 
 const ofAll = (chosen: number, total: number) => (chosen === total ? `${total}` : `${chosen} of ${total}`);
@@ -112,7 +112,7 @@ function tokenizerOfKind(
 export const report = command({
   options: {
     ...actionOptions,
-    seed: number('chooses the held-out episodes, or the scenes of the built-in world; 0 by default'),
+    seed: seedNumber('chooses the held-out episodes, or the scenes of the built-in world; 0 by default'),
     tokenizer: tokenizerOption,
   },
   notes: tokenizerNotes,

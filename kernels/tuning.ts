@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
 import { cacheFolder } from '../engine/adapters/cache-folder.mjs';
 import { fileError, writeFileSafely } from '../engine/files/files.ts';
-import { readJsonFile } from '../engine/files/json-schema.ts';
+import { count, readJsonFile } from '../engine/files/json-schema.ts';
 import { bytesPerElement, type DataType, type Device, InputError, openDevice, quote } from '../engine/index.ts';
 import {
   attentionEntries,
@@ -30,7 +30,7 @@ const tunedBy = {
 };
 const dtype = v.picklist(Object.keys(bytesPerElement) as DataType[]);
 const tunedAttention = v.object({
-  ...{ entry: v.picklist(attentionEntries), dtype, headDimension: v.pipe(v.number(), v.minValue(1)) },
+  ...{ entry: v.picklist(attentionEntries), dtype, headDimension: count(1) },
   ...tunedBy,
 });
 const tunedProduct = v.object({
@@ -107,7 +107,7 @@ const readTuning = (path: string) => readJsonFile(path, tuningSchema, "a tuning 
 export async function readTuningFile(device: Device, path: string, mustExist: boolean): Promise<Tuning | null> {
   const tuning = await readTuning(path).catch((error) => {
     if (error.cause?.code === 'ENOENT' && !mustExist) return null;
-    throw error;
+    throw error instanceof InputError && !mustExist ? new InputError(`${error.message}; delete it`) : error;
   });
   if (tuning && tuning.adapter !== device.description)
     throw new InputError(

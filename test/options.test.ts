@@ -12,12 +12,14 @@ import {
   number,
   optionLines,
   readOptions,
+  seedNumber,
   text,
   texts,
   type Use,
   type ValuesOf,
 } from '../cli/options.ts';
-import { nearest } from '../engine/files/nearest.ts';
+import { isLike, nearest } from '../engine/files/nearest.ts';
+import { InputError } from '../engine/index.ts';
 
 const animals = ['cat', 'dog', 'ostrich'] as const;
 const options = {
@@ -25,6 +27,7 @@ const options = {
   loud: flag('a flag'),
   word: list('several texts'),
   count: number('a whole number', 2),
+  any: seedNumber('a seed'),
   part: decimal('a number', { from: 0, below: 1 }),
   size: decimal('a number', { above: 0 }),
   shift: decimal('any number'),
@@ -54,6 +57,7 @@ describe('options', () => {
       loud: true,
       word: ['x', '-1'],
       count: 2,
+      any: 2 ** 53 - 1,
       part: 0,
       size: 1e-3,
       shift: -0.5,
@@ -63,7 +67,20 @@ describe('options', () => {
       weights: [1, 0.5],
       rates: { a: 2, 'b=*': 0.5 },
     };
-    const words = ['--name', 'a b', '--loud', '--word', 'x', '--word', '-1', '--count', '2', '--part=0'];
+    const words = [
+      '--name',
+      'a b',
+      '--loud',
+      '--word',
+      'x',
+      '--word',
+      '-1',
+      '--count',
+      '2',
+      '--any',
+      '9007199254740991',
+      '--part=0',
+    ];
     const others = ['--size', '1e-3', '--shift', '-.5', '--pet=cat', '--pets', 'dog, cat', '--tags', 'a, b c'];
     const result = read(...words, ...others, '--weights', '1,.5', '--rates', 'a=2, b=*=.5');
     expect(result).toEqual({ values: expected, json: false, help: false, names: [] });
@@ -73,12 +90,16 @@ describe('options', () => {
   });
 
   test.each([
-    ['--count 1', '--count 1: expected an integer from 2 to 2^53 - 1'],
+    ['--count 1', '--count 1: expected an integer from 2 to 1000000'],
     ['--count -3', '--count -3: expected an integer'],
     ['--count 2.5', '--count 2.5: expected an integer'],
     ['--count 1e3', '--count 1e3: expected an integer'],
     ['--count 9007199254740992', '--count 9007199254740992: expected an integer'],
     ['--count=', '--count : expected an integer'],
+    ['--count 1000001', '--count 1000001: expected an integer from 2 to 1000000'],
+    ['--any 9007199254740992', '--any 9007199254740992: expected an integer from 0 to 2^53 - 1'],
+    ['--part 1e-320', '--part 1e-320: expected a number that f32 holds, 0 or of a size from 1.2e-38 to 3.4e38'],
+    ['--size 1e-40', '--size 1e-40: expected a number that f32 holds'],
     ['--part 1', '--part 1: expected a number from 0 and below 1'],
     ['--part -0.1', '--part -0.1: expected a number from 0 and below 1'],
     ['--size 0', '--size 0: expected a number above 0'],
@@ -185,6 +206,27 @@ test('the name that was probably meant, or all of them', () => {
   expect(nearest('', names)).toBe('there are pi0, pi05, knowledge-insulation');
 });
 
+test('a pattern is a whole name with any letters at its stars, of which there may be many', () => {
+  for (const [pattern, name, fits] of [
+    ['a', 'a', true],
+    ['a', 'ab', false],
+    ['', '', true],
+    ['*', '', true],
+    ['a*', 'abc', true],
+    ['*c', 'abc', true],
+    ['a*a', 'a', false],
+    ['a*b*c', 'a.b.c', true],
+    ['a*b*c', 'a.c.b', false],
+    ['*ab*ab', 'xabab', true],
+    ['*ab*ab', 'xab', false],
+    ['a**c', 'abc', true],
+    ['l.*.w', 'l.0.w', true],
+    ['l.*.w', 'l-0.w', false],
+    [`${'*'.repeat(40)}z`, 'a'.repeat(90), false],
+  ] as const)
+    expect([pattern, name, isLike(pattern, name)]).toEqual([pattern, name, fits]);
+});
+
 test('help of the options is a column of names and one of texts that go on below themselves', () => {
   const help = 'one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen';
   const own = { 'some-name': text(help), loud: flag('a flag'), all: list('texts') };
@@ -227,6 +269,48 @@ describe('commands', async () => {
     }
     for (const line of optionLines(options, 120)) expect(line.length).toBeLessThanOrEqual(120);
     for (const line of optionLines(options, 120)) expect(line).toMatch(/^(?= {24}\S|.{23} \S)/);
+  });
+
+  const nonsense = [
+    '',
+    ' ',
+    ',',
+    '=',
+    '-1',
+    '0x10',
+    '1e9',
+    '1e308',
+    '1e-320',
+    '-0',
+    '9007199254740992',
+    'NaN',
+    'Infinity',
+  ];
+  const hostile = [
+    '\u0000',
+    '\u202e',
+    '٣',
+    '{}',
+    '__proto__',
+    'constructor=1',
+    '../..',
+    `${'9'.repeat(400)}`,
+    'x'.repeat(100_000),
+  ];
+
+  test.each(loaded)('%s takes nonsense, or refuses it in one line that names the option', (name, command) => {
+    for (const option of Object.keys(command.options))
+      for (const value of [...nonsense, ...hostile, ...nonsense.map((own) => `a=${own}`)])
+        try {
+          readOptions(name, command, [`--${option}=${value}`]);
+        } catch (error) {
+          expect(error).toBeInstanceOf(InputError);
+          const { message } = error as Error;
+          expect(message.slice(0, 2100)).toContain(`--${option}`);
+          expect(message).not.toMatch(
+            /\n|Cannot (read|conv|destr)|undefined|is not a function|not iterable|Invalid array/,
+          );
+        }
   });
 
   test.each(Object.entries(commands))('%s has a summary', (_, { summary }) => {

@@ -1,7 +1,7 @@
 import type { ActionChunk, ActionTokenizer, ChunkGrammar, ChunkShape, Clamping } from './action-tokenizer.ts';
 import { checkChunk, checkShape, chunkGrammar, countClamped, quote, unknownId } from './action-tokenizer.ts';
 
-const MOST_BINS = 2 ** 20;
+export const MOST_BINS = 2 ** 20;
 
 /** The number of ascending `edges` that are at most `value`, as in NumPy's `digitize`. */
 function digitize(value: number, edges: Float64Array): number {

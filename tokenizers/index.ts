@@ -35,7 +35,7 @@ export type {
   Clamping,
 } from './action-tokenizer.ts';
 export { actionTokenKinds } from './action-tokenizer.ts';
-export { BinActionTokenizer, type BinFormat, digitizeState } from './bins.ts';
+export { BinActionTokenizer, type BinFormat, digitizeState, MOST_BINS } from './bins.ts';
 export * from './bpe.ts';
 export type { MergeLearning } from './bpe-training.ts';
 export { dct, inverseDct } from './dct.ts';

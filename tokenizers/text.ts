@@ -10,6 +10,9 @@ export type TokenizerJson = object;
 /** Padding, end and begin of sequence. */
 export type SpecialIds = Readonly<Record<'pad' | 'eos' | 'bos', number>>;
 
+/** More steps than any normaliser, pre-tokenizer or decoder has. */
+const MOST_PARTS = 100;
+
 const SPECIAL_NAMES: Record<keyof SpecialIds, readonly string[]> = {
   pad: ['<pad>', '[PAD]', '<|pad|>'],
   eos: ['<eos>', '</s>', '<|endoftext|>', '<|end_of_text|>'],
@@ -117,10 +120,16 @@ function read(json: TokenizerJson): Tokenizer {
   const isMerge = (merge: unknown) => isText(merge) || (Array.isArray(merge) && merge.every(isText));
   const merge = Array.isArray(merges) ? merges.find((own) => !isMerge(own)) : undefined;
   if (merge !== undefined) throw unreadable(`"model.merges" has ${quote(merge)}, expected two tokens`);
+  const parts = ['normalizer', 'pre_tokenizer', 'decoder'].flatMap((name) => {
+    const own = (json as Record<string, unknown>)[name];
+    return typeof own === 'object' && own ? Object.values(own).filter(Array.isArray) : [];
+  });
+  if (parts.some(({ length }) => length > MOST_PARTS)) throw unreadable(`a list of more than ${MOST_PARTS} parts`);
   try {
     const tokenizer = new Tokenizer(exactTokenizerJson(json as Record<string, unknown>), {});
     checkAddedTokens(json as Record<string, unknown>, tokenizer.normalizer);
     withMetaspace(tokenizer, (json as { decoder?: Metaspace | null }).decoder ?? null);
+    tokenizer.encode('A 1?', { add_special_tokens: false }); // compiles what is compiled when it is used
     return tokenizer;
   } catch (error) {
     const stumbled = error instanceof TypeError; // over what is missing, or of another type

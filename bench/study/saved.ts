@@ -4,15 +4,14 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { fileError, writeFileSafely } from '../../engine/files/files.ts';
-import { count, readJsonFile } from '../../engine/files/json-schema.ts';
+import { count, readJsonFile, share } from '../../engine/files/json-schema.ts';
 import { InputError } from '../../engine/index.ts';
-import { historySchema } from '../../model/training/history.ts';
+import { heldOutRow, historySchema } from '../../model/training/history.ts';
 import { unlessAborted } from '../../model/training/run-record.ts';
 import { runSettings } from '../../model/training/run-settings.ts';
 import { provenanceFields } from '../measure/provenance.ts';
 import type { StudyRun } from './study.ts';
 
-const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 /** Objects to point at while the gripper is free and the share placed nearly right; other questions and the share of right tokens. */
 const questions = v.object({ objects: count(), near: v.nullable(share), others: count(), tokens: v.nullable(share) });
 const episode = { seed: count(), success: v.boolean(), rightObject: v.boolean(), stageScore: share, steps: count() };
@@ -31,7 +30,7 @@ export const savedSchema = v.object({
   /** The losses, each with its baseline, which predicts without looking. */
   objectives: v.array(v.object({ name: v.string(), title: v.string(), baseline: v.nullable(v.string()) })),
   /** Losses on held-out data, with the seconds of training up to there. */
-  heldOut: v.array(v.object({ ...historySchema.entries.heldOut.item.entries, seconds: v.number() })),
+  heldOut: v.array(v.object({ ...heldOutRow.entries, seconds: v.number() })),
   baselines: historySchema.entries.baselines,
   /** null for data that have no simulated world. */
   episodes: v.nullable(v.array(v.object(episode))),

@@ -1,7 +1,7 @@
 /** A run of `insula verify`: every op in every variant, and a training step, beside float64. */
 import { release } from 'node:os';
 import { reasonOf } from '../../engine/files/errors.ts';
-import { namesLike, nearest } from '../../engine/files/nearest.ts';
+import { isLike, nearest } from '../../engine/files/nearest.ts';
 import { type Device, InputError, quote } from '../../engine/index.ts';
 import { opOf } from '../kernels/problem.ts';
 import { provenance } from '../measure/provenance.ts';
@@ -59,11 +59,10 @@ export async function verify(device: Device, { only, every, onProgress }: Verify
 
 function chosenBy(only: readonly string[], ops: readonly string[]): (op: string) => boolean {
   const patterns = only.map((name) => {
-    const pattern = namesLike(name);
-    if (ops.some((op) => pattern.test(op))) return pattern;
+    if (ops.some((op) => isLike(name, op))) return name;
     throw new InputError(`--only ${quote(name)}: no op of that name; ${nearest(name, ops)}`);
   });
-  return (op) => patterns.length === 0 || patterns.some((pattern) => pattern.test(op));
+  return (op) => patterns.length === 0 || patterns.some((pattern) => isLike(pattern, op));
 }
 
 /** The limits are properties of their prototype. */

@@ -16,7 +16,7 @@ export function dependenciesMatch(lockText, installedText) {
   /** @type {Record<string, { version?: string }>} */
   let installed;
   try {
-    installed = JSON.parse(installedText).packages;
+    installed = JSON.parse(installedText).packages ?? {};
   } catch {
     return false;
   }

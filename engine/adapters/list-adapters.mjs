@@ -36,9 +36,14 @@ function reportBackend(backend, environment) {
         return;
       }
       const loader = dawnReason(messages);
-      /** @type {AdapterReport[]} */
-      const reports = JSON.parse(output);
-      resolve(reports.map((one) => (!one.opens && loader ? { ...one, reason: `${one.reason} (${loader})` } : one)));
+      try {
+        // A driver may print lines of its own before.
+        /** @type {AdapterReport[]} */
+        const reports = JSON.parse(output.trim().split('\n').at(-1) ?? '');
+        resolve(reports.map((one) => (!one.opens && loader ? { ...one, reason: `${one.reason} (${loader})` } : one)));
+      } catch {
+        resolve([{ opens: false, backend, name: '', reason: 'it gave no report that can be read' }]);
+      }
     });
   });
 }

@@ -8,6 +8,20 @@ import { openPath } from './paths.ts';
 export const count = (least = 0, most = Number.MAX_SAFE_INTEGER) =>
   v.pipe(v.number(), v.safeInteger(), v.minValue(least), v.maxValue(most));
 
+/** Whether a value is a number that is finite in f32, in which an adapter computes. */
+export const isFloat32 = (value: unknown): value is number =>
+  typeof value === 'number' && Number.isFinite(Math.fround(value));
+
+/** Whether it is also above 0 there: adapters may take what lies below the smallest normal number for 0. */
+export const isPositive32 = (value: unknown): value is number => isFloat32(value) && value >= 2 ** -126;
+
+export const float32 = v.custom<number>(isFloat32, 'a number that f32 holds');
+export const positive32 = v.custom<number>(isPositive32, 'a number above 0 that f32 holds');
+/** From 0 on. */
+export const nonNegative32 = v.pipe(float32, v.minValue(0));
+/** A part of a whole. */
+export const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
+
 /**
  * Returns the value with the type of the schema. An object schema drops fields that it does not name; `v.looseObject`
  * keeps them. The schema's own messages are noun phrases that describe the expected value.

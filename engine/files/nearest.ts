@@ -8,20 +8,33 @@ export function nearest(word: string, names: readonly string[], prefix = ''): st
 
 /** The name that was probably meant; null if none is near. */
 export function probable(word: string, names: readonly string[]): string | null {
+  const reach = (name: string) => Math.max(1, Math.floor(name.length / 3));
   const [best] = names
+    .filter((name) => Math.abs(name.length - word.length) <= reach(name)) // a word of a megabyte is near none
     .map((name) => ({
       name,
       distance: distance(word.toLowerCase(), name.toLowerCase()),
       begins: name.startsWith(word),
     }))
     .sort((a, b) => a.distance - b.distance || Number(b.begins) - Number(a.begins));
-  return best && best.distance <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
+  return best && best.distance <= reach(best.name) ? best.name : null;
 }
 
-/** Whole names that fit `pattern`, in which `*` stands for any letters. */
-export function namesLike(pattern: string): RegExp {
-  const parts = pattern.split('*').map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
-  return new RegExp(`^${parts.join('.*')}$`);
+/**
+ * Whether a whole name fits `pattern`, in which `*` stands for any letters: the parts between stars follow one another in it, each where
+ * it first can. A regular expression would try all ways to place them, which takes for ever with ten stars.
+ */
+export function isLike(pattern: string, name: string): boolean {
+  const [first, ...others] = pattern.split('*');
+  const last = others.pop();
+  if (last === undefined) return name === pattern;
+  let at = first.length;
+  for (const part of others) {
+    const found = name.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return name.startsWith(first) && name.endsWith(last) && at + last.length <= name.length;
 }
 
 /** Edit distance: insertions, deletions, substitutions and transpositions of neighbours. */

@@ -4,10 +4,12 @@ import {
   type BlockSettings,
   blockNamed,
   hasKeys,
+  MOST_TOKENS,
   type ModelConfiguration,
   noisyBlock,
   sourceOf,
   tokensPerImage,
+  windowOf,
 } from './configuration.ts';
 import { HEAD_DIMENSION_LIMIT, isHeadDimension, lowRankParts, type ModelParameter } from './layers.ts';
 import { memoryComplaint } from './memory-check.ts';
@@ -24,6 +26,8 @@ export function expectRunnable(configuration: ModelConfiguration): void {
   const { blocks, objectives } = configuration;
   refuse(
     sizesComplaint(configuration) ??
+      lengthComplaint(configuration) ??
+      namesComplaint(configuration) ??
       duplicate('blocks', blocks) ??
       duplicate('objectives', objectives) ??
       visionComplaint(configuration) ??
@@ -46,8 +50,8 @@ export function refuse(complaint: string | null): void {
 
 /** The complaint that two of these have one name; null if none have. */
 export function duplicate(what: string, named: readonly { readonly name: string }[]): string | null {
-  const names = named.map(({ name }) => name);
-  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  const known = new Set<string>();
+  const twice = named.map(({ name }) => name).find((name) => known.size === known.add(name).size);
   return twice === undefined ? null : `two ${what} are named ${quote(twice)}`;
 }
 
@@ -67,6 +71,19 @@ function sizesComplaint({ heads, kvHeads, headDimension, experts }: ModelConfigu
   if (experts.backbone.adaptive)
     return "the norms of 'backbone' cannot be adaptive: the flow time would condition the prompt";
   return null;
+}
+
+/** What every object of JavaScript has under a name would be taken for what a record holds under it. */
+function namesComplaint({ blocks, objectives, experts, vision }: ModelConfiguration): string | null {
+  const named = [...blocks, ...objectives].flatMap((own) => [own.name, 'source' in own ? (own.source ?? '') : '']);
+  const wrong = [...named, ...Object.keys(experts), ...Object.keys(vision?.towers ?? {})].find((name) => name in {});
+  return wrong === undefined ? null : `${quote(wrong)} is no name that it can use`;
+}
+
+function lengthComplaint(configuration: ModelConfiguration): string | null {
+  const rows = configuration.blocks.reduce((sum, { length, repeats = 1 }) => sum + length * repeats, 0);
+  const tokens = windowOf(configuration) * rows;
+  return tokens <= MOST_TOKENS ? null : `an example of it has ${tokens} tokens; there can be ${MOST_TOKENS} at most`;
 }
 
 const headComplaint = (what: string, dimension: number): string | null =>

@@ -170,6 +170,19 @@ export interface ModelConfiguration {
   readonly initialValues?: InitialValues;
 }
 
+/** The layers of all experts, towers and heads, each with parameters of its own. */
+export function layersOf({ experts, depth, vision, objectives }: ModelConfiguration): number {
+  const { towers = {}, towerPerCamera = false, cameras = 1, resampler } = vision ?? {};
+  const ofTowers = Object.values(towers).reduce((sum, own) => sum + own.depth, 0);
+  const ofHeads = objectives.map((own) => {
+    const trunk = 'trunk' in own ? own.trunk : 'head' in own && own.head && 'trunk' in own.head ? own.head.trunk : null;
+    const blocks = 'head' in own && own.head && 'blocks' in own.head ? own.head.blocks : 0;
+    return blocks + (trunk && 'layers' in trunk ? (trunk.layers ?? 0) : 0) + ('layers' in own ? (own.layers ?? 0) : 0);
+  });
+  const all = [Object.keys(experts).length * depth, (towerPerCamera ? cameras : 1) * ofTowers, resampler?.depth ?? 0];
+  return [...all, ...ofHeads].reduce((sum, own) => sum + own, 0);
+}
+
 /** The low-rank adaptation of the matrices of an expert; null if they have none. */
 export function lowRankOf({ lora }: Pick<ModelConfiguration, 'lora'>, expert: string): LowRankSettings | null {
   if (!lora?.experts.includes(expert)) return null;
@@ -180,6 +193,9 @@ export function lowRankOf({ lora }: Pick<ModelConfiguration, 'lora'>, expert: st
 /** Normal numbers are drawn on the host; uniform ones on the device, in seconds for billions of them. */
 export const initialValueKinds = ['normal', 'uniform'] as const;
 export type InitialValues = (typeof initialValueKinds)[number];
+
+/** More tokens than any example has, and few enough that a mistaken number exhausts neither time nor memory. */
+export const MOST_TOKENS = 2 ** 17;
 
 /** The control steps of an example in a batch: those of its window, oldest first. */
 export const windowOf = ({ history }: Pick<ModelConfiguration, 'history'>): number => history?.window ?? 1;

@@ -1,6 +1,6 @@
 /** Settings of parameters by group or name: rates, freezing, initial gates. */
 import { InputError, quote } from '../../engine/files/errors.ts';
-import { namesLike } from '../../engine/files/nearest.ts';
+import { isLike } from '../../engine/files/nearest.ts';
 import type { ParameterRule } from './configuration.ts';
 import type { ModelParameter } from './layers.ts';
 
@@ -36,6 +36,5 @@ export const groupsOf = (parameters: readonly ModelParameter[]): string[] => [
 
 /** Whether a parameter's group has this name, or its own name fits the pattern. */
 export function matcherOf(match: string): (parameter: ModelParameter) => boolean {
-  const pattern = namesLike(match);
-  return ({ name, group }) => group === match || pattern.test(name);
+  return ({ name, group }) => group === match || isLike(match, name);
 }

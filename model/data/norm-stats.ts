@@ -17,7 +17,6 @@ const columns = v.pipe(
   v.looseObject({ q01: columnNumbers, q99: columnNumbers }),
   v.transform((lists) => ({ ...lists, count: 0, min: lists.q01, max: lists.q99 })),
   columnsSchema,
-  v.check(({ q01, q99 }) => q01.every((value, d) => value <= q99[d]), '"q01" to be nowhere above "q99"'),
 );
 const fileSchema = v.object({ norm_stats: v.object({ actions: columns, state: v.nullish(columns) }) });
 

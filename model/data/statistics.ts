@@ -1,24 +1,19 @@
 import * as v from 'valibot';
-import { checked, count } from '../../engine/files/json-schema.ts';
+import { checked, count, float32, nonNegative32, positive32 } from '../../engine/files/json-schema.ts';
 import { ColumnSummary } from './columns.ts';
 import type { Episode } from './dataset.ts';
 import { type EpisodePart, loadedInOrder } from './parts.ts';
 
 const QUANTILES = [0.01, 0.99];
 
-const float32 = v.custom<number>(
-  (value) => typeof value === 'number' && Number.isFinite(Math.fround(value)),
-  'a number that f32 holds',
-);
 export const columnNumbers = v.pipe(v.array(float32), v.readonly());
-const positive = v.pipe(v.number(), v.gtValue(0));
 
 export const columnsSchema = v.pipe(
   v.object({
     count: count(),
     mean: columnNumbers,
     /** The standard deviation of the whole population (divided by `count`). */
-    std: columnNumbers,
+    std: v.pipe(v.array(nonNegative32), v.readonly()),
     min: columnNumbers,
     max: columnNumbers,
     /** The 1 % and 99 % quantiles, interpolated as numpy does. */
@@ -31,6 +26,7 @@ export const columnsSchema = v.pipe(
     ({ count: _, ...lists }) => new Set(Object.values(lists).map(({ length }) => length)).size === 1,
     'lists of the same length',
   ),
+  v.check(({ q01, q99 }) => q01.every((value, d) => value <= q99[d]), '"q01" to be nowhere above "q99"'),
 );
 /** The statistics of each column of a table of numbers. */
 export type ColumnStatistics = Readonly<v.InferOutput<typeof columnsSchema>>;
@@ -38,9 +34,9 @@ export type ColumnStatistics = Readonly<v.InferOutput<typeof columnsSchema>>;
 export const statisticsSchema = v.pipe(
   v.object({
     /** Saved by earlier versions only: see `withSharedFloor`. */
-    rangeFloor: v.optional(positive),
+    rangeFloor: v.optional(positive32),
     /** Normalised values are clipped to [-bound, bound]. */
-    bound: positive,
+    bound: positive32,
     actions: columnsSchema,
     /** null if an episode has no state. */
     states: v.nullable(columnsSchema),

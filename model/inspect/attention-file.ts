@@ -1,7 +1,7 @@
 /** An attention table of one's own as plain data, such as a JSON file, in place of the edges of a model. */
 import * as v from 'valibot';
 import { InputError, quote, reasonOf } from '../../engine/files/errors.ts';
-import { checked, count } from '../../engine/files/json-schema.ts';
+import { checked, count, share } from '../../engine/files/json-schema.ts';
 import { nearest } from '../../engine/files/nearest.ts';
 import { causal, type Edge, edge, full, insulated, none } from '../../kernels/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
@@ -10,7 +10,7 @@ import { Architecture } from '../architecture/model.ts';
 export const namedEdges = { none, full, causal, insulated };
 const cells: Readonly<Record<string, Edge>> = namedEdges;
 
-const factor = v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)));
+const factor = v.optional(share);
 /** An edge without a name, as `edge` takes it. */
 export const edgeSchema = v.strictObject({
   mask: v.picklist(['full', 'causal']),

@@ -1,14 +1,17 @@
 /** The schema of a checkpoint's metadata, checked before anything is built from it, so that an error names the damaged field. */
 import * as v from 'valibot';
-import { count } from '../../engine/files/json-schema.ts';
+import { count, float32, nonNegative32, positive32, share } from '../../engine/files/json-schema.ts';
 import { attentionEntries, type ChosenVariants, matmulSizes } from '../../kernels/index.ts';
+import { MOST_BINS } from '../../tokenizers/index.ts';
 import { backboneNames, backboneVariantSchema } from '../architecture/backbones/index.ts';
 import {
   blockInputs,
   initialValueKinds,
+  MOST_TOKENS,
   type ModelConfiguration,
   type ParameterRule,
 } from '../architecture/configuration.ts';
+import { MOST_LAYERS } from '../architecture/heads/settings.ts';
 import { objectiveSchema } from '../architecture/objectives/settings.ts';
 import { precisions } from '../architecture/precision.ts';
 import { type SlotMap, statisticsSchema } from '../data/index.ts';
@@ -20,25 +23,27 @@ import { type RunData, runDataSchema } from './same-run.ts';
 /** The version of the format; it increases when the meaning of a checkpoint changes. */
 export const CHECKPOINT_FORMAT = 5;
 
-/** More layers or tokens than any model has, and few enough that a damaged number exhausts neither time nor memory. */
-const [DEPTH_LIMIT, LENGTH_LIMIT] = [1000, 2 ** 17];
+/** More blocks and experts than any model has, and few enough that a damaged number exhausts neither time nor memory. */
+const MOST_BLOCKS = 64;
 const texts = v.array(v.string());
-const factor = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
+const few = <T>(own: v.GenericSchema<unknown, T>) => v.pipe(v.record(v.string(), own), v.maxEntries(MOST_BLOCKS));
+/** The length comes first: a list of a million objects is not looked through. */
+const fewOf = <T>(own: v.GenericSchema<unknown, T>, most = MOST_BLOCKS) =>
+  v.pipe(v.array(v.unknown()), v.maxLength(most), v.array(own));
 const sizes = { width: count(1), hidden: count(1) };
 
 const ruleSchema = v.object({
   match: v.string(),
-  rate: v.optional(v.pipe(v.number(), v.minValue(0))),
+  rate: v.optional(nonNegative32),
   frozen: v.optional(v.boolean()),
-  gateBias: v.optional(v.number()),
+  gateBias: v.optional(float32),
 }) satisfies v.GenericSchema<unknown, ParameterRule>;
 
 export const configurationSchema = v.object({
   backbone: v.picklist(backboneNames),
   backboneVariant: v.optional(backboneVariantSchema),
   vocabulary: count(1),
-  experts: v.record(
-    v.string(),
+  experts: few(
     v.object({
       ...sizes,
       adaptive: v.optional(v.boolean()),
@@ -46,59 +51,60 @@ export const configurationSchema = v.object({
       crossAttention: v.optional(v.object({ every: count(1), gated: v.boolean() })),
     }),
   ),
-  depth: count(1, DEPTH_LIMIT),
+  depth: count(1, MOST_LAYERS),
   heads: count(1),
   kvHeads: count(1),
   headDimension: count(1),
   vision: v.nullable(
     v.object({
-      towers: v.record(v.string(), v.object({ ...sizes, depth: count(1, DEPTH_LIMIT), heads: count(1) })),
+      towers: few(v.object({ ...sizes, depth: count(1, MOST_LAYERS), heads: count(1) })),
       patch: count(1),
       imageHeight: count(1),
       imageWidth: count(1),
       cameras: count(1),
       resampler: v.optional(
         v.object({
-          ...{ latents: count(1, LENGTH_LIMIT), depth: count(1, DEPTH_LIMIT) },
+          ...{ latents: count(1, MOST_TOKENS), depth: count(1, MOST_LAYERS) },
           ...{ heads: count(1), headDimension: count(1), hidden: count(1) },
         }),
       ),
       towerPerCamera: v.optional(v.boolean()),
     }),
   ),
-  horizon: count(1, LENGTH_LIMIT),
+  horizon: count(1, MOST_TOKENS),
   actionDimension: count(1),
   stateDimension: count(),
-  blocks: v.array(
+  blocks: fewOf(
     v.object({
       name: v.string(),
-      length: count(1, LENGTH_LIMIT),
+      length: count(1, MOST_TOKENS),
       weights: v.string(),
       input: v.picklist(blockInputs),
       source: v.optional(v.string()),
-      after: texts,
+      after: fewOf(v.string()),
       repeats: v.optional(count(1)),
       keys: v.optional(v.boolean()),
       memory: v.optional(v.boolean()),
       dimension: v.optional(count(1)),
     }),
   ),
-  edges: v.array(
+  edges: fewOf(
     v.object({
       query: v.string(),
       key: v.string(),
       edge: v.object({
         mask: v.picklist(['none', 'full', 'causal']),
         window: v.optional(count(1)),
-        keyGradient: factor,
-        valueGradient: factor,
+        keyGradient: share,
+        valueGradient: share,
       }),
     }),
+    MOST_BLOCKS ** 2,
   ),
-  objectives: v.array(objectiveSchema),
-  history: v.optional(v.object({ window: count(1, LENGTH_LIMIT), interleaved: v.boolean() })),
-  rules: v.optional(v.array(ruleSchema)),
-  lora: v.optional(v.object({ rank: count(1), alpha: v.optional(v.pipe(v.number(), v.gtValue(0))), experts: texts })),
+  objectives: fewOf(objectiveSchema),
+  history: v.optional(v.object({ window: count(1, MOST_TOKENS), interleaved: v.boolean() })),
+  rules: v.optional(fewOf(ruleSchema)),
+  lora: v.optional(v.object({ rank: count(1), alpha: v.optional(positive32), experts: fewOf(v.string()) })),
   precision: v.optional(v.picklist(precisions)),
   initialValues: v.optional(v.picklist(initialValueKinds)),
 }) satisfies v.GenericSchema<unknown, ModelConfiguration>;
@@ -121,7 +127,7 @@ export const encodingSchema = v.object({
   text: v.optional(v.looseObject({})),
   stateAsText: v.boolean(),
   stateTokens: v.optional(v.boolean()),
-  stateBins: count(1),
+  stateBins: count(1, MOST_BINS),
   cameras: texts,
   statistics: v.nullable(statisticsSchema),
   relative: v.optional(v.array(v.boolean())),
@@ -129,7 +135,7 @@ export const encodingSchema = v.object({
   locations: v.optional(v.boolean()),
   leastRows: v.optional(count(1)),
   subtask: v.optional(
-    v.object({ words: v.boolean(), places: count(0, LENGTH_LIMIT), locationStep: count(1, LENGTH_LIMIT) }),
+    v.object({ words: v.boolean(), places: count(0, MOST_TOKENS), locationStep: count(1, MOST_TOKENS) }),
   ),
   robots: v.optional(v.record(v.string(), v.object({ slots: slotMapSchema, statistics: statisticsSchema }))),
 }) satisfies v.GenericSchema<unknown, EncodingSettings>;

@@ -1,28 +1,38 @@
 /** The measurements of a run so far, stored in the checkpoint and plotted in the report. Plain JSON. */
 import * as v from 'valibot';
-import { count } from '../../engine/files/json-schema.ts';
+import { count, share } from '../../engine/files/json-schema.ts';
 
 /** By the name of an objective. */
 const byObjective = v.record(v.string(), v.number());
 
-const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 /** Shares of the episodes, and the mean share of the stages that were reached. */
 const closedLoopRatesSchema = v.object({ success: share, rightObject: share, stageScore: share, episodes: count(1) });
 export type ClosedLoopRates = Readonly<v.InferOutput<typeof closedLoopRatesSchema>>;
 
+/** Rows of measurements, which follow one another. */
+const rowsOf = <T extends { step: number }>(row: v.GenericSchema<unknown, T>) =>
+  v.pipe(
+    v.array(row),
+    v.check(
+      (rows) => rows.every(({ step }, i) => i === 0 || rows[i - 1].step <= step),
+      'rows in the order of their steps',
+    ),
+  );
+export const heldOutRow = v.object({ step: count(), losses: byObjective });
+
 export const historySchema = v.object({
-  training: v.array(v.object({ step: count(), losses: byObjective, seconds: v.pipe(v.number(), v.minValue(0)) })),
+  training: rowsOf(v.object({ ...heldOutRow.entries, seconds: v.pipe(v.number(), v.minValue(0)) })),
   /** Training steps that changed nothing, because a loss or a gradient was not finite; they are not in `training`. */
   skipped: v.optional(v.array(count(1))),
   /** Losses on held-out robot data, and the losses of answers to held-out questions. */
-  heldOut: v.array(v.object({ step: count(), losses: byObjective })),
+  heldOut: rowsOf(heldOutRow),
   /** The L2 norm of the gradient of one objective on one group of parameters. */
-  gradients: v.array(
+  gradients: rowsOf(
     v.object({ step: count(), loss: v.string(), group: v.string(), norm: v.pipe(v.number(), v.minValue(0)) }),
   ),
   /** Acting between training steps: open loop on held-out observations and, in a world, a closed loop. */
   acting: v.optional(
-    v.array(
+    rowsOf(
       v.object({
         step: count(),
         /** Root mean square error of normalised actions: of one sample for each observation, and of the best constant chunk. */

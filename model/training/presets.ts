@@ -1,12 +1,13 @@
 import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
-import { count } from '../../engine/files/json-schema.ts';
+import { count, nonNegative32, positive32 } from '../../engine/files/json-schema.ts';
+import { MOST_BINS } from '../../tokenizers/index.ts';
 import { initialValueKinds } from '../architecture/configuration.ts';
 
 const trainingSchema = v.object({
   steps: count(),
   batch: count(1),
-  learningRate: v.pipe(v.number(), v.gtValue(0)),
+  learningRate: positive32,
   warmUpSteps: count(),
   /** Training steps between held-out measurements, and between checkpoints. */
   evaluateEvery: count(1),
@@ -26,20 +27,26 @@ export const presetSchema = v.object({
   kvHeads: count(1),
   headDimension: count(1),
   /** `patch` and `image`: pixels on a side. */
-  vision: v.object({ ...sizesSchema.entries, depth: count(1), heads: count(1), patch: count(1), image: count(1) }),
+  vision: v.object({
+    ...sizesSchema.entries,
+    depth: count(1),
+    heads: count(1),
+    patch: count(1),
+    image: count(1, 4096),
+  }),
   /** Rows of the token embedding at least, whatever ids the data's tokenizers have; by default one for each id. */
   vocabulary: v.optional(count(1)),
   initialValues: v.optional(v.picklist(initialValueKinds)),
   /** Ids of a FAST tokenizer fitted to the data, at most. */
   fastVocabulary: count(1),
-  stateBins: count(1),
+  stateBins: count(1, MOST_BINS),
   /** Demonstrations of the built-in world. */
-  demonstrations: count(1),
+  demonstrations: count(1, 1e6),
   ...trainingSchema.entries,
   /** The settings that differ in `insula pretrain`. */
   pretraining: trainingSchema,
-  weightDecay: v.pipe(v.number(), v.minValue(0)),
-  maximumNorm: v.pipe(v.number(), v.gtValue(0)),
+  weightDecay: nonNegative32,
+  maximumNorm: positive32,
   /** Held-out control steps of a measurement during training, and of the last one. */
   heldOutSteps: count(1),
   finalHeldOutSteps: count(1),

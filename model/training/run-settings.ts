@@ -1,7 +1,7 @@
 /** The settings of a training run: one plain object, made by the command line and stored whole in the checkpoint. */
 import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
-import { count } from '../../engine/files/json-schema.ts';
+import { count, float32, positive32, share } from '../../engine/files/json-schema.ts';
 import { actionTokenKinds } from '../../tokenizers/index.ts';
 import { precisions } from '../architecture/precision.ts';
 import { channelOrders } from '../data/channels.ts';
@@ -19,16 +19,19 @@ import { presetNamed, presetSchema } from './presets.ts';
 /** Kinds of subtasks, which a policy says before it acts: places in the picture, words, or places and then words. */
 export const subtaskKinds = ['places', 'words', 'both'] as const;
 
+/** The largest settings that mean something. Random streams count steps in 32 bits. */
+export const most = { steps: 2 ** 32 - 1, accumulate: 2 ** 16, loraAlpha: 2 ** 16, rate: 1e4 } as const;
+
 export const runSettingsSchema = v.object({
   /** The name of a system, or of `packedQuestions` for pretraining. */
   system: v.string(),
   preset: presetSchema,
   /** Training steps. */
-  steps: count(),
+  steps: count(0, most.steps),
   /** Examples in a batch. */
   batch: count(1),
   /** Gradient accumulation: parts of `batch` examples that run one after the other and together are the batch of a step. */
-  accumulate: count(1),
+  accumulate: count(1, most.accumulate),
   /** Activation (gradient) checkpointing: backward runs every layer again instead of keeping its activations. */
   recompute: v.boolean(),
   /** Number format of the weights: of matrices alone, in bf16. */
@@ -36,7 +39,7 @@ export const runSettingsSchema = v.object({
   /** Number format of AdamW's moments. */
   moments: v.picklist(['f32', 'bf16', '8bit']),
   /** Decay of a moving average of the weights, which is measured and acts; null for none. */
-  ema: v.optional(v.nullable(v.pipe(v.number(), v.gtValue(0), v.ltValue(1))), null),
+  ema: v.optional(v.nullable(v.pipe(positive32, v.ltValue(1))), null),
   /** Training steps between measurements of acting; null for none before the end. */
   actEvery: v.optional(v.nullable(count(1)), null),
   /** Actions become differences to the state at the chunk's start. */
@@ -50,17 +53,17 @@ export const runSettingsSchema = v.object({
   /** Groups of parameters, or patterns of their names, that keep their values. */
   freeze: v.nullable(v.array(v.string())),
   /** Factors on the learning rate by group, or pattern of names. */
-  rates: v.nullable(v.record(v.string(), v.pipe(v.number(), v.gtValue(0)))),
+  rates: v.nullable(v.record(v.string(), v.pipe(positive32, v.maxValue(most.rate)))),
   /** Rank of low-rank adaptation; null for none. */
   lora: v.optional(v.nullable(count(1)), null),
   /** The experts that it adapts; null for those that the start gives weights for, which is the backbone, and all without a start. */
   loraOn: v.optional(v.nullable(v.array(v.string())), null),
   /** Its products are multiplied by this number and divided by the rank; null for the rank. */
-  loraAlpha: v.optional(v.nullable(v.pipe(v.number(), v.gtValue(0))), null),
+  loraAlpha: v.optional(v.nullable(v.pipe(positive32, v.maxValue(most.loraAlpha))), null),
   /** Initial bias of the gates of adaptive norms; null for 0, at which their branches are closed. */
-  gates: v.nullable(v.number()),
+  gates: v.nullable(float32),
   /** Factor of the gradient on the edges where the system stops it; null for 0, the system's own. */
-  gradientScale: v.nullable(v.pipe(v.number(), v.minValue(0), v.maxValue(1))),
+  gradientScale: v.nullable(share),
   /** The kind of subtask that the policy says before it acts; null for none. */
   subtask: v.nullable(v.picklist(subtaskKinds)),
   /** Noise and time draws of each chunk in a training step, of systems with a flow. */
@@ -93,7 +96,7 @@ export const runSettingsSchema = v.object({
   /** Names of the cameras to use; null for all. */
   cameras: v.nullable(v.array(v.string())),
   /** Control steps per second, for files that do not record it. */
-  rate: v.nullable(v.pipe(v.number(), v.gtValue(0))),
+  rate: v.nullable(positive32),
   /** The fields of each data set that are actions, states, cameras and so on, or of all of them; null for those that are known. */
   map: v.optional(v.nullable(v.array(fieldMapSchema)), null),
   /** The order of the colours in the images of the data; null for red, green, blue. */
@@ -101,7 +104,7 @@ export const runSettingsSchema = v.object({
   /** Names of the robots' slot maps. */
   robot: v.nullable(v.array(v.string())),
   /** Relative sampling weight of each data set. */
-  weights: v.nullable(v.array(v.pipe(v.number(), v.gtValue(0)))),
+  weights: v.nullable(v.array(positive32)),
 });
 export type RunSettings = Readonly<v.InferOutput<typeof runSettingsSchema>>;
 

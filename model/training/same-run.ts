@@ -1,20 +1,21 @@
 /** The differences between two runs as sentences, and the check that a resumed run is still the same run. */
 import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
+import { count, positive32 } from '../../engine/files/json-schema.ts';
 import { type RunSettings, runSettings } from './run-settings.ts';
 
 /** Properties of the data set of a run. Its files may have moved when the run is resumed. */
 export const runDataSchema = v.object({
   name: v.string(),
   /** Control steps per second. */
-  rate: v.number(),
-  actionDimension: v.number(),
-  stateDimension: v.number(),
+  rate: positive32,
+  actionDimension: count(1),
+  stateDimension: count(),
   cameras: v.array(v.string()),
   /** Number of different instructions, paraphrases included, that training draws from. */
-  instructions: v.number(),
+  instructions: count(),
   /** Sampling weights of the robots; null if none were given. */
-  weights: v.nullable(v.record(v.string(), v.number())),
+  weights: v.nullable(v.record(v.string(), positive32)),
   /** SHA-256 of the statistics of the training part; null if statistics were given instead of the data's own. */
   statistics: v.nullable(v.string()),
 });

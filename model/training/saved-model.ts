@@ -6,19 +6,20 @@ import { firstBeyond } from '../../engine/files/safetensors.ts';
 import type { TensorToWrite } from '../../engine/files/safetensors-writer.ts';
 import { type Device, elementCount, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import type { Moment } from '../../kernels/index.ts';
-import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { layersOf, type ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture, Model } from '../architecture/model.ts';
 
 const METADATA = 'insula';
 
 /** The tensors of a model, in one file or several. */
-export type SavedTensors = Pick<SafetensorsFile, 'name' | 'entry' | 'readInto' | 'verifyMetadata'>;
+export type SavedTensors = Pick<SafetensorsFile, 'name' | 'tensors' | 'entry' | 'readInto' | 'verifyMetadata'>;
 
 /** The tensors of a file, and those of its base. */
 export function withBase(file: SafetensorsFile, base: SafetensorsFile): SavedTensors {
   const holding = (name: string) => (base.has(name) ? base : file);
   return {
     name: file.name,
+    tensors: new Map([...file.tensors, ...base.tensors]),
     entry: (name, expected) => holding(name).entry(name, expected),
     readInto: (name, target) => holding(name).readInto(name, target),
     verifyMetadata: () => file.verifyMetadata(),
@@ -100,6 +101,12 @@ export function expectFitting(
       throw new InputError(`${file.name}: damaged: ${where}${part}": ${reasonOf(error)}`);
     }
   };
+  // Before any layer is made: a damaged number of them would take all time and memory.
+  const layers = layersOf(configuration);
+  if (layers > file.tensors.size)
+    throw new InputError(
+      `${file.name}: damaged: ${where}configuration" has ${layers} layers, and the file ${file.tensors.size} tensors`,
+    );
   const { parameters } = checked('configuration', () => new Architecture(configuration));
   checked('encoding', check);
   for (const { name, shape } of parameters) file.entry(name, { shape });

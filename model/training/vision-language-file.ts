@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
-import { checked, count } from '../../engine/files/json-schema.ts';
+import { checked, count, nonNegative32 } from '../../engine/files/json-schema.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
 import { type Device, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import type { BlockInput, ModelConfiguration } from '../architecture/configuration.ts';
@@ -26,7 +26,7 @@ const madeSchema = v.object({
   commit: v.nullable(v.string()),
   adapter: v.string(),
   steps: count(),
-  seconds: v.number(),
+  seconds: nonNegative32,
   /** Measurements on held-out questions by name; null where there was nothing to measure. */
   scores: v.record(v.string(), v.nullable(v.number())),
 });

@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import { InputError, quote } from '../../../engine/files/errors.ts';
+import { float32, positive32 } from '../../../engine/files/json-schema.ts';
 import type { Backbone } from './backbone.ts';
 import { gemma } from './gemma.ts';
 import { llama } from './llama.ts';
@@ -15,10 +16,10 @@ const backbones: Readonly<Record<BackboneName, Backbone>> = { gemma, llama };
 /** The settings in which models of one family differ; see `Backbone`. The family decides those that are missing. */
 export const backboneVariantSchema = v.strictObject({
   tied: v.optional(v.boolean()),
-  epsilon: v.optional(v.pipe(v.number(), v.gtValue(0))),
+  epsilon: v.optional(positive32),
   rotary: v.optional(
     v.strictObject({
-      base: v.optional(v.pipe(v.number(), v.gtValue(1))),
+      base: v.optional(v.pipe(float32, v.gtValue(1))),
       layout: v.optional(v.picklist(['halves', 'pairs'])),
     }),
   ),

@@ -2,6 +2,9 @@
 import * as v from 'valibot';
 import { count } from '../../../engine/files/json-schema.ts';
 
+/** More layers than any model has, and few enough that a damaged number exhausts neither time nor memory. */
+export const MOST_LAYERS = 1000;
+
 /** Width of a trunk's outputs; by default that of the features that it reads, and 1024 in RoboVLMs. */
 const width = v.optional(count(1));
 
@@ -9,9 +12,14 @@ export const trunkSchema = v.variant('kind', [
   /** Two affine maps; the hidden layer between them has half the width of the features. */
   v.object({ kind: v.literal('mlp'), width }),
   /** Default: 4 layers. */
-  v.object({ kind: v.literal('lstm'), width, layers: v.optional(count(1)) }),
+  v.object({ kind: v.literal('lstm'), width, layers: v.optional(count(1, MOST_LAYERS)) }),
   /** Default: 8 layers of 8 heads. */
-  v.object({ kind: v.literal('transformer'), width, layers: v.optional(count(1)), heads: v.optional(count(1)) }),
+  v.object({
+    kind: v.literal('transformer'),
+    width,
+    layers: v.optional(count(1, MOST_LAYERS)),
+    heads: v.optional(count(1)),
+  }),
 ]);
 
 export type TrunkSettings = Readonly<v.InferOutput<typeof trunkSchema>>;

@@ -1,13 +1,13 @@
 /** The settings of objectives in a configuration: plain data, with the schemas that check it in a file. */
 import * as v from 'valibot';
-import { count } from '../../../engine/files/json-schema.ts';
-import { trunkSchema } from '../heads/settings.ts';
+import { count, float32 } from '../../../engine/files/json-schema.ts';
+import { MOST_LAYERS, trunkSchema } from '../heads/settings.ts';
 
 const common = {
   /** Names its loss in histories, reports and gradients: 'token', 'flow', ... */
   name: v.string(),
   /** Factor of its loss in the sum that is trained. */
-  weight: v.number(),
+  weight: float32,
   /** Its head only helps to train: an exported model is without it. */
   auxiliary: v.optional(v.boolean()),
 };
@@ -53,12 +53,12 @@ const regression = v.object({
    */
   head: v.optional(
     v.union([
-      v.object({ width: count(1), blocks: count() }),
+      v.object({ width: count(1), blocks: count(0, MOST_LAYERS) }),
       v.object({ kind: v.literal('policy'), trunk: trunkSchema }),
     ]),
   ),
   /** The last dimension of the actions is a gripper, which the policy head chooses; its loss, a cross-entropy, counts by `weight`. */
-  gripper: v.optional(v.object({ weight: v.number() })),
+  gripper: v.optional(v.object({ weight: float32 })),
 });
 
 /** A class for each row, by a linear map. */
@@ -82,7 +82,7 @@ const denoisingHead = v.object({
   /** Width of the network, an even number; default: that of the features that it reads. */
   width: v.optional(count(4)),
   /** Its residual layers. Default 3. */
-  layers: v.optional(count()),
+  layers: v.optional(count(0, MOST_LAYERS)),
 });
 
 export const objectiveSchema = v.variant('kind', [
