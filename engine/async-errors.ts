@@ -3,7 +3,6 @@ import { sleepUntil } from './wait.ts';
 
 export class AsyncErrors {
   private readonly errors: Promise<string | null>[] = [];
-  private readonly pending = new Set<Promise<unknown>>();
   private lostReason: string | null = null;
   private closed = false;
 
@@ -41,7 +40,7 @@ export class AsyncErrors {
 
   expectNoError(error: Promise<GPUError | null>, what: string): void {
     this.errors.push(
-      this.remember(error).then(
+      error.then(
         (found) => (found ? `${what}: ${found.message}` : null),
         (reason) => (this.closed ? null : `${what}: ${reason}`),
       ),
@@ -57,23 +56,15 @@ export class AsyncErrors {
 
   /** The result of `promise`; a rejection says where the device was closed or lost. */
   async settle<T>(promise: Promise<T>): Promise<T> {
-    const described = this.remember(promise).catch((reason) => {
+    const described = promise.catch((reason) => {
       this.assertOpen();
       throw reason;
     });
     return this.software && typeof process === 'object' ? sleepUntil(described) : described;
   }
 
-  /** From now on every use throws. Resolves when nothing is pending any more. */
-  async close(): Promise<void> {
+  /** From now on every use throws. */
+  close(): void {
     this.closed = true;
-    await Promise.allSettled(this.pending);
-  }
-
-  private remember<T>(promise: Promise<T>): Promise<T> {
-    this.pending.add(promise);
-    const settled = () => this.pending.delete(promise);
-    promise.then(settled, settled);
-    return promise;
   }
 }

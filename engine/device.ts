@@ -82,7 +82,6 @@ export class Device {
     readonly gpu: GPUDevice,
     readonly adapter: GPUAdapter,
     readonly options: DeviceOptions,
-    private readonly release: () => void,
     /** Bytes of op parameters that need no uniform buffer. */
     readonly immediateBytes = 0,
   ) {
@@ -290,7 +289,7 @@ export class Device {
     this.closed = true;
     this.memory.destroy();
     this.gpu.destroy();
-    void this.errors.close().then(this.release);
+    this.errors.close();
   }
 
   [Symbol.dispose](): void {

@@ -7,7 +7,7 @@ import { Device } from './device.ts';
  */
 export function planningDevice(device: Device): Device {
   const { gpu, adapter, options, immediateBytes } = device;
-  const planning = new Device(emptyGpu(gpu), adapter, { ...options, debug: false }, () => {}, immediateBytes);
+  const planning = new Device(emptyGpu(gpu), adapter, { ...options, debug: false }, immediateBytes);
   // A test may have given it those of a graphics adapter.
   return Object.assign(planning, { software: device.software });
 }
