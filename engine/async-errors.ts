@@ -22,7 +22,6 @@ const LOSS_REPORT_MILLISECONDS = 1000;
 
 export class AsyncErrors {
   private readonly errors: Promise<Error | null>[] = [];
-  private readonly pending = new Set<Promise<unknown>>();
   private lostReason: string | null = null;
   private closed = false;
 
@@ -62,7 +61,7 @@ export class AsyncErrors {
 
   expectNoError(error: Promise<GPUError | null>, what: string, Kind: new (message: string) => Error = Error): void {
     this.errors.push(
-      this.remember(error).then(
+      error.then(
         (found) => (found ? new Kind(`${what}: ${found.message}`) : null),
         (reason) => (this.closed ? null : new Error(`${what}: ${reason}`)),
       ),
@@ -81,7 +80,7 @@ export class AsyncErrors {
 
   /** The result of `promise`; a rejection says where the device was closed or lost. */
   async settle<T>(promise: Promise<T>): Promise<T> {
-    const described = this.remember(promise).catch(async (reason) => {
+    const described = promise.catch(async (reason) => {
       throw await this.explained(reason);
     });
     return this.software && typeof process === 'object' ? sleepUntil(described) : described;
@@ -96,7 +95,7 @@ export class AsyncErrors {
       // Dawn reports nothing while nothing is pending.
       const report = this.gpu.queue.onSubmittedWorkDone().catch(() => {});
       const patience = new Promise((resolve) => setTimeout(resolve, LOSS_REPORT_MILLISECONDS));
-      await Promise.race([this.remember(report), this.gpu.lost, patience]);
+      await Promise.race([report, this.gpu.lost, patience]);
     }
     try {
       this.assertOpen();
@@ -107,16 +106,8 @@ export class AsyncErrors {
     return error;
   }
 
-  /** From now on every use throws. Resolves when nothing is pending any more. */
-  async close(): Promise<void> {
+  /** From now on every use throws. */
+  close(): void {
     this.closed = true;
-    await Promise.allSettled(this.pending);
-  }
-
-  private remember<T>(promise: Promise<T>): Promise<T> {
-    this.pending.add(promise);
-    const settled = () => this.pending.delete(promise);
-    promise.then(settled, settled);
-    return promise;
   }
 }

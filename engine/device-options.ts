@@ -26,7 +26,6 @@ export interface SubgroupMatrices extends Readonly<Record<'M' | 'N' | 'K', numbe
 export interface OpenedAdapter {
   readonly gpu: GPUDevice;
   readonly adapter: GPUAdapter;
-  readonly release: () => void;
   /** Bytes of op parameters that need no uniform buffer. */
   readonly immediateBytes: number;
 }

@@ -54,7 +54,6 @@ export class Device {
   /** The kernels of `withKernels`, by name. */
   private standIns: ReadonlyMap<string, Kernel> = new Map();
   private closed = false;
-  private release!: () => void;
 
   constructor(
     opened: OpenedAdapter,
@@ -74,9 +73,9 @@ export class Device {
     this.begin(opened);
   }
 
-  private begin({ gpu, adapter, release, immediateBytes }: OpenedAdapter): void {
+  private begin({ gpu, adapter, immediateBytes }: OpenedAdapter): void {
     const debug = this.options.debug === true;
-    Object.assign(this, { gpu, adapter, release, immediateBytes, step_: null, recorder: null });
+    Object.assign(this, { gpu, adapter, immediateBytes, step_: null, recorder: null });
     const errors = new AsyncErrors(gpu, this.software, () => this.memory.runsOut());
     this.errors = errors;
     this.pipelines = new Pipelines(gpu, errors, immediateBytes, this.subgroupSizes, debug);
@@ -104,7 +103,6 @@ export class Device {
     const found = describeAdapter(opened.adapter);
     if (found === this.description && !this.closed) return this.begin(opened);
     opened.gpu.destroy();
-    opened.release();
     throw new InputError(
       `the device was lost: ${found} opened in place of ${this.description}, and rounds differently`,
     );
@@ -288,7 +286,7 @@ export class Device {
   private leave(): void {
     this.memory.destroy();
     this.gpu.destroy();
-    void this.errors.close().then(this.release);
+    this.errors.close();
   }
 
   [Symbol.dispose](): void {

@@ -24,28 +24,23 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
 }
 
 async function openAdapter(options: DeviceOptions): Promise<OpenedAdapter> {
-  const { gpu, release } = await entryPoint(options);
-  try {
-    const adapter = await requestAdapter(gpu, options.adapter);
-    const wanted = [...new Set([...wantedFeatures, ...(options.experimental ? experimentalFeatures : [])])];
-    // TypeScript's own types do not know all of them.
-    const offered = wanted.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[];
-    const missing = experimentalFeatures.filter((feature) => !adapter.features.has(feature));
-    if (options.experimental && missing.length > 0)
-      throw new InputError(
-        `${adapter.info.description || adapter.info.vendor}: no experimental kernel runs on this adapter, which lacks ${missing.join(' and ')}`,
-      );
-    const requiredFeatures = options.floor ? [] : offered;
-    // Browsers refuse limits that they do not know.
-    const known = wantedLimits.filter((name) => !options.floor && adapter.limits[name] !== undefined);
-    const requiredLimits = Object.fromEntries(known.map((name) => [name, adapter.limits[name]]));
-    const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
-    const immediates = !options.floor && gpu.wgslLanguageFeatures.has('immediate_address_space');
-    return { gpu: device, adapter, release, immediateBytes: immediates ? device.limits.maxImmediateSize : 0 };
-  } catch (error) {
-    release();
-    throw error;
-  }
+  const gpu = await entryPoint(options);
+  const adapter = await requestAdapter(gpu, options.adapter);
+  const wanted = [...new Set([...wantedFeatures, ...(options.experimental ? experimentalFeatures : [])])];
+  // TypeScript's own types do not know all of them.
+  const offered = wanted.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[];
+  const missing = experimentalFeatures.filter((feature) => !adapter.features.has(feature));
+  if (options.experimental && missing.length > 0)
+    throw new InputError(
+      `${adapter.info.description || adapter.info.vendor}: no experimental kernel runs on this adapter, which lacks ${missing.join(' and ')}`,
+    );
+  const requiredFeatures = options.floor ? [] : offered;
+  // Browsers refuse limits that they do not know.
+  const known = wantedLimits.filter((name) => !options.floor && adapter.limits[name] !== undefined);
+  const requiredLimits = Object.fromEntries(known.map((name) => [name, adapter.limits[name]]));
+  const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
+  const immediates = !options.floor && gpu.wgslLanguageFeatures.has('immediate_address_space');
+  return { gpu: device, adapter, immediateBytes: immediates ? device.limits.maxImmediateSize : 0 };
 }
 
 async function requestAdapter(gpu: GPU, name: string | undefined): Promise<GPUAdapter> {
@@ -66,9 +61,15 @@ async function requestAdapter(gpu: GPU, name: string | undefined): Promise<GPUAd
   throw new InputError(`no WebGPU adapter${which} opens${reason}; ${advice}`);
 }
 
+/**
+ * Dawn's objects of this process by their flags, wherever this module is loaded more than once as well. Each starts threads, which
+ * devices share. They stay: Dawn ends when its object is collected, and crashes if anything of it is still pending or used then.
+ */
+const entryPoints = globalThis as { insulaEntryPoints?: Map<string, GPU> };
+
 /** The browser's GPU, or Dawn's through the `webgpu` package. */
-async function entryPoint({ adapter, experimental }: DeviceOptions): Promise<{ gpu: GPU; release: () => void }> {
-  if (typeof navigator === 'object' && navigator.gpu) return { gpu: navigator.gpu, release: () => {} };
+export async function entryPoint({ adapter, experimental }: DeviceOptions): Promise<GPU> {
+  if (typeof navigator === 'object' && navigator.gpu) return navigator.gpu;
   const name = 'webgpu';
   const { create, globals } = (await import(/* @vite-ignore */ name)) as typeof import('webgpu');
   Object.assign(globalThis, globals);
@@ -76,15 +77,10 @@ async function entryPoint({ adapter, experimental }: DeviceOptions): Promise<{ g
   // Dawn otherwise rounds timestamps to 65 microseconds, as browsers do.
   const unsafe = experimental ? ['enable-dawn-features=allow_unsafe_apis'] : [];
   const flags = [...choice, ...unsafe, 'disable-dawn-features=timestamp_quantization'];
-  // Dawn ends when this object is collected, and until then keeps the process alive. It asks for finished work from setImmediate
-  // for as long as a promise is pending, and once more: ending it before that crashes.
-  const holder: { gpu: GPU | null } = { gpu: create(flags) };
-  return {
-    gpu: holder.gpu!,
-    release: () => {
-      setImmediate(() => {
-        holder.gpu = null;
-      });
-    },
-  };
+  entryPoints.insulaEntryPoints ??= new Map();
+  const opened = entryPoints.insulaEntryPoints;
+  const key = flags.join(' ');
+  const gpu = opened.get(key) ?? create(flags);
+  opened.set(key, gpu);
+  return gpu;
 }

@@ -7,7 +7,7 @@ import { Device } from './device.ts';
  */
 export function planningDevice(device: Device): Device {
   const { gpu, adapter, options, immediateBytes } = device;
-  const opened = { gpu: emptyGpu(gpu), adapter, release() {}, immediateBytes };
+  const opened = { gpu: emptyGpu(gpu), adapter, immediateBytes };
   const planning = new Device(opened, { ...options, debug: false });
   // A test may have given it those of a graphics adapter.
   return Object.assign(planning, { software: device.software });

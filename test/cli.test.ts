@@ -16,6 +16,7 @@ import { demoReport } from './support/demo-report.ts';
 
 const launcher = fileURLToPath(new URL('../cli/setup/launch.mjs', import.meta.url));
 const program = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
+const commandLines = fileURLToPath(new URL('./support/command-lines.ts', import.meta.url));
 let folder = '';
 
 interface Result {
@@ -29,12 +30,16 @@ interface Settings {
   environment?: Record<string, string>;
   /** Called with each piece of standard error. */
   onErrors?: (text: string, child: ChildProcess) => void;
+  /** Of TypeScript; default: `insula`. */
+  file?: string;
 }
 
+const linesOf = (errors: string) => errors.split('\n').filter((line) => !/^$|^Warning: |^ +at /.test(line));
+
 /** Runs `insula ...` in the test's own folder. */
-function insula(args: string[], { environment = {}, onErrors }: Settings = {}): Promise<Result> {
+function insula(args: string[], { environment = {}, onErrors, file = program }: Settings = {}): Promise<Result> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [launcher, program, ...args], {
+    const child = spawn(process.execPath, [launcher, file, ...args], {
       cwd: folder,
       env: { ...process.env, ...environment },
     });
@@ -47,11 +52,16 @@ function insula(args: string[], { environment = {}, onErrors }: Settings = {}): 
       onErrors?.(String(data), child);
     });
     child.on('error', reject);
-    child.on('close', (status) => {
-      const dawn = /^$|^Warning: |^ +at /;
-      resolve({ status, output: read.output, errors: read.errors.split('\n').filter((line) => !dawn.test(line)) });
-    });
+    child.on('close', (status) => resolve({ status, output: read.output, errors: linesOf(read.errors) }));
   });
+}
+
+/** The same for several command lines, of which one process runs one after the other. */
+async function insulaEach(lines: readonly string[][]): Promise<Result[]> {
+  const { output, errors } = await insula([JSON.stringify(lines)], { file: commandLines });
+  expect(errors).toEqual([]);
+  const results: { status: number; output: string; errors: string }[] = JSON.parse(output);
+  return results.map((result) => ({ ...result, errors: linesOf(result.errors) }));
 }
 
 beforeAll(async () => {
@@ -80,7 +90,7 @@ describe('insula', () => {
     const missing = { VK_ICD_FILENAMES: join(folder, 'no driver') };
     const data = ['--data', 'data', '--dataset', 'made'];
     const noAdapter = "insula: no WebGPU adapter with 'none' in its name";
-    const cases: [string[], string, Settings?][] = [
+    const inOne: [string[], string][] = [
       [['fly'], "insula: no command 'fly'; there are devices, train, pretrain, act, evaluate"],
       [['trian'], "insula: no command 'trian'; did you mean train?"],
       [['help', 'trian'], "insula: no command 'trian'; did you mean train?"],
@@ -118,6 +128,10 @@ describe('insula', () => {
       [['train', '--variation', 'all'], 'insula: train: --variation all: there is no "all"; there are simple, rich'],
       [['train', '--task', 'press', ...data], 'insula: train: --task changes nothing together with --data'],
       [['evaluate', '--episodes', '0'], 'insula: evaluate: --episodes 0: expected an integer from 1 to 1000000'],
+      [['act', '--checkpoint', 'missing.safetensors', '--json'], 'insula: missing.safetensors: cannot open it'],
+    ];
+    const alone: [string[], string, Settings?][] = [
+      [['trian'], "insula: no command 'trian'; did you mean train?"],
       [
         ['train', '10'],
         'insula: npm kept --steps and --resume for itself: put a -- before the options, as in npm start -- OPTIONS',
@@ -130,19 +144,20 @@ describe('insula', () => {
           },
         },
       ],
-      [['act', '--checkpoint', 'missing.safetensors', '--json'], 'insula: missing.safetensors: cannot open it'],
       [['inspect', '--step', '--adapter', 'none'], noAdapter, { environment: missing }],
     ];
     const before = await readdir(folder);
-    const [train, ...results] = await Promise.all([
-      insula(['train', ...data, '--adapter', 'none'], { environment: missing }),
-      ...cases.map(([args, , settings]) => insula(args, settings)),
+    const [train, together, ...apart] = await Promise.all([
+      insula(['train', ...data, '--out', 'alone', '--adapter', 'none'], { environment: missing }),
+      insulaEach(inOne.map(([args]) => args)),
+      ...alone.map(([args, , settings]) => insula(args, settings)),
     ]);
+    const cases = [...inOne, ...alone];
     // The adapter is opened after the data are read, and a note reports the data.
     expect(train.errors.filter((line) => line.startsWith('insula: '))).toEqual([train.errors.at(-1)]);
     expect(train).toMatchObject({ status: 1, output: '' });
     expect(train.errors.at(-1)).toContain(noAdapter);
-    results.forEach(({ status, output, errors }, i) => {
+    [...together, ...apart].forEach(({ status, output, errors }, i) => {
       const [args, words] = cases[i];
       expect(errors, args.join(' ')).toEqual([expect.stringContaining(words)]);
       expect({ status, output }).toEqual({ status: 1, output: '' });
@@ -166,13 +181,15 @@ describe('insula', () => {
   });
 
   test('help of all commands and of one, the adapters as JSON', async () => {
-    const [help, own, useless, family, bench, named, none, devices] = await Promise.all([
+    const [[own, useless, family, bench, named], help, none, devices] = await Promise.all([
+      insulaEach([
+        ['train', '--help'],
+        ['train', '--robot', 'so100', '-h'],
+        ['tokenize', '--help'],
+        ['bench', '--help'],
+        ['help', 'bench', 'kernels'],
+      ]),
       insula(['--help']),
-      insula(['train', '--help']),
-      insula(['train', '--robot', 'so100', '-h']),
-      insula(['tokenize', '--help']),
-      insula(['bench', '--help']),
-      insula(['help', 'bench', 'kernels']),
       insula([]),
       insula(['devices', '--json']),
     ]);

@@ -14,7 +14,7 @@ import {
 import { encodeProduct } from '../../kernels/product.ts';
 import * as reference from '../../kernels/reference/index.ts';
 import { runOnce, storageTolerance } from '../support/check-operation.ts';
-import { testDevice } from '../support/devices.ts';
+import { fewerSizes, testDevice } from '../support/devices.ts';
 import { deviceWithEmulatedMatrices, matricesOfF16, pretendMatrices } from '../support/emulated-matrices.ts';
 import { longTest } from '../support/long.ts';
 import { expectClose, normals } from '../support/numbers.ts';
@@ -167,7 +167,7 @@ describe('products with subgroup matrices agree with float64', () => {
     device.close();
   });
 
-  test('where the matrices are emulated: a tile of 64 x 64', async () => {
+  (fewerSizes ? longTest : test)('where the matrices are emulated: a tile of 64 x 64', async () => {
     const device = await deviceWithEmulatedMatrices();
     choose(device, 'matrix-64x64');
     await checkProducts(device, [[true, false]]);

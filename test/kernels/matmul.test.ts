@@ -216,36 +216,39 @@ describe('matmul variants', () => {
     }
   });
 
-  test('every tile gives the same bits where the depth is not split: rows of a sequence, dual products, other storage', async () => {
-    const device = await testDevice('floor');
-    const of = (dtype: 'f16' | 'bf16', seed: number, ...shape: number[]) =>
-      tensor(device, normals(count(shape), seed), shape, { dtype });
-    const layout = [
-      { input: 0, length: 5 },
-      { input: 1, length: 50 },
-      { input: 0, length: 22 },
-    ];
-    const products = {
-      1: () => {
-        const x = [of('bf16', 1, 2, 27, 36), of('bf16', 2, 2, 50, 36)];
-        return blockLinear(x, [of('f16', 3, 76, 36), of('f16', 4, 76, 36)], layout);
-      },
-      2: () => gatedMlp(of('f16', 1, 70, 36), of('bf16', 2, 76, 36), of('bf16', 3, 76, 36), of('bf16', 4, 36, 76)),
-    };
-    try {
-      for (const sides of [1, 2] as const) {
-        const form = { a: sides === 1 ? 'bf16' : 'f16', b: sides === 1 ? 'f16' : 'bf16', sides } as const;
-        const outputs = new Set<string>();
-        for (const variant of matmulVariants(device, { ...key, ...form })) {
-          useMatmulVariants(device, choicesOf(variant, form));
-          outputs.add(String(await runOnce(device, () => withoutTape(device, products[sides]))));
+  (fewerSizes ? longTest : test)(
+    'every tile gives the same bits where the depth is not split: rows of a sequence, dual products, other storage',
+    async () => {
+      const device = await testDevice('floor');
+      const of = (dtype: 'f16' | 'bf16', seed: number, ...shape: number[]) =>
+        tensor(device, normals(count(shape), seed), shape, { dtype });
+      const layout = [
+        { input: 0, length: 5 },
+        { input: 1, length: 50 },
+        { input: 0, length: 22 },
+      ];
+      const products = {
+        1: () => {
+          const x = [of('bf16', 1, 2, 27, 36), of('bf16', 2, 2, 50, 36)];
+          return blockLinear(x, [of('f16', 3, 76, 36), of('f16', 4, 76, 36)], layout);
+        },
+        2: () => gatedMlp(of('f16', 1, 70, 36), of('bf16', 2, 76, 36), of('bf16', 3, 76, 36), of('bf16', 4, 36, 76)),
+      };
+      try {
+        for (const sides of [1, 2] as const) {
+          const form = { a: sides === 1 ? 'bf16' : 'f16', b: sides === 1 ? 'f16' : 'bf16', sides } as const;
+          const outputs = new Set<string>();
+          for (const variant of matmulVariants(device, { ...key, ...form })) {
+            useMatmulVariants(device, choicesOf(variant, form));
+            outputs.add(String(await runOnce(device, () => withoutTape(device, products[sides]))));
+          }
+          expect(outputs.size).toBe(1);
         }
-        expect(outputs.size).toBe(1);
+      } finally {
+        useMatmulVariants(device, []);
       }
-    } finally {
-      useMatmulVariants(device, []);
-    }
-  });
+    },
+  );
 
   test('a device without features has the base kernel alone, with a tile for each class of sizes and width of subgroups; an unknown one is named', async () => {
     const device = await testDevice('floor');

@@ -1,6 +1,7 @@
 /** A device whose kernels count what they do (instrument.ts), beside what their cost models say. */
 import { Device, type Dispatch, specialise } from '../../engine/index.ts';
 import { uniformData } from '../../engine/kernel.ts';
+import { entryPoint } from '../../engine/open.ts';
 import { Instrumenter } from './instrument.ts';
 
 export interface Work {
@@ -123,19 +124,11 @@ class CountingDevice extends Device {
 
 /** The default adapter with room for two more storage buffers than kernels may use. `floor`: without any features. */
 export async function openCountingDevice(floor: boolean): Promise<CountingDevice> {
-  const { create, globals } = await import('webgpu');
-  Object.assign(globalThis, globals);
-  const holder: { gpu: GPU | null } = { gpu: create([]) }; // closes when it is collected
-  const adapter = (await holder.gpu!.requestAdapter())!;
+  const adapter = (await (await entryPoint({})).requestAdapter())!;
   const requiredFeatures = (['subgroups', 'shader-f16'] as const).filter(
     (name) => !floor && adapter.features.has(name),
   );
   const requiredLimits = { maxStorageBuffersPerShaderStage: 10 };
   const gpu = await adapter.requestDevice({ requiredFeatures, requiredLimits });
-  const release = () => {
-    setImmediate(() => {
-      holder.gpu = null;
-    });
-  };
-  return new CountingDevice({ gpu, adapter, release, immediateBytes: 0 }, { floor });
+  return new CountingDevice({ gpu, adapter, immediateBytes: 0 }, { floor });
 }
