@@ -44,7 +44,7 @@ interface NpyArray extends Record<'rows' | 'rowBytes' | 'itemBytes' | 'body', nu
 
 export const npzImporter: Importer = {
   format: 'npz',
-  version: 3,
+  version: 4,
   recognises: async (folder) => (await folder.list()).some((name) => name.endsWith('.npz')),
   async open(folder, options) {
     const listed = await folder.list();

@@ -75,7 +75,7 @@ interface Read extends Record<'path' | 'where' | 'id', string>, Record<'start' |
 
 export const rldsImporter: Importer = {
   format: 'RLDS',
-  version: 3,
+  version: 4,
   recognises: async (folder) => (await folder.list()).includes('dataset_info.json'),
   async open(folder, options) {
     const source = await folder.open('dataset_info.json');
