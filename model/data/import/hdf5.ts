@@ -57,7 +57,7 @@ const byNumber = new Intl.Collator('en', { numeric: true }).compare;
 /** Reads HDF5 files by their paths: one for each episode (ACT), or many episodes in one (/data/demo_0 of robomimic). */
 export const hdf5: Importer = {
   format: 'HDF5',
-  version: 3,
+  version: 4,
   recognises: async (folder) => (await folder.list()).some(isHdf5),
   open,
 };

@@ -44,7 +44,7 @@ const noTable = 'meta/ holds no table of its texts';
 /** LeRobot data sets of version 2.0, 2.1 and 3. */
 export const leRobot: Importer = {
   format: 'LeRobot',
-  version: 2,
+  version: 3,
   recognises: async (folder) => (await folder.list('meta')).includes('info.json'),
   async open(folder, options) {
     const set = new LeRobotSet(folder, options, await readInfo(folder));

@@ -2,21 +2,14 @@
  * numpy's npz files: a zip archive with an array in a file each. All arrays hold the steps of all episodes one after the other, and
  * `episode_ends` says where these end, as in Diffusion Policy's replay buffers; without it there is one episode.
  */
-import { inflateSync } from 'fflate';
-import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
-import { crc32 } from '../../../engine/files/checksum.ts';
-import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
+import type { ByteSource } from '../../../engine/files/bytes.ts';
+import { InputError, quote } from '../../../engine/files/errors.ts';
 import { decodeFloat16 } from '../../../engine/files/half.ts';
 import { describeArray, type FoundArray, imageOf, productOf, sampledSteps } from './pixels.ts';
 import type { Importer, Source, SourceEpisode } from './source.ts';
 import { type FoundField, type UsePatterns, withUses } from './uses.ts';
+import { type ArchiveFile, checkStored, readDirectory, readFile } from './zip.ts';
 
-/** The bytes of the largest array that is held in memory: numbers, texts, and whatever is packed. */
-const LIMIT = 2 ** 30;
-/** Deflate unpacks a byte to at most this many. */
-const MOST_UNPACKED = 1032;
-/** The bytes of which a checksum is made at once. */
-const CHECKED = 2 ** 20;
 /** The longest header of an array. */
 const HEADER = 4096;
 
@@ -40,12 +33,9 @@ const marks =
 /** Arrays that must be as they are wanted. */
 const needed = /(^|\/)(actions?|states?|qpos|episode_ends)$/;
 
-/** A file in the archive: its bytes there and unpacked, and where its data begin. */
-type Entry = Awaited<ReturnType<typeof readDirectory>>[number];
-
 /** An array; its elements begin at byte `body` of its file. `type` is numpy's, without the order of bytes: `f4`, `U12`. */
 interface NpyArray extends Record<'rows' | 'rowBytes' | 'itemBytes' | 'body', number> {
-  readonly entry: Entry;
+  readonly entry: ArchiveFile;
   readonly name: string;
   readonly shape: readonly number[];
   readonly type: string;
@@ -54,7 +44,7 @@ interface NpyArray extends Record<'rows' | 'rowBytes' | 'itemBytes' | 'body', nu
 
 export const npzImporter: Importer = {
   format: 'npz',
-  version: 3,
+  version: 4,
   recognises: async (folder) => (await folder.list()).some((name) => name.endsWith('.npz')),
   async open(folder, options) {
     const listed = await folder.list();
@@ -87,7 +77,12 @@ export const npzImporter: Importer = {
       fields: withUses([...found, ...unread], uses),
       async *episodes(first) {
         // Damage of a header may hide that an array is of use.
-        await using((file) => checkStored(file, [...arrays.values()]));
+        await using((file) =>
+          checkStored(
+            file,
+            Array.from(arrays.values(), ({ entry }) => entry),
+          ),
+        );
         const known = new Map<NpyArray, Values>();
         const read = async (array: NpyArray) => {
           if (!known.has(array)) known.set(array, await using((file) => readRows(file, array, 0, array.rows)));
@@ -178,7 +173,7 @@ async function readArrays(file: ByteSource) {
 }
 
 /** Reads the header of numpy's npy format, versions 1 to 3. @throws InputError if it is damaged, or of another size than its file */
-async function readHeader(file: ByteSource, entry: Entry): Promise<NpyArray> {
+async function readHeader(file: ByteSource, entry: ArchiveFile): Promise<NpyArray> {
   const name = entry.name.slice(0, -'.npy'.length);
   const fail = (complaint: string) => new InputError(`${file.name}: array ${quote(name)}: ${complaint}`);
   const bytes = await readFile(file, entry, 0, Math.min(HEADER, entry.size));
@@ -245,83 +240,4 @@ function textsOf(file: string, { name, type, rows, itemBytes }: NpyArray, { buff
       throw new InputError(`${file}: array ${quote(name)}: text ${i} is not in UTF-8: save it with dtype U`);
     return text.replace(/\0+$/, '');
   });
-}
-
-const damaged = (file: ByteSource, { name }: Entry, why: string) =>
-  new InputError(`${file.name}: file ${quote(name)} of the archive is damaged (${why}): fetch the archive again`);
-
-/** What was unpacked, while memory lasts: the pictures of one episode after another are of the same file. */
-const unpacked = new WeakMap<Entry, WeakRef<Uint8Array<ArrayBuffer>>>();
-
-/** Reads bytes of a file: in place, or by unpacking all of it, to as many bytes as the directory says. */
-async function readFile(file: ByteSource, entry: Entry, from: number, to: number): Promise<Uint8Array<ArrayBuffer>> {
-  const { name, method, crc, packed, size, start } = entry;
-  const what = `file ${quote(name)} of the archive`;
-  const wanted = method === 0 ? to - from : size;
-  if (wanted > LIMIT)
-    throw new InputError(
-      `${file.name}: ${what} has ${wanted} bytes; above ${LIMIT} only pictures that np.savez saved are read`,
-    );
-  if (method === 0) return readRange(file, start + from, start + to, what);
-  const held = unpacked.get(entry)?.deref();
-  if (held) return held.slice(from, to);
-  let bytes = await readRange(file, start, start + packed, what);
-  try {
-    bytes = inflateSync(bytes, { out: new Uint8Array(size) });
-  } catch (error) {
-    throw damaged(file, entry, reasonOf(error));
-  }
-  if (bytes.length < size || crc32(bytes) !== crc) throw damaged(file, entry, 'checksum');
-  unpacked.set(entry, new WeakRef(bytes));
-  return bytes.slice(from, to);
-}
-
-/** Compares the checksums of the files that are not packed. */
-async function checkStored(file: ByteSource, arrays: readonly NpyArray[]): Promise<void> {
-  for (const { entry } of arrays.filter((array) => array.entry.method === 0)) {
-    let crc = 0;
-    for (let at = 0; at < entry.size; at += CHECKED)
-      crc = crc32(await readFile(file, entry, at, Math.min(entry.size, at + CHECKED)), crc);
-    if (crc !== entry.crc) throw damaged(file, entry, 'checksum');
-  }
-}
-
-/** Lists the files of a zip archive below 4 GiB. @throws InputError if it is damaged, cut off, or no such archive */
-async function readDirectory(file: ByteSource) {
-  const fail = (complaint: string) => new InputError(`${file.name}: ${complaint}`);
-  // The end of the directory lies in these last bytes, before a comment, which numpy does not write.
-  const at = Math.max(0, file.size - 22);
-  const end = new DataView((await readRange(file, at, file.size, 'the archive')).buffer);
-  if (end.byteLength < 22 || end.getUint32(0, true) !== 0x06054b50) throw fail('cut off, or no zip archive of numpy');
-  const [length, first] = [end.getUint32(12, true), end.getUint32(16, true)];
-  if (first === 0xffffffff) throw fail('it has 4 GiB or more, and smaller archives are read');
-  const unlike = fail('damaged: its end does not say where its directory of files lies');
-  if (first + length !== at) throw unlike;
-  const bytes = await readRange(file, first, at, "the archive's directory");
-  const view = new DataView(bytes.buffer);
-  const entries = [];
-  for (let place = 0; place < length; ) {
-    if (place + 46 > length || view.getUint32(place, true) !== 0x02014b50)
-      throw fail(`damaged: no entry at byte ${first + place} of the archive's directory`);
-    const [method, nameLength, extra, comment] = [10, 28, 30, 32].map((field) => view.getUint16(place + field, true));
-    const [crc, packed, size, offset] = [16, 20, 24, 42].map((field) => view.getUint32(place + field, true));
-    const name = new TextDecoder().decode(bytes.subarray(place + 46, place + 46 + nameLength));
-    const own = `file ${quote(name)} of the archive`;
-    if (size === 0xffffffff)
-      throw fail(`${own} has 2 GiB or more (zip64), and smaller ones are read: save parts of it`);
-    if (method !== 0 && method !== 8)
-      throw fail(`${own} is packed by method ${method}; 0 and 8 are read, as numpy writes`);
-    if (method === 0 ? size !== packed : size > packed * MOST_UNPACKED)
-      throw fail(`${own} says it unpacks from ${packed} to ${size} bytes: damaged`);
-    // Checksums do not cover names, but each name stands twice.
-    const twin = await readRange(file, offset, offset + 30 + nameLength, `the header of ${quote(name)}`);
-    const header = new DataView(twin.buffer);
-    if (header.getUint32(0, true) !== 0x04034b50 || new TextDecoder().decode(twin.subarray(30)) !== name)
-      throw fail(`damaged: ${own} is not at byte ${offset}`);
-    const start = offset + 30 + header.getUint16(26, true) + header.getUint16(28, true);
-    entries.push({ name, method, crc, packed, size, start });
-    place += 46 + nameLength + extra + comment;
-  }
-  if (entries.length !== end.getUint16(10, true)) throw unlike;
-  return entries;
 }

@@ -8,6 +8,7 @@ import { checked, count } from '../../../engine/files/json-schema.ts';
 import { imageTypeOf, isDepthImage } from '../image-header.ts';
 import { readJsonObject } from '../json.ts';
 import { productOf } from './pixels.ts';
+import { type Description, readDescription } from './rlds-features.ts';
 import type { Importer, ListedFolder, Source, SourceEpisode } from './source.ts';
 import { type Feature, readExample, readRecords } from './tfrecord.ts';
 import { type FoundField, type UsePatterns, withUses } from './uses.ts';
@@ -60,19 +61,11 @@ const infoSchema = v.object({
     }),
   ),
 });
-type Info = v.InferOutput<typeof infoSchema>;
 
 /** A file, and the places of its records. */
 interface Shard {
   readonly path: string;
   readonly records: Awaited<ReturnType<typeof readRecords>>;
-}
-
-/** What features.json says of a feature: `image`, `text`, `tensor` and so on. */
-interface Description {
-  readonly type?: string;
-  readonly dtype?: string;
-  readonly shape?: readonly number[];
 }
 
 /** An episode as it was read; its record begins at byte `start` of its file. */
@@ -82,7 +75,7 @@ interface Read extends Record<'path' | 'where' | 'id', string>, Record<'start' |
 
 export const rldsImporter: Importer = {
   format: 'RLDS',
-  version: 3,
+  version: 4,
   recognises: async (folder) => (await folder.list()).includes('dataset_info.json'),
   async open(folder, options) {
     const source = await folder.open('dataset_info.json');
@@ -139,7 +132,7 @@ export const rldsImporter: Importer = {
 };
 
 /** Lists the shards of a split, and the other splits. */
-function findShards({ name, fileFormat, splits }: Info, file: string, chosen = name) {
+function findShards({ name, fileFormat, splits }: v.InferOutput<typeof infoSchema>, file: string, chosen = name) {
   if (fileFormat !== 'tfrecord')
     throw new InputError(
       `${file}: its files are of the format ${quote(fileFormat)}, and only "tfrecord" is read: prepare the set again with file_format="tfrecord"`,
@@ -304,32 +297,4 @@ function episodeOf(read: Read, described: ReadonlyMap<string, Description>): Sou
       return { kind: 'ranges', file: read.path, starts, ends, ...(steps.length < length && { steps }) };
     },
   };
-}
-
-/** The fields of a JSON object; none of anything else. */
-const inner = (value: unknown): Readonly<Record<string, unknown>> => ({ ...(value as object) });
-
-/** Reads features.json, if it is there: the descriptions by the names that features have in records. */
-async function readDescription(folder: ListedFolder): Promise<Map<string, Description>> {
-  const described = new Map<string, Description>();
-  if (!(await folder.list()).includes('features.json')) return described;
-  const describe = (value: unknown, path: string, depth = 0) => {
-    const { featuresDict, sequence, description: _, ...node } = inner(value);
-    if (depth > 64) return;
-    for (const [key, own] of Object.entries(inner(inner(featuresDict).features)))
-      describe(own, path === '' ? key : `${path}/${key}`, depth + 1);
-    if (path === 'steps') describe(inner(sequence).feature, path, depth + 1);
-    const [type] = Object.keys(node).filter((key) => typeof node[key] === 'object');
-    if (featuresDict || sequence || type === undefined) return;
-    const { dtype, shape } = inner(node[type]);
-    const sizes = shape === undefined ? null : (inner(shape).dimensions ?? []);
-    const known = Array.isArray(sizes) && sizes.every((size) => /^"?[1-9]\d*"?$/.test(quote(size)));
-    described.set(path, {
-      type,
-      ...(typeof dtype === 'string' && { dtype }),
-      ...(known && { shape: sizes.map(Number) }),
-    });
-  };
-  describe(await readJsonObject(await folder.open('features.json')), '');
-  return described;
 }
