@@ -95,36 +95,52 @@ function frameHeader(view: DataView): number {
   }
 }
 
-/** Finds the mark before Exif data, in the chunks of PNG and WebP only if a TIFF file follows: four letters come about by chance. */
-function exifMark(bytes: Uint8Array): RegExpExecArray | null {
-  // JPEG and PNG files have it before their pixels.
-  const looked = imageTypeOf(bytes) === 'image/webp' ? bytes : bytes.subarray(0, 2 ** 16);
-  return /Exif\0\0|eXIf(?=II|MM)|EXIF.{4}(?=II|MM)/s.exec(new TextDecoder('latin1').decode(looked));
-}
-
 /** The Exif orientation of an image file, 1 to 8; 1, as it is stored, if it has none. */
 export function orientationOf(bytes: Uint8Array): number {
-  const found = exifMark(bytes);
-  if (!found) return 1;
-  // Exif data are a TIFF file: the order of bytes, the place of the first list of entries, and 12 bytes an entry.
-  const view = new DataView(bytes.buffer, bytes.byteOffset + found.index + found[0].length);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   try {
-    const little = view.getUint8(0) === 0x49;
-    const list = view.getUint32(4, little);
-    const entries = Array.from({ length: view.getUint16(list, little) }, (_, i) => list + 2 + 12 * i);
-    const entry = entries.find((at) => view.getUint16(at, little) === 0x0112);
-    const value = entry === undefined ? 1 : view.getUint16(entry + 8, little);
-    return value >= 1 && value <= 8 ? value : 1;
+    const at = exifOf(view, imageTypeOf(bytes));
+    if (at === null) return 1;
+    // Exif is a TIFF file: the order of bytes, the place of the first list of entries, and 12 bytes an entry.
+    const little = view.getUint8(at) === 0x49;
+    const list = at + view.getUint32(at + 4, little);
+    for (let i = 0; i < view.getUint16(list, little); i++) {
+      const entry = list + 2 + 12 * i;
+      if (view.getUint16(entry, little) !== 0x0112) continue;
+      const value = view.getUint16(entry + 8, little);
+      return value >= 1 && value <= 8 ? value : 1;
+    }
+    return 1;
   } catch (error) {
     if (error instanceof RangeError) return 1; // cut off, which the decoder names
     throw error;
   }
 }
 
-/** Whether every decoder reads the same 8-bit RGB of an image file: in colour, without alpha and rotation. */
+/** The place of the Exif data, in a JPEG file before its picture, in the others in a chunk; null if there is none. @throws RangeError */
+function exifOf(view: DataView, type: string): number | null {
+  const textAt = (at: number) => String.fromCharCode(...Array.from({ length: 4 }, (_, i) => view.getUint8(at + i)));
+  if (type === 'image/jpeg') {
+    for (let at = 2; view.getUint8(at) === 0xff && view.getUint8(at + 1) !== 0xda; at += 2 + view.getUint16(at + 2))
+      if (view.getUint8(at + 1) === 0xe1 && textAt(at + 4) === 'Exif') return at + 10;
+    return null;
+  }
+  const png = type === 'image/png';
+  for (let at = png ? 8 : 12; at + 8 < view.byteLength; ) {
+    const size = png ? view.getUint32(at) : view.getUint32(at + 4, true);
+    const kind = textAt(png ? at + 4 : at);
+    if (kind === (png ? 'eXIf' : 'EXIF')) return textAt(at + 8) === 'Exif' ? at + 14 : at + 8;
+    at += png ? 12 + size : 8 + size + (size & 1);
+  }
+  return null;
+}
+
+/** Whether every decoder reads the same 8-bit RGB of a whole image file: in colour, without alpha and Exif, which some obey. */
 export function isPlainRgb(bytes: Uint8Array): boolean {
   const type = imageTypeOf(bytes);
   if (type !== 'image/png' && type !== 'image/jpeg') return false;
   const { bits, channels } = headerOf(bytes, type);
-  return bits === 8 && channels === 3 && exifMark(bytes) === null;
+  return (
+    bits === 8 && channels === 3 && exifOf(new DataView(bytes.buffer, bytes.byteOffset, bytes.length), type) === null
+  );
 }
