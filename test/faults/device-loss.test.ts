@@ -1,7 +1,7 @@
 /**
  * Devices that are lost while a run trains on them, and memory that runs out. INSULA_LONG=1: many more moments, with every kind of run.
  */
-import { mkdir, mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -76,12 +76,14 @@ const questions: VisionLanguage[] = ['red', 'green'].map((answer, channel) => ({
   answer,
 }));
 
-const preset = { ...minutePreset, steps: 8, evaluateEvery: 4, saveEvery: 3 };
+const preset = { ...minutePreset, evaluateEvery: 3, saveEvery: 2 };
 const rates = { success: 0.5, rightObject: 0.5, stageScore: 0.25, episodes: 2 };
-/** Kinds of runs; the first two are run in short tests too. */
+/** Kinds of runs; the first is run in short tests too. */
 const kinds: Readonly<Record<string, TestRun>> = {
-  'bf16, packed moments, average': { preset, precision: 'bf16', moments: '8bit', ema: 0.5, actEvery: 4 },
-  'LoRA, accumulation': { preset, system: 'knowledge-insulation', lora: 2, accumulate: 2 },
+  'LoRA, bf16, packed moments, average, accumulation, acting': {
+    ...{ preset, system: 'knowledge-insulation', lora: 2, accumulate: 2 },
+    ...{ precision: 'bf16', moments: '8bit', ema: 0.5, actEvery: 3 },
+  },
   f32: { preset },
   'recomputation, nothing saved in between': { preset: { ...preset, saveEvery: 100 }, recompute: true },
   'co-training': {
@@ -93,17 +95,21 @@ const kinds: Readonly<Record<string, TestRun>> = {
 interface Outcome {
   readonly tensors: ReadonlyMap<string, string>;
   readonly measured: readonly unknown[];
+  /** A row that was written twice would take more. */
+  readonly eventBytes: readonly number[];
   readonly resumedAt: number;
   readonly notes: readonly string[];
   readonly calls: number;
 }
 
-/** What a run on a device of its own leaves, but for the clock; the device is destroyed before call `lostAt` of WebGPU. */
+/** What a run on a device of its own leaves, but for the clock; the device is destroyed before call `lostAt` of WebGPU, or for Infinity while the result is used. */
 async function outcomeOf(run: TestRun, file: string, lostAt?: number): Promise<Outcome> {
   const path = join(folder, file);
+  const out = await mkdtemp(join(folder, 'events-'));
   const device = await openDevice();
+  const events = new EventFile(out, runSettings({ preset }), run.resume?.progress);
   const notes: string[] = [];
-  let calls = 0;
+  let [calls, used] = [0, 0];
   const stop = watched(device, (number) => {
     calls = number;
     if (number === lostAt) device.gpu.destroy();
@@ -113,11 +119,17 @@ async function outcomeOf(run: TestRun, file: string, lostAt?: number): Promise<O
       ...run,
       ...{ device, listener: quietListener({ ...run.listener, note: (line) => notes.push(line) }) },
       closedLoop: async () => rates,
+      onHistory: (history) => events.write(history),
+      onResult: async ({ policy }) => {
+        if (lostAt === Number.POSITIVE_INFINITY && used++ === 0) device.gpu.destroy();
+        await [...policy.model.parameters][0].read();
+      },
     });
     policy.model.dispose();
     const training = history.training.map(({ step, losses }) => ({ step, losses }));
     const measured = [{ ...history, training }, openLoop?.error, answers, step, finished];
-    return { tensors: await tensorsOf(path), measured, resumedAt, notes, calls };
+    const sizes = (await readdir(out)).map(async (name) => (await stat(join(out, name))).size);
+    return { tensors: await tensorsOf(path), eventBytes: await Promise.all(sizes), measured, resumedAt, notes, calls };
   } finally {
     stop();
     device.close();
@@ -141,31 +153,33 @@ function expectSame(disturbed: Outcome, whole: Outcome, what: string): void {
     what,
   ).toEqual([
     expect.stringMatching(
-      /^the device was lost \(destroyed\): .*, at step \d of 8; it is open again, and the run goes on from (the beginning|step \d, .*)$/,
+      /^the device was lost \(destroyed\): .*, at step \d of 6; it is open again, and the run goes on from (the beginning|step \d, .*)$/,
     ),
   ]);
   expect(disturbed.measured, what).toEqual(whole.measured);
   expect(disturbed.tensors, what).toEqual(whole.tensors);
 }
 
-const PATIENCE = long ? 3_600_000 : 120_000;
+const PATIENCE = long ? 3_600_000 : 600_000;
 
 describe('a device that is lost while a run trains is opened again', () => {
   const random = new Random(20, 0, 0);
   let moments = 0;
-  const moment = ({ calls }: Outcome) => 1 + Math.floor(random.uniform(moments++) * calls);
+  // Runs differ a little in their calls: how often they wait.
+  const moment = ({ calls }: Outcome) => 1 + Math.floor(random.uniform(moments++) * 0.98 * calls);
 
-  test.each(Object.entries(kinds).slice(0, long ? undefined : 2))(
+  test.each(Object.entries(kinds).slice(0, long ? undefined : 1))(
     'and the run ends with the bits of an undisturbed one, resumed or not: %s',
     async (kind, run) => {
       const whole = await outcomeOf(run, 'whole.safetensors');
-      for (let i = 0; i < (long ? 20 : 1); i++) {
-        const lostAt = moment(whole);
+      const lostAts = Array.from({ length: long ? 20 : 1 }, () => moment(whole));
+      for (const lostAt of [...lostAts, Number.POSITIVE_INFINITY]) {
         const disturbed = await outcomeOf(run, 'disturbed.safetensors', lostAt);
         expectSame(disturbed, whole, `${kind}, lost before call ${lostAt} of ${whole.calls}`);
+        expect(disturbed.eventBytes).toEqual(whole.eventBytes);
       }
       const abort = new AbortController();
-      const listener = quietListener({ step: (step: number) => void (step === 4 && abort.abort()) });
+      const listener = quietListener({ step: (step: number) => void (step === 3 && abort.abort()) });
       await outcomeOf({ ...run, signal: abort.signal, listener }, 'part.safetensors');
       for (let i = 0; i < (long ? 5 : 1); i++) {
         const lostAt = Math.ceil(moment(whole) / 3);
@@ -174,47 +188,6 @@ describe('a device that is lost while a run trains is opened again', () => {
         expect(rest.resumedAt).toBe(resume.progress.step);
         expectSame(rest, whole, `${kind}, resumed, lost before call ${lostAt}`);
       }
-    },
-    PATIENCE,
-  );
-
-  test(
-    'also while its result is used, and its event files hold every row once',
-    async () => {
-      const run = async (name: string, losses: number) => {
-        const out = join(folder, name);
-        await mkdir(out);
-        using device = await openDevice();
-        const events = new EventFile(out, runSettings({ preset }));
-        const steps: number[] = [];
-        let [used, lost] = [0, 0];
-        const lose = () => {
-          if (lost++ < losses) device.gpu.destroy();
-        };
-        const { policy } = await trainRun(join(out, 'checkpoint.safetensors'), {
-          ...{ device, preset },
-          onHistory: async (history) => {
-            // What is measured after step 4 was not saved yet.
-            if (lost === 0 && history.heldOut.at(-1)?.step === 4) lose();
-            await events.write(history);
-          },
-          listener: quietListener({ step: (step) => void steps.push(step) }),
-          onResult: async ({ policy }) => {
-            used += 1;
-            lose();
-            await [...policy.model.parameters][0].read();
-          },
-        });
-        policy.model.dispose();
-        const files = (await readdir(out)).filter((file) => file.startsWith('events'));
-        const sizes = await Promise.all(files.map(async (file) => (await stat(join(out, file))).size));
-        return { steps, used, sizes };
-      };
-      const whole = await run('whole', 0);
-      const disturbed = await run('disturbed', 2);
-      expect(whole).toMatchObject({ used: 1, steps: [1, 2, 3, 4, 5, 6, 7, 8] });
-      expect(disturbed).toMatchObject({ used: 2, steps: [1, 2, 3, 4, 4, 5, 6, 7, 8] });
-      expect(disturbed.sizes).toEqual(whole.sizes);
     },
     PATIENCE,
   );
@@ -247,11 +220,12 @@ describe('a device that is lost while a run trains is opened again', () => {
   test(
     'but not a third time within ten steps, and not as another adapter',
     async () => {
-      const run = async (device: Device, lost: number) => {
+      // Dawn's null backend compiles in no time, and computes nothing: the device is lost before anything is read.
+      const run = async (device: Device) => {
         const notes: string[] = [];
         const listener = quietListener({
           note: (line) => notes.push(line),
-          step: (step) => void (step === lost && device.gpu.destroy()),
+          compiled: (_, done) => void (done === 2 && device.gpu.destroy()),
         });
         const error = await trainRun(join(folder, 'again.safetensors'), { device, preset, listener }).catch(
           (own) => own,
@@ -260,18 +234,18 @@ describe('a device that is lost while a run trains is opened again', () => {
         expect(error).not.toBeInstanceOf(DeviceLostError);
         return [error.message, notes.filter((line) => line.includes('lost')).length];
       };
-      using device = await openDevice();
-      expect(await run(device, 4)).toEqual([
+      using device = await openDevice({ adapter: 'null' });
+      expect(await run(device)).toEqual([
         expect.stringMatching(
-          /^the device was lost \(destroyed\): .*, at step [45] of 8: 3 losses within 10 steps; .* a smaller --batch shortens; --resume goes on from the last checkpoint$/,
+          /^the device was lost \(destroyed\): .*, at step 0 of 6: 3 losses within 10 steps; .* a smaller --batch shortens; nothing was saved$/,
         ),
         2,
       ]);
-      using renamed = Object.assign(await openDevice(), { description: 'another' });
+      using renamed = Object.assign(await openDevice({ adapter: 'null' }), { description: 'another' });
       const { setTimeout: later } = globalThis;
       vi.stubGlobal('setTimeout', (work: () => void, wait: number) => later(work, wait > 1000 ? 0 : wait));
-      expect(await run(renamed, 1)).toEqual([
-        expect.stringMatching(/, at step [12] of 8; nothing was saved; it does not open again: .* in place of another/),
+      expect(await run(renamed)).toEqual([
+        expect.stringMatching(/, at step 0 of 6; nothing was saved; it does not open again: .* in place of another/),
         0,
       ]);
       vi.unstubAllGlobals();
@@ -334,7 +308,6 @@ describe('memory that runs out', () => {
     ['the model', 0.02, /^parameters of vision: allocating \d+ bytes/],
     ['moments and averages', 0.3, /^(second moments|averages) of \w+: allocating \d+ bytes/],
     ['the training step', 0.7, /^step 'training', arena \d: allocating \d+ bytes/],
-    ['a measurement', 0.82, /^\w+: allocating \d+ bytes/],
   ])('is said with what was to be allocated and what takes less, and nothing stays: %s', async (_, room, message) => {
     using device = await nearlyFull(room * 2 ** 20);
     const options = { device, preset: minutePreset, steps: 2, ema: 0.5 };
@@ -372,7 +345,7 @@ describe('memory that runs out', () => {
     expect(device.memory.bytes).toBe(begun + 4e6);
     most = begun + 13e6;
     // The first step after a failure keeps nothing spare either.
-    for (let i = 0; i < 2; i++) device.step(work);
+    for (let i = 0; i < 2; i++) device.step(work).dispose();
     expect(device.memory.bytes).toBeGreaterThan(begun + 11e6);
     using other = persistentTensor(device, [2_000_000], 'f32', 'larger');
     expect(device.memory.bytes).toBe(begun + 12e6);
