@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { checksum, crc32 } from '../engine/files/checksum.ts';
 import { InputError } from '../engine/files/errors.ts';
 import { encodeBfloat16, encodeFloat16 } from '../engine/files/half.ts';
 import { readSafetensors, type TensorArray, type TensorType, tensorArrays } from '../engine/files/safetensors.ts';
@@ -282,6 +283,69 @@ describe('safetensors: lies in the header', () => {
       }),
       { seed: 6, numRuns: 400 },
     );
+  });
+});
+
+describe('checksums', () => {
+  const tensors: TensorToWrite[] = [
+    { name: 'a', dtype: 'F32', shape: [2, 3], data: Float32Array.from({ length: 6 }, (_, i) => i) },
+    { name: '__proto__', dtype: 'U8', shape: [5], data: Uint8Array.of(1, 2, 3, 4, 5) },
+    { name: 'empty', dtype: 'U8', shape: [0], data: new Uint8Array(0) },
+  ];
+
+  test('that of a browser is that of node', () => {
+    const own = checksum(0xedb88320);
+    const bytes = Uint8Array.from({ length: 1001 }, (_, i) => (i * i * 31) % 251);
+    for (const length of [0, 1, 3, 4, 7, 1001])
+      for (const before of [0, 1, 0xfffffff0])
+        expect(own(bytes.subarray(0, length), before)).toBe(crc32(bytes.subarray(0, length), before));
+    expect(own(new TextEncoder().encode('123456789'))).toBe(0xcbf43926);
+  });
+
+  test('any changed bit of a tensor is refused by the name of the tensor, and no other tensor is', async () => {
+    const path = join(folder, 'checked.safetensors');
+    await writeSafetensors(path, tensors, { metadata: { key: 'value' } });
+    const bytes = new Uint8Array(await readFile(path));
+    const whole = await readSafetensors(bytes);
+    await whole.verify();
+    expect([...whole.metadata]).toEqual([['key', 'value']]);
+    const data = Math.min(...Array.from(whole.tensors.values(), ({ start }) => start));
+    for (let i = data; i < bytes.length; i++)
+      for (const bit of [1, 128]) {
+        bytes[i] ^= bit;
+        const file = await readSafetensors(bytes, 'x');
+        const { name } = [...file.tensors.values()].find(({ start, end }) => start <= i && i < end)!;
+        const line = `x: damaged: tensor "${name}" was changed after it was written (its checksum differs)`;
+        await expect(file.verify()).rejects.toThrow(new InputError(line));
+        for (const { name: own, dtype } of file.tensors.values())
+          if (own === name) await expect(file.read(own, dtype, { rows: [1, 2] })).rejects.toThrow(line);
+          else await file.read(own, dtype);
+        bytes[i] ^= bit;
+      }
+  });
+
+  test('any changed byte of the header is refused, unless it changes nothing', async () => {
+    const path = join(folder, 'checked.safetensors');
+    await writeSafetensors(path, tensors, { metadata: { key: 'value' } });
+    const bytes = new Uint8Array(await readFile(path));
+    const whole = await readSafetensors(bytes);
+    const first = Math.min(...Array.from(whole.tensors.values(), ({ start }) => start));
+    for (let i = 8; i < first; i++) {
+      bytes[i] ^= 1;
+      const refusal = await readSafetensors(bytes, 'x').then(
+        async (file) => {
+          const found = [...file.tensors.values()];
+          const isSame = JSON.stringify(found) === JSON.stringify([...whole.tensors.values()]);
+          return file.verify().then(
+            () => (isSame ? null : 'other tensors are read'),
+            (error) => error,
+          );
+        },
+        (error) => error,
+      );
+      if (refusal !== null) expect(refusal, `byte ${i}`).toBeInstanceOf(InputError);
+      bytes[i] ^= 1;
+    }
   });
 });
 

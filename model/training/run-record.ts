@@ -240,15 +240,19 @@ class RunRecord<Example> {
       await this.write(step).catch(async (error) => {
         const isFull = ['ENOSPC', 'EDQUOT'].includes(codeOf(error) ?? '');
         if (!isFull || !this.ownsCheckpoint || !(await removePrevious(path))) throw error;
-        listener.note(`warning: ${error.message}: the previous checkpoint made room`);
+        listener.note(`warning: ${error.message}; the previous checkpoint goes, to make room`);
         await this.write(step);
       });
     } catch (error) {
       const line = `step ${step} is not saved: ${reasonOf(error)}${this.keptStep()}`;
       if (error instanceof NotFiniteError)
-        throw new InputError(`${line}; training has diverged: begin anew with a lower learning rate (--rates)`);
+        throw new InputError(
+          `${line}; training has diverged: begin anew with a lower learning rate (--rates of insula train) or another --seed`,
+        );
       if (codeOf(error) === undefined) throw error;
       if (isLast) throw new InputError(line);
+      // The frozen weights may be gone with their folder.
+      if (codeOf(error) === 'ENOENT') this.base = undefined;
       listener.note(`warning: ${line}; training goes on, and the next save tries again`);
       return;
     }

@@ -113,20 +113,24 @@ describe('a disk without space for one save', () => {
         expect(trained.steps).toEqual([4, null]);
         expect(trained.error).toBe(reason(full).replaceAll('step 4', 'step 6').replaceAll('step 2', 'step 4'));
         expect(trained.warnings).toEqual([
-          `warning: ${checkpoint}: cannot write it: ${full}: the previous checkpoint made room`,
+          `warning: ${checkpoint}: cannot write it: ${full}; the previous checkpoint goes, to make room`,
         ]);
       },
     );
   });
 });
 
-test('a folder that is removed and comes back', async () => {
-  const run = at('gone');
+test.each<TestRun>([{}, { lora: 2 }])('a folder that is removed and comes back: %o', async (options) => {
+  const run = at(`gone-${options.lora}`);
   await mkdir(run);
-  const trained = await train(run, async (step) => {
-    if (step === 3) await rm(run, { recursive: true });
-    if (step === 5) await mkdir(run);
-  });
+  const trained = await train(
+    run,
+    async (step) => {
+      if (step === 3) await rm(run, { recursive: true });
+      if (step === 5) await mkdir(run);
+    },
+    options,
+  );
   expect(trained).toMatchObject({ error: null, steps: [6, null] });
   const [event, saved, ...others] = trained.warnings.filter((line) => !line.includes('tfevents'));
   expect(saved ?? event).toBe(`warning: ${reason('no such file or folder')}${again}`);
@@ -205,7 +209,7 @@ describe('a disk of its own', () => {
       const trained = await train(run, async () => {});
       expect(trained).toMatchObject({ error: null, steps: [6, 4] });
       expect(trained.warnings).toEqual([
-        `warning: ${checkpoint}: cannot write it: ${full}: the previous checkpoint made room`,
+        `warning: ${checkpoint}: cannot write it: ${full}; the previous checkpoint goes, to make room`,
       ]);
     }));
 

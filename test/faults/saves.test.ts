@@ -212,7 +212,8 @@ describe('a state that diverged', () => {
     expect(error).toBeInstanceOf(InputError);
     return error.message;
   }
-  const advice = 'training has diverged: begin anew with a lower learning rate \\(--rates\\)$';
+  const advice =
+    'training has diverged: begin anew with a lower learning rate \\(--rates of insula train\\) or another --seed$';
   const infinite = { name: 'optimizer/secondMoment/action_in_proj.weight', value: 'Infinity' };
 
   test('in a weight: it is named, and both good checkpoints stay', async () => {

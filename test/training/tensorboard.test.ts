@@ -1,7 +1,9 @@
+import fs from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { emptyHistory, type RunHistory } from '../../model/training/history.ts';
 import { runSettings } from '../../model/training/run-settings.ts';
 import { EventFile } from '../../model/training/tensorboard.ts';
@@ -155,4 +157,31 @@ test('event files hold every measurement once; a resumed run begins another, a n
   // Training steps lie as far apart as they were computed.
   expect(before[3].wall - before[1].wall).toBeLessThan(1.5);
   expect(Math.abs(after[2].wall - Date.now() / 1000)).toBeLessThan(60);
+});
+
+test('an append that fails halfway leaves nothing of it, and is repeated', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'insula-events-'));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const events = new EventFile(folder, runSettings());
+  const append = fs.promises.appendFile;
+  const full = Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC', syscall: 'write' });
+  const failing = async (steps: readonly number[]) => {
+    const spy = vi.spyOn(fs.promises, 'appendFile').mockImplementation(async (path, data) => {
+      await append(path, (data as Buffer).subarray(0, 30));
+      throw full;
+    });
+    syncBuiltinESMExports();
+    const message = 'cannot write it: the disk is full; free some space and try again';
+    await expect(events.write(measured(steps, 2))).rejects.toThrow(message);
+    spy.mockRestore();
+    syncBuiltinESMExports();
+  };
+  await failing([1]);
+  await events.write(measured([1], 2));
+  await failing([1, 2]);
+  await events.write(measured([1, 2], 2));
+  const [name, ...others] = await readdir(folder);
+  expect(others).toEqual([]);
+  const steps = (await eventsOf(join(folder, name))).map(({ step }) => step);
+  expect(steps).toEqual([0, 1, 2, 2, 2, 2]);
 });
