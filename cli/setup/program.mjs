@@ -84,7 +84,7 @@ function endWithNpm(child) {
   const parent = process.ppid;
   const npm = aboveShell(parent);
   const timer = setInterval(() => {
-    if (process.ppid === parent && isThere(npm)) return;
+    if (process.ppid === parent && aboveShell(parent) === npm) return;
     clearInterval(timer);
     child.kill('SIGTERM');
   }, PARENT_CHECK_MILLISECONDS);
@@ -100,15 +100,6 @@ function aboveShell(id) {
     return /^(ba|da|a|k|z)?sh$|^busybox$/.test(name) ? Number(parent) : id;
   } catch {
     return id;
-  }
-}
-
-/** @param {number} id of a process */
-function isThere(id) {
-  try {
-    return process.kill(id, 0);
-  } catch (error) {
-    return /** @type {NodeJS.ErrnoException} */ (error).code === 'EPERM';
   }
 }
 
