@@ -77,15 +77,16 @@ export async function makeFolder(option: string, path: string): Promise<MadeFold
     return async () => {
       taken.release();
       let folder = resolve(path);
-      while (first !== undefined && folder.startsWith(resolve(first)) && (await isRemoved(folder)))
+      while (first !== undefined && folder.startsWith(resolve(first)) && (await removedEmpty(folder)))
         folder = dirname(folder);
     };
   };
   return { path, isNew: own !== undefined, lock };
 }
 
-const isRemoved = (emptyFolder: string) =>
-  rmdir(emptyFolder).then(
+/** Removes a folder unless something is in it; returns whether it did. */
+const removedEmpty = (folder: string) =>
+  rmdir(folder).then(
     () => true,
     () => false,
   );

@@ -1,6 +1,7 @@
 // Starts a program in a child process, with the adapter that the set-up found.
 
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -75,16 +76,31 @@ function forwardSignals(child) {
 }
 
 /**
- * npm passes a signal to a shell between it and the launcher, which dies of it without a word to the launcher.
+ * npm starts the launcher through a shell. It passes some signals to that shell, which dies of them without a word to the
+ * launcher, and itself dies of others without a word to the shell.
  * @param {import('node:child_process').ChildProcess} child
  */
 function endWithNpm(child) {
   const parent = process.ppid;
+  const npm = aboveShell(parent);
   const timer = setInterval(() => {
-    if (process.ppid === parent) return;
+    if (process.ppid === parent && aboveShell(parent) === npm) return;
     clearInterval(timer);
     child.kill('SIGTERM');
   }, PARENT_CHECK_MILLISECONDS);
+}
+
+/**
+ * The parent of a process that is a shell; the process itself if it is none, or if the system does not say.
+ * @param {number} id
+ */
+function aboveShell(id) {
+  try {
+    const [, name, parent] = /\((.*)\) \S (\d+)/.exec(readFileSync(`/proc/${id}/stat`, 'utf8')) ?? [];
+    return /^(ba|da|a|k|z)?sh$|^busybox$/.test(name) ? Number(parent) : id;
+  } catch {
+    return id;
+  }
 }
 
 /**
