@@ -10,7 +10,7 @@ describe('the explorer as static files', () => {
   const page = join(folder, 'page');
   const files = (ending: RegExp) =>
     readdirSync(page, { recursive: true, encoding: 'utf8' }).filter((name) => ending.test(name));
-  beforeAll(() => buildExplorer(page), 120_000);
+  beforeAll(() => buildExplorer(page));
   afterAll(() => rmSync(folder, { recursive: true }));
 
   test('its script has less than 1 MB, compressed', () => {

@@ -146,7 +146,7 @@ describe('the package', () => {
     installed = await makeProject('installed');
     const installation = await run(npm, ['install', '--no-audit', '--no-fund', tarball], installed);
     expect(installation.status, installation.errors).toBe(0);
-  }, 600_000);
+  });
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
   test('holds every module compiled, with its types, and the shaders and the vision-language models; nothing else, and no data', () => {
@@ -285,7 +285,7 @@ describe('the package', () => {
       expect(JSON.parse(output)).toMatchObject({ finished: true });
       expect(errors).not.toContain('Warning');
       expect(readFileSync(join(installed, 'run/report.html'), 'utf8')).toContain('<svg');
-    }, 600_000);
+    });
 
     test.skipIf(!chromiumPath)(`a page of Vite imports it, served and built${chromiumMissing}`, async () => {
       const settings = { configFile: false, root: installed, logLevel: 'error' } as const;

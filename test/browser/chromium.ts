@@ -31,7 +31,7 @@ export interface PageError {
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 /** How long the browser, and then the page, may take to open on a machine with much else to do. */
-const OPENING_MILLISECONDS = 300_000;
+const OPENING_MILLISECONDS = 600_000;
 const programs = ['chromium', 'chromium-browser', 'google-chrome'];
 
 /** The system's Chromium; null where none is installed. */

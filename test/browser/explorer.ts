@@ -16,7 +16,7 @@ export interface OpenedExplorer {
 }
 
 /** Patience with a software adapter on a machine with much else to do. */
-export const PATIENCE = { timeout: 240_000 };
+export const PATIENCE = { timeout: 900_000 };
 
 /** Builds the explorer and opens it in Chromium, with WebGPU on its software adapter or without any. */
 export async function openExplorer({ webgpu = true } = {}): Promise<OpenedExplorer> {

@@ -18,8 +18,8 @@ const configuration: VitestRunner['config'] = {
   sequence: { seed: 0, hooks: 'stack', setupFiles: 'list' },
   chaiConfig: undefined,
   maxConcurrency: 1,
-  testTimeout: 500_000, // below the time that node waits for an answer
-  hookTimeout: 500_000,
+  testTimeout: 1_500_000, // below the time that node waits for an answer
+  hookTimeout: 1_500_000,
   retry: 0,
   includeTaskLocation: undefined,
   tags: [],

@@ -1,7 +1,7 @@
 import type { PageResult } from './chromium.ts';
 
 /** How long the page may go without ending a test before it is given up. Its own tests time out earlier. */
-const SILENCE_SECONDS = 550;
+const SILENCE_SECONDS = 1600;
 
 /** Results of the page's tests as they come. A test that never ends has an error that says why as its result. */
 export class Results {

@@ -17,5 +17,5 @@ test.skipIf(!existsSync('/proc/self/task'))(`${DEVICES} devices, one after the o
   const { threads, bytes, results }: ManyDevices = JSON.parse(stdout);
   expect(threads[1]).toBe(threads[0]);
   expect(bytes[1] - bytes[0]).toBeLessThan(MOST_BYTES);
-  expect(results).toEqual(Array(40).fill(20));
+  expect(results).toEqual(Array(50).fill(20));
 });
