@@ -254,7 +254,10 @@ describe('a state that diverged', () => {
       2,
       (trainer) => {
         vi.spyOn(trainer, 'gradientNorms').mockResolvedValue([]);
-        vi.spyOn(trainer, 'measure').mockResolvedValue({ losses: { flow: Number.POSITIVE_INFINITY }, baselines: {} });
+        vi.spyOn(trainer, 'measure').mockResolvedValue({
+          losses: { flow: 1 },
+          baselines: { flow: Number.POSITIVE_INFINITY },
+        });
       },
       { preset: { ...preset, evaluateEvery: 4 } },
     );
