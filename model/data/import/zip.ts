@@ -1,7 +1,7 @@
 import { inflateSync } from 'fflate';
 import { type ByteSource, readRange } from '../../../engine/files/bytes.ts';
-import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 import { crc32 } from '../../../engine/files/checksum.ts';
+import { InputError, quote, reasonOf } from '../../../engine/files/errors.ts';
 
 // Zip archives as numpy writes them: files are stored, and can be read in place, or packed by deflate.
 
