@@ -61,7 +61,7 @@ async function damaging(
     await writeSafetensors(at(PATH), tensors, { metadata: { insula: JSON.stringify(make()) } });
     const bytes = device.memory.bytes;
     let run: () => Promise<void> = async () => {};
-    const opened = await outcomeOf(`${at(PATH)}: `, async () => {
+    const opened = await outcomeOf(at(PATH), async () => {
       run = await open().catch((error) => {
         const names = /metadata: "[\w.[\]]|tensor "|format| needs .* beside it|a checkpoint of/.test(error.message);
         throw error instanceof InputError && !names ? new Error(`names no field: ${error.message}`) : error;
@@ -133,7 +133,7 @@ test.each(Object.entries(runs))('the checkpoint of %s', { timeout: 3_600_000 }, 
     // The text is the same in all; one of them damages it.
     if (name !== 'knowledge-insulation') delete metadata.settings.encoding.text;
     const every = [...mutationsOf(metadata, checkpointSchema), ...contradictionsOf(metadata, long ? 1500 : 60)];
-    return sampled(every, long ? 3000 : 100);
+    return sampled(every, long ? 3000 : 70);
   };
   await damaging(path, all, async () => {
     const checkpoint = await openCheckpoint(at(PATH));
@@ -188,8 +188,7 @@ const headers: Record<string, () => Uint8Array> = {
   'deep objects': () => fileOf('{"a":'.repeat(100_000)),
   'deep metadata': () => fileOf(`{"__metadata__":{"insula":"${'['.repeat(100_000)}"}}`, 0),
   'deep closed metadata': () => fileOf(`{"__metadata__":{"insula":"${'['.repeat(9000)}${']'.repeat(9000)}"}}`, 0),
-  'a million spaces': () => fileOf(' '.repeat(1_000_000)),
-  'a header of 90 MB of spaces': () => fileOf(' '.repeat(90_000_000)),
+  'a header of spaces alone': () => fileOf(' '.repeat(long ? 90_000_000 : 10_000_000)),
   'the key __proto__': () => fileOf(`{"__proto__":${JSON.stringify(tensor(0, 16))}}`),
   'metadata of __proto__': () => fileOf('{"__metadata__":{"__proto__":"x","constructor":"y"}}', 0),
   'metadata of a number': () => fileOf('{"__metadata__":7}', 0),
@@ -236,7 +235,7 @@ test('bytes that were changed, cut out or put in are refused, or change numbers 
   const header = 8 + Number(new DataView(whole.buffer).getBigUint64(0, true));
   const use = user(dataset);
   const tally = new Tally();
-  const every = Array.from({ length: long ? 2000 : 60 }, (_, i) => Math.floor((i * header) / (long ? 2000 : 60)));
+  const every = Array.from({ length: long ? 2000 : 30 }, (_, i) => Math.floor((i * header) / (long ? 2000 : 30)));
   for (const place of every)
     for (const [i, replacement] of [[0xff], [0x20], [], [0x7b, 0x7b]].entries()) {
       const damaged = new Uint8Array(
