@@ -43,6 +43,9 @@ export interface Running {
   readonly ended: Promise<Ended>;
 }
 
+/** Dawn's null backend reads back memory as it was allocated, whose bytes this makes zero: weights of other bytes may not be saved. */
+export const zeroedMemory = { MALLOC_PERTURB_: '255' };
+
 /** Starts a command in a process group of its own. `environment` is added to this process's. */
 export function start(
   command: readonly string[],
@@ -51,7 +54,7 @@ export function start(
   const child = spawn(command[0], command.slice(1), {
     cwd: root,
     detached: true,
-    env: { ...process.env, npm_config_update_notifier: 'false', ...environment },
+    env: { ...process.env, ...zeroedMemory, npm_config_update_notifier: 'false', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const [written, waiting] = [{ output: '', errors: '' }, new Set<() => void>()];
