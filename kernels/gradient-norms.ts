@@ -62,7 +62,7 @@ export class GradientNorms implements Disposable {
       const slices = slicesOf(arena);
       const { byteLength } = gradient;
       const fields = { groups: byteLength / 16, slices, first: this.firstSlices[index] };
-      const cost = { flops: byteLength / 2, bytes: byteLength + 4 * PARTIAL * slices };
+      const cost = { flops: 0.75 * byteLength, bytes: byteLength + 4 * PARTIAL * slices };
       this.run('sumSquares', { gradient, partials: this.partials }, slices, fields, cost);
     });
     const spans = this.groups.map((group) => this.arenas.flatMap((arena, i) => (arena.group === group ? [i] : [])));

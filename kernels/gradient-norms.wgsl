@@ -96,6 +96,8 @@ fn shareOf(slice: u32, thread: u32, scale: f32) -> Share {
   if (largest >= INFINITE) {
     squares = 0.0;
     exponent = UNUSABLE;
+  } else if (largest == 0u) {
+    exponent = LOWEST;
   } else if (largest < SMALL || largest > LARGE) {
     exponent = clamp(i32(largest >> 23u) - 127, LOWEST, HIGHEST);
     squares = sumOverWorkgroup(shareOf(workgroup.x, thread, power(-exponent)).squares, thread);
