@@ -223,20 +223,33 @@ export class Device {
 
   /** Bytes of a range as they are when everything encoded so far has run. */
   async read(range: BufferRange, bytes: number): Promise<ArrayBuffer> {
+    return (await this.readAll([range], [bytes]))[0];
+  }
+
+  /** Those of several ranges, by one mapping of memory, which costs as much as tens of dispatches. */
+  async readAll(ranges: readonly BufferRange[], bytes: readonly number[]): Promise<ArrayBuffer[]> {
     const { errors, memory } = this;
     errors.assertOpen();
-    const size = roundUp(bytes, 4);
+    const starts = [0];
+    for (const own of bytes) starts.push(starts[starts.length - 1] + roundUp(own, 4));
+    const size = starts[bytes.length];
     const staging = memory.takeStaging(size);
     try {
-      this.copy(range, { buffer: staging, offset: 0, byteLength: size }, size);
+      for (const [i, range] of ranges.entries()) {
+        const byteLength = starts[i + 1] - starts[i];
+        this.copy(range, { buffer: staging, offset: starts[i], byteLength }, byteLength);
+      }
       await null; // several reads at once are one submit
       errors.assertOpen();
       this.flush();
       // The bytes are copied as soon as they are there: a loss of the device takes them away again.
-      const mapped = staging.mapAsync(GPUMapMode.READ, 0, size);
-      const copy = await errors.settle(mapped.then(() => staging.getMappedRange(0, size).slice(0, bytes)));
+      const copied = staging.mapAsync(GPUMapMode.READ, 0, size).then(() => {
+        const mapped = staging.getMappedRange(0, size);
+        return bytes.map((own, i) => mapped.slice(starts[i], starts[i] + own));
+      });
+      const copies = await errors.settle(copied);
       await errors.check();
-      return copy;
+      return copies;
     } finally {
       if (!this.closed) {
         staging.unmap();

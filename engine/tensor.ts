@@ -165,6 +165,16 @@ export class Tensor implements BufferRange, StepResource, Disposable {
   }
 }
 
+/** The numbers of several f32 tensors, as each would be read alone. */
+export async function readTogether(tensors: readonly Tensor[]): Promise<Float32Array<ArrayBuffer>[]> {
+  for (const tensor of tensors) tensor.assertAlive('read');
+  const read = await tensors[0].device.readAll(
+    tensors,
+    tensors.map(({ size }) => bytesPerElement.f32 * size),
+  );
+  return read.map((bytes) => new Float32Array(bytes));
+}
+
 /**
  * A tensor of given numbers: inside a step it goes with the step, outside it lives until disposed.
  *

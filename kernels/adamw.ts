@@ -77,7 +77,8 @@ export class AdamW implements Disposable {
   readonly average: WeightAverage | null;
   private readonly options: Required<Omit<AdamWOptions, 'clip' | 'maximumNorm' | 'average'>>;
   private readonly maximumNorm: number | undefined;
-  private readonly gradientNorms: GradientNorms;
+  /** Those of the last step, before clipping, and whether it was taken. */
+  readonly gradientNorms: GradientNorms;
   /** Whether a step draws random bits. */
   private readonly rounds: boolean;
   private readonly arenas: readonly { arena: Arena; moments: ArenaMoments; slot: number }[];

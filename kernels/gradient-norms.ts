@@ -62,7 +62,7 @@ export class GradientNorms implements Disposable {
       const slices = slicesOf(arena);
       const { byteLength } = gradient;
       const fields = { groups: byteLength / 16, slices, first: this.firstSlices[index] };
-      const cost = { flops: byteLength / 2, bytes: byteLength + 4 * PARTIAL * slices };
+      const cost = { flops: 0.75 * byteLength, bytes: byteLength + 4 * PARTIAL * slices };
       this.run('sumSquares', { gradient, partials: this.partials }, slices, fields, cost);
     });
     const spans = this.groups.map((group) => this.arenas.flatMap((arena, i) => (arena.group === group ? [i] : [])));
@@ -77,13 +77,17 @@ export class GradientNorms implements Disposable {
   }
 
   async read(): Promise<NormsOfGroups> {
-    const values = await this.norms.read();
+    return this.named(await this.norms.read());
+  }
+
+  /** What the numbers of `norms` say. */
+  named(values: Float32Array): NormsOfGroups {
     const [total, ...groups] = Array.from({ length: 1 + this.groups.length }, (_, slot) => {
       const [length, scale, , usable] = values.subarray(NORM * slot);
       return usable === 0 && length === 0 ? Number.NaN : length / scale;
     });
-    const named = Object.fromEntries(this.groups.map((group, i) => [group, groups[i]]));
-    return { groups: named, total, usable: values[NORM - 1] === 1 };
+    const byName = Object.fromEntries(this.groups.map((group, i) => [group, groups[i]]));
+    return { groups: byName, total, usable: values[NORM - 1] === 1 };
   }
 
   /** Which row of `norms` belongs to `group`, or to all groups together. */

@@ -26,7 +26,7 @@ struct Shape {
   first: u32, count: u32,                                                    // partial sums of the arena, or of a norm
   slot: u32, maximumNorm: f32,
 }
-struct SliceSum { squares: f32, exponent: i32 }                               // squares 4^exponent; UNUSABLE: not finite
+struct SliceSum { squares: f32, exponent: i32 }                              // squares 4^exponent; UNUSABLE: not finite
 // The norm is length / scale; gradients are multiplied by scale, then by clip; where usable is 0 and not 1, the update does nothing.
 struct Norm { length: f32, scale: f32, clip: f32, usable: f32 }
 
@@ -96,6 +96,8 @@ fn shareOf(slice: u32, thread: u32, scale: f32) -> Share {
   if (largest >= INFINITE) {
     squares = 0.0;
     exponent = UNUSABLE;
+  } else if (largest == 0u) {
+    exponent = LOWEST;
   } else if (largest < SMALL || largest > LARGE) {
     exponent = clamp(i32(largest >> 23u) - 127, LOWEST, HIGHEST);
     squares = sumOverWorkgroup(shareOf(workgroup.x, thread, power(-exponent)).squares, thread);

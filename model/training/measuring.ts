@@ -1,6 +1,6 @@
 /** The losses of a model over examples, in batches of one shape. */
-import { withoutTape } from '../../engine/index.ts';
-import type { NormsOfGroups } from '../../kernels/index.ts';
+import { readTogether, withoutTape } from '../../engine/index.ts';
+import type { GradientNorms, NormsOfGroups } from '../../kernels/index.ts';
 import { type TrainingBatch, tensorsOf } from '../architecture/inputs.ts';
 import type { Model } from '../architecture/model.ts';
 import type { Counted } from '../architecture/objectives/index.ts';
@@ -51,9 +51,20 @@ export class Means {
 }
 
 export async function readLosses(tensors: LossTensors): Promise<Losses> {
-  const reading = Object.entries(tensors).map(async ([name, tensor]) => [name, (await tensor.read())[0]] as const);
-  return Object.fromEntries(await Promise.all(reading));
+  return named(tensors, await readTogether(Object.values(tensors)));
 }
+
+/** The losses of a step and the norms of its gradients. */
+export async function readOutcome(
+  tensors: LossTensors,
+  gradients: GradientNorms,
+): Promise<{ losses: Losses; norms: NormsOfGroups }> {
+  const read = await readTogether([...Object.values(tensors), gradients.norms]);
+  return { losses: named(tensors, read), norms: gradients.named(read[read.length - 1]) };
+}
+
+const named = (tensors: LossTensors, read: readonly Float32Array[]): Losses =>
+  Object.fromEntries(Object.keys(tensors).map((name, i) => [name, read[i][0]]));
 
 /** Losses that are numbers, and words about the others: those of 1e29 and more hold the 1e30 of an impossible score or target. */
 export function finiteLosses(losses: Losses): { finite: Losses; others: string[] } {

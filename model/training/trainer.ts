@@ -6,7 +6,7 @@ import type { Reference } from '../architecture/objectives/index.ts';
 import { type LossShares, trainingInputs, trainingPass } from '../architecture/training-pass.ts';
 import { firstNotFinite } from './diagnosis.ts';
 import type { Losses, RunHistory } from './history.ts';
-import { Means, measuredBatches, readLosses, skipReason } from './measuring.ts';
+import { Means, measuredBatches, readLosses, readOutcome, skipReason } from './measuring.ts';
 import type { RunSettings } from './run-settings.ts';
 import { learningRateAt } from './schedule.ts';
 import { TrainingStep } from './training-step.ts';
@@ -79,19 +79,23 @@ export class Trainer<Example> implements Disposable {
     const { accumulate, preset, steps } = this.settings;
     const batches: Inputs[] = [];
     for (let part = 0; part < accumulate; part++) batches.push(await this.inputs(step, part));
-    const reading: Promise<Losses>[] = [];
     const rate = learningRateAt(step, { peak: preset.learningRate, warmUpSteps: preset.warmUpSteps, steps });
+    const { gradientNorms } = this.optimizer;
+    const reading: Promise<Losses>[] = [];
     const shares: LossShares[] = [];
     let norms: Promise<NormsOfGroups> | undefined;
     await this.trainingStep.run(batches, rate, (losses, share) => {
-      const own = readLosses(losses);
-      own.catch(() => {}); // the rejection reaches whoever awaits the losses, and where this step throws it says no more
-      reading.push(own);
       shares.push(share);
-      // Behind a whole step one submit reads both.
-      if (accumulate === 1) norms = this.optimizer.norms();
+      if (accumulate > 1) reading.push(readLosses(losses));
+      else {
+        const both = readOutcome(losses, gradientNorms);
+        reading.push(both.then((own) => own.losses));
+        norms = both.then((own) => own.norms);
+      }
     });
-    norms ??= this.optimizer.norms();
+    norms ??= gradientNorms.read();
+    // A rejection reaches whoever awaits the outcome, and where this step throws it says no more.
+    for (const own of [norms, ...reading]) own.catch(() => {});
     this.prepare(step + 1, 0);
     const outcome = Promise.all([norms, ...reading]).then(([norms, ...parts]): StepOutcome => {
       const losses = wholeLosses(parts, shares);

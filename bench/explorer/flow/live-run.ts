@@ -17,7 +17,7 @@ import { type System, systemNamed, withSubtask } from '../../../model/systems/in
 import { BatchMaker, type MadeBatch } from '../../../model/training/batches.ts';
 import { exampleSampler } from '../../../model/training/co-training.ts';
 import type { Losses } from '../../../model/training/history.ts';
-import { readLosses, skipReason } from '../../../model/training/measuring.ts';
+import { readOutcome, skipReason } from '../../../model/training/measuring.ts';
 import { type PreparedRun, prepareRun, type RunListener } from '../../../model/training/prepare-run.ts';
 import { presetNamed } from '../../../model/training/presets.ts';
 import { recommendedSettings } from '../../../model/training/recommended.ts';
@@ -164,12 +164,11 @@ export class LiveRun implements Disposable {
     const { steps, preset } = this.prepared.settings;
     const { inputs } = await this.nextBatch();
     const rate = learningRateAt(this.done, { peak: preset.learningRate, warmUpSteps: preset.warmUpSteps, steps });
-    let reading: Promise<Losses> | undefined;
+    let reading: ReturnType<typeof readOutcome> | undefined;
     await this.current.step.run([inputs], rate, (losses) => {
-      reading = readLosses(losses);
+      reading = readOutcome(losses, this.optimizer.gradientNorms);
     });
-    const losses = await reading!;
-    const norms = await this.optimizer.norms();
+    const { losses, norms } = await reading!;
     if (!norms.usable)
       throw new InputError(`training step ${this.done + 1} was skipped: ${skipReason([losses], norms)}`);
     this.done += 1;
