@@ -86,16 +86,14 @@ export class Trainer<Example> implements Disposable {
     let norms: Promise<NormsOfGroups> | undefined;
     await this.trainingStep.run(batches, rate, (losses, share) => {
       shares.push(share);
-      if (accumulate > 1) reading.push(readLosses(losses));
+      if (accumulate > 1) reading.push(heard(readLosses(losses)));
       else {
         const both = readOutcome(losses, gradientNorms);
-        reading.push(both.then((own) => own.losses));
-        norms = both.then((own) => own.norms);
+        reading.push(heard(both.then((own) => own.losses)));
+        norms = heard(both.then((own) => own.norms));
       }
     });
-    norms ??= gradientNorms.read();
-    // A rejection reaches whoever awaits the outcome, and where this step throws it says no more.
-    for (const own of [norms, ...reading]) own.catch(() => {});
+    norms ??= heard(gradientNorms.read());
     this.prepare(step + 1, 0);
     const outcome = Promise.all([norms, ...reading]).then(([norms, ...parts]): StepOutcome => {
       const losses = wholeLosses(parts, shares);
@@ -228,3 +226,9 @@ function wholeLosses(losses: readonly Losses[], shares: readonly LossShares[]): 
 
 /** Above any training step's number, so that held-out noise and times differ from those of training. */
 const MEASURING_STEP = 2 ** 31;
+
+/** A rejection reaches whoever awaits the outcome of the step; where the step itself throws, it says no more. */
+function heard<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
