@@ -6,8 +6,8 @@
 //   p = p - factor rate (m correction1 / (sqrt(v correction2) + epsilon) + decay p)
 //
 // with correction = 1 / (1 - beta^step) and the factor that the parameters of the arena have on the learning rate. Where norms[0], of
-// all gradients together, is not usable, nothing changes. Data that change
-// from step to step come as a tensor: schedule = (rate, correction1, correction2) and, where something is rounded, the step's number.
+// all gradients together, is unusable, nothing changes. Data that change from step to step come as a tensor: schedule = (rate,
+// correction1, correction2) and, where something is rounded, the step's number.
 //
 // Packed moments are rounded stochastically, up with the probability that makes the mean right: an average that moves by less than
 // its last place in a step still moves. p takes m and v before they are rounded. The random bits are those of random.wgsl, at the
@@ -53,7 +53,7 @@ struct Shape {
   slot: u32, arena: u32, seedLow: u32, seedHigh: u32,
   factor: f32, decay: f32, epsilon: f32, beta1: f32, beta2: f32,
 }
-struct Norm { length: f32, scale: f32, clip: f32, usable: f32 }
+struct Norm { length: f32, scale: f32, clip: f32, unusable: f32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -93,7 +93,7 @@ fn walk(grid: Grid, thread: u32) -> Walk {
 }
 
 @compute @workgroup_size(THREADS) fn update(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  if (norms[0].usable == 0.0) { return; }
+  if (norms[0].unusable != 0.0) { return; }
   let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) {
     let moments = next(Moments(unpack(firstMoment[i]), unpack(secondMoment[i])), i);
@@ -135,7 +135,7 @@ fn exponentAbove(x: vec2f) -> vec2u { return max((bitcast<vec2u>(x) + vec2u(0x7f
 fn largestOf(x: vec4f) -> f32 { return max(max(x.x, x.y), max(x.z, x.w)); }
 
 @compute @workgroup_size(THREADS) fn updateBlocks(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  if (norms[0].usable == 0.0) { return; }
+  if (norms[0].unusable != 0.0) { return; }
   let index = (grid.workgroup.y * grid.count.x + grid.workgroup.x) * THREADS + thread;
   let block = index / BLOCK_THREADS;
   let leader = thread / BLOCK_THREADS * BLOCK_THREADS;                       // the first thread of the block

@@ -83,11 +83,11 @@ export class GradientNorms implements Disposable {
   /** What the numbers of `norms` say. */
   named(values: Float32Array): NormsOfGroups {
     const [total, ...groups] = Array.from({ length: 1 + this.groups.length }, (_, slot) => {
-      const [length, scale, , usable] = values.subarray(NORM * slot);
-      return usable === 0 && length === 0 ? Number.NaN : length / scale;
+      const [length, scale, , unusable] = values.subarray(NORM * slot);
+      return unusable !== 0 && length === 0 ? Number.NaN : length / scale;
     });
     const byName = Object.fromEntries(this.groups.map((group, i) => [group, groups[i]]));
-    return { groups: byName, total, usable: values[NORM - 1] === 1 };
+    return { groups: byName, total, usable: values[NORM - 1] === 0 };
   }
 
   /** Which row of `norms` belongs to `group`, or to all groups together. */

@@ -27,8 +27,8 @@ struct Shape {
   slot: u32, maximumNorm: f32,
 }
 struct SliceSum { squares: f32, exponent: i32 }                              // squares 4^exponent; UNUSABLE: not finite
-// The norm is length / scale; gradients are multiplied by scale, then by clip; where usable is 0 and not 1, the update does nothing.
-struct Norm { length: f32, scale: f32, clip: f32, usable: f32 }
+// The norm is length / scale; gradients are multiplied by scale, then by clip; where unusable is 1, the update does nothing.
+struct Norm { length: f32, scale: f32, clip: f32, unusable: f32 }
 
 const LOWEST: i32 = -126;                                                    // exponents of f32
 const HIGHEST: i32 = 126;                                                    // so that 2^-HIGHEST is one too
@@ -124,13 +124,13 @@ fn shareOf(slice: u32, thread: u32, scale: f32) -> Share {
   if (thread > 0u) { return; }
   if (shape.slot == 0u) { partials[shape.first + shape.count - 1u] = SliceSum(0.0, LOWEST); } // of the losses
   if (exponent == UNUSABLE) {
-    norms[shape.slot] = Norm(0.0, 1.0, 0.0, 0.0);
+    norms[shape.slot] = Norm(0.0, 1.0, 0.0, 1.0);
     return;
   }
   let scale = power(-max(exponent, 0));
   let length = root * power(min(exponent, 0));
   var clip = power(max(exponent, 0));
   if (length > shape.maximumNorm * scale) { clip = shape.maximumNorm / length; }
-  let usable = min(length, shape.maximumNorm * scale) < SQUARABLE * scale;
-  norms[shape.slot] = Norm(length, scale, clip, select(0.0, 1.0, usable));
+  let squarable = min(length, shape.maximumNorm * scale) < SQUARABLE * scale;
+  norms[shape.slot] = Norm(length, scale, clip, select(1.0, 0.0, squarable));
 }

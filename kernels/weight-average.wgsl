@@ -22,7 +22,7 @@ fn exchanged(value: Value, average: vec4u) -> Exchanged { return Exchanged(avera
 // @or bf16    return Exchanged(high.xz | (high.yw << vec2u(16u)), wide | (average & vec4u(0xffffu))); }
 
 struct Shape { groups: u32, run: u32, near: u32, far: u32, decay: f32 }
-struct Norm { length: f32, scale: f32, clip: f32, usable: f32 }
+struct Norm { length: f32, scale: f32, clip: f32, unusable: f32 }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -43,7 +43,7 @@ fn walk(grid: Grid, thread: u32) -> Walk {
 }
 
 @compute @workgroup_size(THREADS) fn update(grid: Grid, @builtin(local_invocation_index) thread: u32) {
-  if (norms[0].usable == 0.0) { return; }
+  if (norms[0].unusable != 0.0) { return; }
   let own = walk(grid, thread);
   for (var i = own.first; i < own.end; i += shape.near) {
     let before = bitcast<vec4f>(average[i] - vec4u(HALF));

@@ -3,17 +3,14 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdir, mkdtemp, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { previousOf } from '../../model/training/kept-checkpoints.ts';
 import { runSettings } from '../../model/training/run-settings.ts';
 import { EventFile } from '../../model/training/tensorboard.ts';
-import { actionsFile } from '../data/synthetic.ts';
 import { minutePreset, quietListener } from '../support/synthetic-dataset.ts';
 import { type TestRun, trainRun } from '../support/train-run.ts';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
 let folder = '';
 const at = (...parts: string[]) => join(folder, ...parts);
 beforeAll(async () => {
@@ -148,39 +145,6 @@ test('a folder that is removed for good: the run ends with the reason', async ()
   );
   expect(trained.warnings.filter((line) => line.includes('step 4 is not saved'))).toHaveLength(1);
 });
-
-test('a limit on the size of files: a line at each save, and the status of an error', async () => {
-  const words = [...(await smallRun(at('limited'))), '--steps', '12', '--out', at('limited/run')];
-  // The null adapter leaves in buffers what was in memory; so it is zeros.
-  const { status, stderr } = spawnSync('bash', ['-c', 'ulimit -f 200; exec "$@"', 'bash', ...words], {
-    ...{ cwd: root, encoding: 'utf8', env: { ...process.env, MALLOC_PERTURB_: '255' } },
-  });
-  const path = at('limited/run/checkpoint.safetensors');
-  const line = (step: number) =>
-    `step ${step} is not saved: ${path}: cannot write it: the file would be larger than the system allows`;
-  expect(stderr.split('\n').filter((own) => own.includes('not saved'))).toEqual([
-    `warning: ${line(10)}${again}`,
-    `insula: ${line(12)}`,
-  ]);
-  expect(status).toBe(1);
-  expect((await readdir(at('limited/run'))).filter((name) => !name.includes('tfevents'))).toEqual([]);
-});
-
-/** Writes a data set, and returns the command of a small run on it without a GPU. */
-async function smallRun(inside: string): Promise<string[]> {
-  await mkdir(inside);
-  const rows = (width: number) => Array.from({ length: 8 }, (_, step) => Array.from({ length: width }, () => step));
-  const tables = ['a', 'b'].flatMap((id) => [
-    [`${id}/action`, rows(3)],
-    [`${id}/state`, rows(2)],
-  ]);
-  const episodes = ['a', 'b'].map((id) => ({ id, steps: 8, language: 'put the red cube in the blue bin' }));
-  const datasets = { made: { control_hz: 4, actions: 'made.safetensors', episodes } };
-  await writeFile(join(inside, 'index.json'), JSON.stringify({ format: 1, datasets }));
-  await writeFile(join(inside, 'made.safetensors'), await actionsFile(Object.fromEntries(tables)));
-  const program = [process.execPath, '--import', 'tsx', 'cli/main.ts', 'train', '--data', inside, '--dataset', 'made'];
-  return [...program, '--preset', 'nano', '--system', 'pi0', '--batch', '2', '--adapter', 'null'];
-}
 
 /** A disk of its own of so many bytes; the reason why there is none for a user that may not mount one. */
 function mounted(path: string, bytes: number): (() => void) | string {

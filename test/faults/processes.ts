@@ -43,9 +43,6 @@ export interface Running {
   readonly ended: Promise<Ended>;
 }
 
-/** Dawn's null backend reads back memory as it was allocated, whose bytes this makes zero: weights of other bytes may not be saved. */
-export const zeroedMemory = { MALLOC_PERTURB_: '255' };
-
 /** Starts a command in a process group of its own. `environment` is added to this process's. */
 export function start(
   command: readonly string[],
@@ -54,7 +51,7 @@ export function start(
   const child = spawn(command[0], command.slice(1), {
     cwd: root,
     detached: true,
-    env: { ...process.env, ...zeroedMemory, npm_config_update_notifier: 'false', ...environment },
+    env: { ...process.env, npm_config_update_notifier: 'false', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const [written, waiting] = [{ output: '', errors: '' }, new Set<() => void>()];
@@ -121,7 +118,7 @@ function withDescendants(number: number): number[] {
 
 export const pause = (milliseconds: number): Promise<void> => new Promise((done) => setTimeout(done, milliseconds));
 
-/** Writes a data set of actions and states, and returns the options of a small run on it without a GPU. */
+/** Writes a data set of actions and states, and returns the options of a small run on it. */
 export async function smallRun(folder: string): Promise<string[]> {
   const rows = (width: number) =>
     Array.from({ length: 8 }, (_, step) => Array.from({ length: width }, (_, d) => step + d));
@@ -135,6 +132,6 @@ export async function smallRun(folder: string): Promise<string[]> {
   await mkdir(data);
   await writeFile(join(data, 'index.json'), JSON.stringify({ format: 1, datasets }));
   await writeFile(join(data, 'made.safetensors'), await actionsFile(Object.fromEntries(tables)));
-  const sizes = ['--preset', 'nano', '--system', 'pi0', '--batch', '2', '--adapter', 'null'];
+  const sizes = ['--preset', 'nano', '--system', 'pi0', '--batch', '2'];
   return ['train', '--data', data, '--dataset', 'made', ...sizes];
 }
