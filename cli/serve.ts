@@ -12,7 +12,7 @@ import { type Answering, servePolicy } from '../model/policy/serving/server-node
 import type { CheckpointSettings } from '../model/training/checkpoint.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
-import { choice, decimal, flag, list, number, text } from './options.ts';
+import { choice, decimal, flag, list, number, seedNumber, text } from './options.ts';
 import { expectNamed, expectTokensToDraw, openPolicy } from './policy.ts';
 import { PolicyThread } from './policy-thread.ts';
 import type { Progress } from './progress.ts';
@@ -26,7 +26,7 @@ export const serve = command({
   options: {
     checkpoint: text('file that insula train wrote; required'),
     host: text('address to listen at; 127.0.0.1 by default, which only programs of this machine reach'),
-    port: number(`port to listen at; ${PORT} by default, 0 for any that is free`),
+    port: number(`port to listen at; ${PORT} by default, 0 for any that is free`, 0, { to: 65_535 }),
     clients: number('robots that are connected at once; 64 by default', 1),
     robot: text('name of the robot that asks, for a policy of several'),
     key: list(
@@ -47,7 +47,7 @@ export const serve = command({
       needs: { execution: inSteps },
     }),
     steps: number('Euler steps of a flow, DDIM steps of a diffusion; 10 by default', 1),
-    seed: number('chooses the noise, and the tokens with --temperature; 0 by default'),
+    seed: seedNumber('chooses the noise, and the tokens with --temperature; 0 by default'),
     temperature: decimal('draws tokens by the softmax of their logits divided by this; the likeliest by default', {
       above: 0,
     }),
@@ -72,7 +72,6 @@ export const serve = command({
       temperature,
       steps,
     } = values;
-    if (port > 65_535) throw new InputError(`--port ${port}: expected an integer from 0 to 65535`);
     const checkpoint = await openPolicy(path);
     await checkpoint.close();
     const { settings } = checkpoint;

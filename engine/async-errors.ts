@@ -13,9 +13,12 @@ export class DeviceLostError extends InputError {
 export class OutOfMemoryError extends InputError {
   /** `what` was to be allocated, and how much; of several lines the first says it. */
   constructor(what: string) {
-    super(`${what.split(/\.?\n/)[0]}; make the batch or the model smaller`);
+    super(`${firstLine(what)}; make the batch or the model smaller`);
   }
 }
+
+/** Dawn appends where it noticed. */
+const firstLine = (message: string) => message.split('\n')[0].trim().replace(/\.$/, '');
 
 /** How long a driver may take to report that it is gone, in milliseconds, after something failed that it would explain. */
 const LOSS_REPORT_MILLISECONDS = 1000;
@@ -34,7 +37,7 @@ export class AsyncErrors {
   ) {
     gpu.lost.then((info) => {
       if (this.closed) return;
-      this.lostReason = `the device was lost (${info.reason}): ${info.message}`;
+      this.lostReason = `the device was lost (${info.reason}): ${firstLine(info.message)}`;
     });
   }
 
@@ -94,8 +97,12 @@ export class AsyncErrors {
     if (!this.lostReason && !this.closed) {
       // Dawn reports nothing while nothing is pending.
       const report = this.gpu.queue.onSubmittedWorkDone().catch(() => {});
-      const patience = new Promise((resolve) => setTimeout(resolve, LOSS_REPORT_MILLISECONDS));
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const patience = new Promise((resolve) => {
+        timer = setTimeout(resolve, LOSS_REPORT_MILLISECONDS);
+      });
       await Promise.race([report, this.gpu.lost, patience]);
+      clearTimeout(timer);
     }
     try {
       this.assertOpen();

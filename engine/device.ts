@@ -249,12 +249,15 @@ export class Device {
       });
       const copies = await errors.settle(copied);
       await errors.check();
-      return copies;
-    } finally {
       if (!this.closed) {
         staging.unmap();
         memory.giveStaging(staging);
       }
+      return copies;
+    } catch (error) {
+      // It may lack its memory, and would fail whoever took it next.
+      if (!this.closed) memory.free(staging);
+      throw error;
     }
   }
 

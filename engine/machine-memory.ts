@@ -3,13 +3,13 @@
 /** What the rest of the process takes meanwhile. */
 const RESERVE_BYTES = 128 * 1024 * 1024;
 
-/** Bytes that the machine, or the container, can still give this process; null on macOS, whose number leaves out most of it, and in a browser. */
+/** Bytes that the machine, or the container, can still give to buffers; null on macOS, whose number leaves out most of it, and in a browser. */
 export function freeMachineBytes(): number | null {
   if (typeof process !== 'object' || process.platform === 'darwin') return null;
   const { freemem } = process.getBuiltinModule('node:os');
   // The limit of a container counts cached files too, which make room; without a limit it is 0 or beyond all memory.
   const limit = process.constrainedMemory() || Number.POSITIVE_INFINITY;
-  return Math.min(freemem(), limit - process.memoryUsage.rss());
+  return Math.min(freemem(), limit - process.memoryUsage.rss()) - RESERVE_BYTES;
 }
 
 export interface MachineMemory {
@@ -25,7 +25,7 @@ export function machineMemory(): MachineMemory | null {
     // The system gives memory out as it is first written: what was made and not written seems free.
     most: (taken) => {
       const written = Math.min(taken, Math.max(0, nativeBytes() - begun));
-      return freeMachineBytes()! + written - RESERVE_BYTES;
+      return freeMachineBytes()! + written;
     },
   };
 }

@@ -2,21 +2,24 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
-const { tryLock } = createRequire(import.meta.url)('fs-native-extensions') as { tryLock(descriptor: number): boolean };
+const requireHere = createRequire(import.meta.url);
 
 /** More than a process takes to write its number into a file that it has locked. */
 const MILLISECONDS_TO_WRITE = 50;
 const sleep = (milliseconds: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 
-/** Some file systems, mostly of clusters, have no locks. */
-const noLocks = ['ENOLCK', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
+/** Some file systems, mostly of clusters, have no locks, and some kernels none on open files. */
+const noLocks = ['ENOLCK', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL', 'EPERM', 'EACCES'];
+/** The library has no binary for this machine. */
+const noLibrary = ['MODULE_NOT_FOUND', 'ERR_DLOPEN_FAILED', 'ADDON_NOT_FOUND', 'CANNOT_LOAD'];
 
-/** Locks an open file until it is closed: 'held' if another descriptor has it locked, 'none' if the file system has no locks. */
+/** Locks an open file until it is closed: 'held' if another descriptor has it locked, 'none' if there are no locks here. */
 export function lockDescriptor(descriptor: number): 'taken' | 'held' | 'none' {
   try {
+    const { tryLock } = requireHere('fs-native-extensions') as { tryLock(descriptor: number): boolean };
     return tryLock(descriptor) ? 'taken' : 'held';
   } catch (error) {
-    if (noLocks.includes((error as NodeJS.ErrnoException).code ?? '')) return 'none';
+    if ([...noLocks, ...noLibrary].includes((error as NodeJS.ErrnoException).code ?? '')) return 'none';
     throw error;
   }
 }

@@ -59,17 +59,29 @@ export async function keepAsPrevious(path: string): Promise<void> {
   await link(path, previousOf(path)).catch(() => rename(path, previousOf(path)));
 }
 
-/** Returns whether there was one. */
-export async function removePrevious(path: string): Promise<boolean> {
+/** Removes the one of the two checkpoints of `path` that is not `kept`, if that one is there. Returns whether this made room. */
+export async function makeRoom(path: string, kept: string | undefined): Promise<boolean> {
+  const { kindOfPath } = await import('../../engine/files/files.ts');
+  if (kept === undefined || (await kindOfPath(kept)) === null) return false;
+  return removed(kept === path ? previousOf(path) : path);
+}
+
+/** Removes the previous checkpoint of `path`, if there is one. */
+export async function removePrevious(path: string): Promise<void> {
+  await removed(previousOf(path));
+}
+
+/** Removes a file; false if there is none. */
+async function removed(path: string): Promise<boolean> {
   const [{ fileError }, { rm }] = await Promise.all([
     import('../../engine/files/files.ts'),
     import('node:fs/promises'),
   ]);
-  return rm(previousOf(path)).then(
+  return rm(path).then(
     () => true,
     (error) => {
       if (error.code === 'ENOENT') return false;
-      throw fileError(error, previousOf(path), 'remove it');
+      throw fileError(error, path, 'remove it');
     },
   );
 }

@@ -79,7 +79,11 @@ export async function unlessLost<Own extends Run, Result>(
       const loss = await device.errors.explained(error);
       if (loss instanceof OutOfMemoryError) {
         device.memory.runsOut();
-        throw new InputError(`${loss.message}: ${savingOptions(settings)}`);
+        const isKept = mark.saved || path !== undefined;
+        const advice = isKept
+          ? 'or free memory, and --resume goes on from the last checkpoint'
+          : savingOptions(settings);
+        throw new InputError([loss.message, advice].filter((own) => own !== '').join(isKept ? ', ' : ': '));
       }
       if (!(loss instanceof DeviceLostError)) throw error;
       taken += mark.step - begun;

@@ -1,12 +1,13 @@
 /** The record of a run: its history of losses and measurements, and its checkpoints. */
 import { InputError, reasonOf } from '../../engine/files/errors.ts';
+import { DeviceLostError } from '../../engine/index.ts';
 import type { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription, Reference } from '../architecture/objectives/index.ts';
 import { type BaseReference, removeOtherBases } from './base-file.ts';
 import { type Checkpoint, type CheckpointSettings, saveBase, saveCheckpoint } from './checkpoint.ts';
 import { answersDescription } from './co-training.ts';
 import { type ActingRow, emptyHistory, type Losses, type RunHistory } from './history.ts';
-import { keepAsPrevious, previousOf, removePrevious } from './kept-checkpoints.ts';
+import { keepAsPrevious, makeRoom, previousOf, removePrevious } from './kept-checkpoints.ts';
 import type { RunMark } from './lost-device.ts';
 import { finiteLosses } from './measuring.ts';
 import type { MemoryGiven } from './memory-plan.ts';
@@ -17,6 +18,8 @@ import { type ExampleSampler, type Maker, Trainer } from './trainer.ts';
 
 /** So many skipped steps, of so many in a row, end a run; or all steps of a shorter one. */
 const [MOST_SKIPS, SKIPS_WITHIN] = [10, 100];
+
+const AGAINST_DIVERGENCE = 'begin anew with a lower learning rate (--rates of insula train) or another --seed';
 
 /** The result of `work`; null if it threw because `signal` was aborted. */
 export async function unlessAborted<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T | null> {
@@ -152,13 +155,16 @@ class RunRecord<Example> {
     const { settings, listener } = this.run;
     const skipped = [...(this.history.skipped ?? []), step];
     this.history.skipped = skipped;
-    const found = await this.trainer.diagnose(step - 1);
+    const found = await this.trainer.diagnose(step - 1).catch((error) => {
+      if (error instanceof DeviceLostError) throw error;
+      return `unknown, because its batch could not be run once more: ${reasonOf(error)}`;
+    });
     const first = found ? `first not finite: ${found}` : 'its batch, run once more, has finite numbers';
     listener.note(`training step ${step} was skipped, and changed nothing: ${reason}; ${first}`);
     const { length } = skipped.filter((own) => own > step - SKIPS_WITHIN);
     if (length >= Math.min(MOST_SKIPS, settings.steps))
       throw new InputError(
-        `training has diverged: ${length} of the last ${Math.min(step, SKIPS_WITHIN)} steps had a loss or a gradient that was not finite; look at the data and weights that the notes above name, or lower the learning rate with --rates; the last checkpoint is as it was`,
+        `training has diverged: ${length} of the last ${Math.min(step, SKIPS_WITHIN)} steps had a loss or a gradient that was not finite; look at the data and weights that the notes above name, or ${AGAINST_DIVERGENCE}; the last checkpoint is as it was`,
       );
   }
 
@@ -179,6 +185,13 @@ class RunRecord<Example> {
     // What waits for the next chunk would lie beside what measuring takes.
     trainer.model.device.memory.trim();
     if (!measured) return false;
+    const numbers = { ...measured.openLoop, ...measured.closedLoop };
+    const notFinite = Object.entries(numbers).filter(([, own]) => !Number.isFinite(own));
+    if (notFinite.length > 0) {
+      const named = notFinite.map(([name, own]) => `${name} is ${own}`).join(', ');
+      this.run.listener.note(`acting after step ${step} is left out: ${named}`);
+      return true;
+    }
     const row = { step, ...measured };
     history.acting = [...(history.acting ?? []).filter((own) => own.step !== step), row];
     this.run.listener.acted(row);
@@ -239,16 +252,14 @@ class RunRecord<Example> {
     try {
       await this.write(step).catch(async (error) => {
         const isFull = ['ENOSPC', 'EDQUOT'].includes(codeOf(error) ?? '');
-        if (!isFull || !this.ownsCheckpoint || !(await removePrevious(path))) throw error;
-        listener.note(`warning: ${error.message}; the previous checkpoint goes, to make room`);
+        if (!isFull || !(await makeRoom(path, this.kept?.path))) throw error;
+        listener.note(`warning: ${error.message}; the older checkpoint goes, to make room`);
         await this.write(step);
       });
     } catch (error) {
-      const line = `step ${step} is not saved: ${reasonOf(error)}${this.keptStep()}`;
+      const line = `step ${step} is not saved: ${reasonOf(error)}${await this.keptStep()}`;
       if (error instanceof NotFiniteError)
-        throw new InputError(
-          `${line}; training has diverged: begin anew with a lower learning rate (--rates of insula train) or another --seed`,
-        );
+        throw new InputError(`${line}; training has diverged: ${AGAINST_DIVERGENCE}`);
       if (codeOf(error) === undefined) throw error;
       if (isLast) throw new InputError(line);
       // The frozen weights may be gone with their folder.
@@ -268,16 +279,17 @@ class RunRecord<Example> {
       );
   }
 
-  /** Whether the file at the checkpoint's path is a whole one of this run. */
-  private get ownsCheckpoint(): boolean {
-    return this.savedStep !== null || this.run.resume?.path === this.options.checkpointPath;
+  /** The newest whole checkpoint of this run, and its step; undefined if there is none yet. */
+  private get kept(): { readonly path: string; readonly step: number } | undefined {
+    const { savedStep, options, run } = this;
+    if (savedStep !== null) return { path: options.checkpointPath, step: savedStep };
+    return run.resume && { path: run.resume.path, step: run.resume.progress.step };
   }
 
-  private keptStep(): string {
-    const { savedStep, options } = this;
-    const { path, progress } = this.run.resume ?? {};
-    if (savedStep !== null) return `; ${options.checkpointPath} keeps step ${savedStep}`;
-    return progress ? `; ${path} keeps step ${progress.step}` : '';
+  private async keptStep(): Promise<string> {
+    const { kindOfPath } = await import('../../engine/files/files.ts');
+    const { kept } = this;
+    return kept && (await kindOfPath(kept.path)) !== null ? `; ${kept.path} keeps step ${kept.step}` : '';
   }
 
   private async write(step: number): Promise<void> {
@@ -286,9 +298,11 @@ class RunRecord<Example> {
     const path = this.options.checkpointPath;
     if (settings.configuration.lora) this.base ??= await saveBase(path, model);
     await saveCheckpoint(path, model, optimizer, settings, { step, history }, this.base, async () => {
-      if (this.ownsCheckpoint) await keepAsPrevious(path);
+      const { kept } = this;
+      // A step that is saved again, after its last measurements, leaves the one before it where it is.
+      if (kept?.path === path) await (kept.step !== step && keepAsPrevious(path));
       // A damaged checkpoint leaves the previous one, which the run went on from, where it is; that of another run goes.
-      else if (this.run.resume?.path !== previousOf(path)) await removePrevious(path);
+      else if (kept?.path !== previousOf(path)) await removePrevious(path);
     });
   }
 

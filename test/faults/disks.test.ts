@@ -69,25 +69,25 @@ const reason = (text: string) =>
 const again = '; training goes on, and the next save tries again';
 const full = 'the disk is full; free some space and try again';
 
+let now = 0;
+const follow = async (step: number) => {
+  now = step;
+};
+
+/** Has writes of checkpoints fail while `isFull`. */
+async function withFull(isFull: () => boolean, work: () => Promise<void>) {
+  const handle = await open(at('any'), 'w');
+  const prototype = Object.getPrototypeOf(handle);
+  await handle.close();
+  const write = prototype.write;
+  const spy = vi.spyOn(prototype, 'write').mockImplementation(function (this: unknown, ...parts: unknown[]) {
+    if (!isFull()) return write.apply(this, parts);
+    return Promise.reject(Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC', syscall: 'write' }));
+  });
+  await work().finally(() => spy.mockRestore());
+}
+
 describe('a disk without space for one save', () => {
-  let now = 0;
-  const follow = async (step: number) => {
-    now = step;
-  };
-
-  /** Has writes of checkpoints fail while `isFull`. */
-  async function withFull(isFull: () => boolean, work: () => Promise<void>) {
-    const handle = await open(at('any'), 'w');
-    const prototype = Object.getPrototypeOf(handle);
-    await handle.close();
-    const write = prototype.write;
-    const spy = vi.spyOn(prototype, 'write').mockImplementation(function (this: unknown, ...parts: unknown[]) {
-      if (!isFull()) return write.apply(this, parts);
-      return Promise.reject(Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC', syscall: 'write' }));
-    });
-    await work().finally(() => spy.mockRestore());
-  }
-
   test('in the middle of the run: a line, and the next save is there', async () => {
     await mkdir(at('middle'));
     await withFull(
@@ -110,11 +110,27 @@ describe('a disk without space for one save', () => {
         expect(trained.steps).toEqual([4, null]);
         expect(trained.error).toBe(reason(full).replaceAll('step 4', 'step 6').replaceAll('step 2', 'step 4'));
         expect(trained.warnings).toEqual([
-          `warning: ${checkpoint}: cannot write it: ${full}; the previous checkpoint goes, to make room`,
+          `warning: ${checkpoint}: cannot write it: ${full}; the older checkpoint goes, to make room`,
         ]);
       },
     );
   });
+});
+
+test('a full disk whose newest checkpoint is gone keeps the older one', async () => {
+  await mkdir(at('moved'));
+  await withFull(
+    () => now >= 6,
+    async () => {
+      const trained = await train(at('moved'), async (step) => {
+        await follow(step);
+        if (step === 5) await rm(at('moved/checkpoint.safetensors'));
+      });
+      expect(trained.steps).toEqual([null, 2]);
+      expect(trained.error).toBe(`step 6 is not saved: ${checkpoint}: cannot write it: ${full}`);
+      expect(trained.warnings).toEqual([]);
+    },
+  );
 });
 
 test.each<TestRun>([{}, { lora: 2 }])('a folder that is removed and comes back: %o', async (options) => {
@@ -130,7 +146,8 @@ test.each<TestRun>([{}, { lora: 2 }])('a folder that is removed and comes back: 
   );
   expect(trained).toMatchObject({ error: null, steps: [6, null] });
   const [event, saved, ...others] = trained.warnings.filter((line) => !line.includes('tfevents'));
-  expect(saved ?? event).toBe(`warning: ${reason('no such file or folder')}${again}`);
+  const gone = reason('no such file or folder').replace(`; ${checkpoint} keeps step 2`, '');
+  expect(saved ?? event).toBe(`warning: ${gone}${again}`);
   expect(others).toEqual([]);
 });
 
@@ -173,7 +190,7 @@ describe('a disk of its own', () => {
       const trained = await train(run, async () => {});
       expect(trained).toMatchObject({ error: null, steps: [6, 4] });
       expect(trained.warnings).toEqual([
-        `warning: ${checkpoint}: cannot write it: ${full}; the previous checkpoint goes, to make room`,
+        `warning: ${checkpoint}: cannot write it: ${full}; the older checkpoint goes, to make room`,
       ]);
     }));
 

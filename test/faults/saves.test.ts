@@ -74,6 +74,12 @@ async function copied(name: string): Promise<string> {
   return checkpointOf(name);
 }
 
+test('a finished run that is resumed saves the same step again, and keeps the one before', async () => {
+  const resume = await openCheckpoint(await copied('again'));
+  await train('again', { resume });
+  expect([await stepIn(checkpointOf('again')), await stepIn(previous('again'))]).toEqual([6, 4]);
+});
+
 test('the last two checkpoints are there, and no other file', async () => {
   expect((await readdir(at('whole'))).sort()).toEqual(['checkpoint.previous.safetensors', 'checkpoint.safetensors']);
   expect(await newest(checkpointOf('whole'))).toMatchObject({ path: checkpointOf('whole'), step: 6, notes: [] });

@@ -14,9 +14,13 @@ import { TabletopWorld } from '../../bench/tabletop/world.ts';
 import { Progress } from '../../cli/progress.ts';
 import { serve } from '../../cli/serve.ts';
 import { train } from '../../cli/train.ts';
+import { DeviceLostError, openDevice } from '../../engine/index.ts';
 import type { RawObservation } from '../../model/policy/encoding.ts';
 import { Executor } from '../../model/policy/execution.ts';
+import { Policy } from '../../model/policy/policy.ts';
 import { NumberArray, packMessage, unpackMessage } from '../../model/policy/serving/messages.ts';
+import { ServedPolicy } from '../../model/policy/serving/served-policy.ts';
+import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import type { RunResult } from '../../model/training/run.ts';
 import { normals } from '../support/numbers.ts';
 import { runCommand } from '../support/run-command.ts';
@@ -135,11 +139,41 @@ test('the server carries out chunks, an action an answer', async () => {
   });
 });
 
+test('a device that is lost between two requests, or during one, is opened again, and the answers are the same', async () => {
+  const device = await openDevice();
+  const load = async () => {
+    const opened = await openCheckpoint(checkpoint);
+    const model = await opened.loadModel(device);
+    await opened.close();
+    return new Policy(model, run.policy.encoding);
+  };
+  let recovered = 0;
+  const served = new ServedPolicy(await load(), 3, { execution: 'temporal-ensembling' }, async (error) => {
+    if (!((await device.errors.explained(error)) instanceof DeviceLostError)) return null;
+    recovered += 1;
+    await device.reopen();
+    return load();
+  });
+  const answers = async (whenAsked: (step: number) => void) => {
+    const actions: Float32Array[] = [];
+    for (let step = 0; step < 4; step++) {
+      const answer = served.answer(0, observed(step), step === 0);
+      whenAsked(step);
+      actions.push((await answer).actions);
+    }
+    return actions;
+  };
+  const expected = await answers(() => {});
+  device.gpu.destroy();
+  expect(await answers((step) => step === 2 && device.gpu.destroy())).toEqual(expected);
+  expect(recovered).toBe(2);
+  device.close();
+});
+
 test('bad options are one line', async () => {
   const error = (values: Parameters<typeof serve.runWith>[0]) =>
     expect(runCommand(serve, { checkpoint, port: 0, ...values })).rejects;
   await error({ checkpoint: join(folder, 'none') }).toThrow('no such file');
-  await error({ port: 70_000 }).toThrow('--port 70000');
   await error({ robot: 'so100' }).toThrow('trained on one robot');
   await error({ key: ['wrist=a'] }).toThrow('no "wrist"; it has front, state, prompt');
   await error({ key: ['front'] }).toThrow('expected NAME=KEY');
