@@ -1,5 +1,5 @@
 /** `insula evaluate`: a trained policy measured over many observations. */
-
+import { resolve } from 'node:path';
 import { type RecordedStep, type Recording, recordingOf } from '../bench/tabletop/episode-recorder.ts';
 import { evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
 import { Film } from '../bench/tabletop/film.ts';
@@ -81,6 +81,9 @@ export const evaluate = command({
   },
   async run(values, { progress }): Promise<Evaluation> {
     const checkpoint = await expectNamed(values.checkpoint);
+    const { record, film } = values;
+    if (record !== undefined && film !== undefined && resolve(record) === resolve(film))
+      throw new InputError(`--film ${film}: --record names this folder too; choose another one for the pictures`);
     if (await isSeeing(checkpoint)) {
       const json = await evaluateQuestions({ ...values, checkpoint }, progress);
       const more = `what each layer knows about a picture: insula inspect --probe --from ${checkpoint}`;

@@ -59,10 +59,17 @@ export async function makeFolder(option: string, path: string): Promise<MadeFold
     });
   const parent = await make(dirname(path));
   const own = await make(path);
-  const first = parent ?? own;
+  let first = parent ?? own;
   const lock = async (note: (line: string) => void) => {
-    const taken = await access(path, constants.W_OK)
-      .then(() => lockFile(join(path, '.running')))
+    const take = () => access(path, constants.W_OK).then(() => lockFile(join(path, '.running')));
+    const taken = await take()
+      .catch(async (error) => {
+        if (error.code !== 'ENOENT') throw error;
+        // Another process has left the folder since it was made, and has removed it, because it was empty.
+        const again = await make(path);
+        first ??= again;
+        return take();
+      })
       .catch((error) => {
         throw fileError(error, where, 'write in this folder');
       });

@@ -95,6 +95,7 @@ export const pretrain = command({
         });
         const { finished, step, resumedAt, history, objectives, seconds } = result;
         const heldOut = history.heldOut.at(-1)?.losses ?? null;
+        const described = describe(heldOut ?? {}, objectives);
         result.model.dispose();
         const { model = null, scores = null, report = null } = end;
         const progressed = { finished: scores !== null, step, resumedAt };
@@ -103,7 +104,7 @@ export const pretrain = command({
         await writeFileSafely(join(folder.path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
         const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
         const lines = scores
-          ? [`${step} steps; held out: ${describe(heldOut!, objectives)}`, ...seeingLines(scores)]
+          ? [`${step} steps${described && `; held out: ${described}`}`, ...seeingLines(scores)]
           : [
               `interrupted ${finished ? 'while the model was measured' : `at step ${step} of ${settings.steps}`}; go on with ${commandLine([...again, '--resume'])}`,
             ];

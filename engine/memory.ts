@@ -140,6 +140,7 @@ export class Memory implements BufferSource {
     try {
       return work();
     } catch (error) {
+      this.trim(); // some of them may wait in the pool
       for (const buffer of made) this.free(buffer);
       throw error;
     } finally {

@@ -127,6 +127,10 @@ describe('insula', () => {
       [['train', '--precision', 'f8'], 'insula: train: --precision f8: there is no "f8"; there are f32, bf16'],
       [['train', '--variation', 'all'], 'insula: train: --variation all: there is no "all"; there are simple, rich'],
       [['train', '--task', 'press', ...data], 'insula: train: --task changes nothing together with --data'],
+      [
+        ['evaluate', '--checkpoint', 'none', '--record', 'made', '--film', './made'],
+        'insula: --film ./made: --record names this folder too; choose another one for the pictures',
+      ],
       [['evaluate', '--episodes', '0'], 'insula: evaluate: --episodes 0: expected an integer from 1 to 1000000'],
       [['act', '--checkpoint', 'missing.safetensors', '--json'], 'insula: missing.safetensors: cannot open it'],
     ];

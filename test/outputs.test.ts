@@ -1,9 +1,9 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { outputFile, outputFolder, text } from '../cli/options.ts';
-import { expectNoFiles, expectWritable, takeNewFolder } from '../cli/outputs.ts';
+import { expectNoFiles, expectWritable, makeFolder, takeNewFolder } from '../cli/outputs.ts';
 
 let folder = '';
 const at = (name: string) => join(folder, name);
@@ -48,6 +48,20 @@ test('a folder with files is no place for a data set', async () => {
     `--out ${at('full')}: the folder holds "notes.txt"; choose an empty or a new folder, or else`,
   );
 });
+
+test.each([false, true])(
+  'a folder that another process removes before it is locked is made again; there before: %o',
+  async (before) => {
+    const path = at('removed');
+    if (before) await mkdir(path);
+    const made = await makeFolder('out', path);
+    await rmdir(path);
+    const leave = await made.lock(() => {});
+    expect(await readdir(path)).toEqual(['.running']);
+    await leave();
+    await expect(readdir(path)).rejects.toThrow('ENOENT');
+  },
+);
 
 test('a new folder has one writer at a time, and goes with the command that wrote nothing there', async () => {
   const before = await readdir(folder);

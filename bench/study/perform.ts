@@ -61,12 +61,13 @@ export async function performRun(device: Device, run: StudyRun, sources: StudySo
     const { policy, history, objectives, ...result } = await runTraining(device, prepared, options);
     policy.model.dispose();
     Object.assign(seconds, result.seconds);
-    const secondsAt = new Map(history.training.map((row) => [row.step, row.seconds]));
+    // A skipped step has no row.
+    const secondsAt = (step: number) => history.training.findLast((row) => row.step <= step)?.seconds ?? 0;
     // The file has fewer fields than a result of the closed loop.
     return v.parse(savedSchema, {
       format: 'insula study run 1',
       ...{ ...run, start: hash, ...provenance(device), objectives },
-      heldOut: history.heldOut.map((row) => ({ ...row, seconds: secondsAt.get(row.step) ?? 0 })),
+      heldOut: history.heldOut.map((row) => ({ ...row, seconds: secondsAt(row.step) })),
       baselines: history.baselines,
       episodes: after.acted?.episodes ?? null,
       questions: { start: answers, trained: after.trained },

@@ -1,4 +1,5 @@
 import type { MainModule, MjData, MjModel } from '@mujoco/mujoco';
+import { InputError } from '../../engine/files/errors.ts';
 import { optionalPackages } from '../../engine/files/optional-packages.ts';
 import type { Image } from '../../model/data/dataset.ts';
 import { Camera, IMAGE_SIZE } from './camera.ts';
@@ -114,7 +115,10 @@ export class TabletopWorld {
       );
     }
     for (let i = 0; i < ACTION_DIMENSION; i++) {
-      if (!Number.isFinite(action[i])) throw new RangeError(`tabletop action dimension ${i} is ${action[i]}`);
+      if (!Number.isFinite(action[i]))
+        throw new InputError(
+          `the tabletop world was given ${action[i]} for ${ACTION_NAMES[i]}, dimension ${i} of an action: whatever acts in it must give finite numbers, which a policy that diverged in training does not`,
+        );
       command[i] = Math.min(actionRange.high[i], Math.max(actionRange.low[i], action[i]));
     }
     const [x, y, z, opening] = command;

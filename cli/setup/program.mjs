@@ -82,24 +82,27 @@ function forwardSignals(child) {
  */
 function endWithNpm(child) {
   const parent = process.ppid;
-  const npm = aboveShell(parent);
+  let npm = aboveShell(parent);
   const timer = setInterval(() => {
-    if (process.ppid === parent && aboveShell(parent) === npm) return;
+    const above = aboveShell(parent);
+    npm ??= above;
+    if (process.ppid === parent && (above === null || above === npm)) return;
     clearInterval(timer);
     child.kill('SIGTERM');
   }, PARENT_CHECK_MILLISECONDS);
 }
 
 /**
- * The parent of a process that is a shell; the process itself if it is none, or if the system does not say.
+ * The parent of a process that is a shell, the process itself if it is none; null where the system does not say, as for a moment
+ * when too many files are open.
  * @param {number} id
  */
 function aboveShell(id) {
   try {
-    const [, name, parent] = /\((.*)\) \S (\d+)/.exec(readFileSync(`/proc/${id}/stat`, 'utf8')) ?? [];
-    return /^(ba|da|a|k|z)?sh$|^busybox$/.test(name) ? Number(parent) : id;
+    const stat = /\((.*)\) \S (\d+)/.exec(readFileSync(`/proc/${id}/stat`, 'utf8'));
+    return stat && (/^(ba|da|a|k|z)?sh$|^busybox$/.test(stat[1]) ? Number(stat[2]) : id);
   } catch {
-    return id;
+    return null;
   }
 }
 

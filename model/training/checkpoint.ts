@@ -121,6 +121,9 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
+/** A file that is whole and has other contents, or a checkpoint of another version. */
+export class OtherFormatError extends InputError {}
+
 /** @throws InputError if the file, or that of its frozen weights, is missing, truncated, damaged, or not a checkpoint of this project */
 export function openCheckpoint(path: string): Promise<Checkpoint> {
   return openSaved(path, async (file) => {
@@ -180,16 +183,17 @@ type Contents = v.InferOutput<typeof checkpointSchema>;
 function checkpointContents(file: SafetensorsFile): Contents {
   const { name } = file;
   const { contents, format } = contentsOf(file, 'checkpoint');
+  if (format !== CHECKPOINT_FORMAT) file.verifyMetadata(); // a damaged format names no version
   if (format === VISION_LANGUAGE_FORMAT)
-    throw new InputError(
+    throw new OtherFormatError(
       `${name}: a vision-language model, which answers questions and does not act: ask it with insula act --ask, or train from it with --from`,
     );
   if (format === BASE_FORMAT)
-    throw new InputError(`${name}: the frozen weights of a run with --lora: name the checkpoint beside it`);
+    throw new OtherFormatError(`${name}: the frozen weights of a run with --lora: name the checkpoint beside it`);
   if (format !== CHECKPOINT_FORMAT) {
     const found =
       format === undefined ? 'the checkpoint does not say its format' : `checkpoint format ${quote(format)}`;
-    throw new InputError(
+    throw new OtherFormatError(
       `${name}: ${found}; this version reads format ${CHECKPOINT_FORMAT}: train it anew, or use the version that wrote it`,
     );
   }

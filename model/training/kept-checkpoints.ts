@@ -3,7 +3,7 @@
  * `checkpoint.previous.safetensors`. At every moment one of the two is whole, and a damaged one has the other behind it.
  */
 import { InputError } from '../../engine/files/errors.ts';
-import { type Checkpoint, openCheckpoint } from './checkpoint.ts';
+import { type Checkpoint, OtherFormatError, openCheckpoint } from './checkpoint.ts';
 
 /** The path of the checkpoint that was at `path` before. */
 export const previousOf = (path: string): string => path.replace(/(\.safetensors)?$/, '.previous$1');
@@ -15,9 +15,10 @@ export async function hasCheckpoint(path: string): Promise<boolean> {
 }
 
 /**
- * Opens the newest of the two that is whole; with `verify` one whose checksums agree.
+ * Opens the newest of the two that is whole; with `verify` one whose checksums agree. The previous one stands in for one that is missing
+ * or damaged, and not for one that is whole and cannot be read: a run that went on from it would replace the newer one.
  *
- * @throws InputError if there is none
+ * @throws InputError if there is none, or if the newer one may be whole
  */
 export async function openNewest(
   path: string,
@@ -38,7 +39,7 @@ export async function openNewest(
   } catch (error) {
     const { kindOfPath } = await import('../../engine/files/files.ts');
     const previous = previousOf(path);
-    if (!(error instanceof InputError) || (await kindOfPath(previous)) === null) throw error;
+    if (!(error instanceof InputError) || mayBeWhole(error) || (await kindOfPath(previous)) === null) throw error;
     const checkpoint = await opened(previous).catch((other) => {
       throw other instanceof InputError ? new InputError(`${error.message}; and ${other.message}`) : other;
     });
@@ -46,6 +47,11 @@ export async function openNewest(
     return checkpoint;
   }
 }
+
+/** Whether the system did not let a file be read that is there, or it is one of another version. */
+const mayBeWhole = (error: InputError) =>
+  error instanceof OtherFormatError ||
+  (error.cause !== undefined && (error.cause as NodeJS.ErrnoException).code !== 'ENOENT');
 
 /** Makes the checkpoint of `path`, if there is one, the previous one too, before another takes its place. */
 export async function keepAsPrevious(path: string): Promise<void> {

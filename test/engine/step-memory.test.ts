@@ -135,6 +135,22 @@ describeOnDevices('steps', (open) => {
     expect([...values], 'the same step gives the same bits').toEqual([second]);
   });
 
+  test('what throws leaves no freed buffer in the pool of steps', async () => {
+    const { memory } = await open();
+    const { bytes } = memory;
+    const made: GPUBuffer[] = [];
+    const work = () => {
+      made.push(memory.take(12_345_678, 'given back'));
+      memory.give(made[0]);
+      throw new Error('too late');
+    };
+    expect(() => memory.allOrNothing(work)).toThrow('too late');
+    expect(memory.bytes).toBeLessThanOrEqual(bytes);
+    const next = memory.take(12_345_678, 'next');
+    expect(next).not.toBe(made[0]);
+    memory.give(next);
+  });
+
   test('more dispatches in a step than one submit takes', async () => {
     const device = await open();
     using y = device.step(() => {

@@ -342,6 +342,26 @@ test('a file without checksums, of another program or version, opens as before',
   expect(await newest(path)).toMatchObject({ step: 6, notes: [] });
 });
 
+test('one that may be whole is not given up for the one before it', async () => {
+  const path = await copied('later');
+  let opened = 0;
+  const refuse = Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE', syscall: 'open' });
+  const stop = beforeCalls(async (name) => {
+    if (name === 'open' && opened++ === 0) throw refuse;
+  });
+  await expect(newest(path).finally(stop)).rejects.toThrow(`${path}: cannot open it: too many files are open`);
+  const bytes = await readFile(path);
+  bytes.write('\\"format\\":6', bytes.indexOf('\\"format\\":5'), 'latin1');
+  const later = (checked: boolean) => {
+    bytes.write(checked ? 'insula.crc32' : 'other_.crc32', bytes.indexOf('insula.crc32'), 'latin1');
+    return writeFile(path, bytes);
+  };
+  await later(true);
+  expect(await newest(path)).toMatchObject({ step: 4, path: previous('later') });
+  await later(false);
+  await expect(newest(path)).rejects.toThrow(`${path}: checkpoint format 6; this version reads format 5`);
+});
+
 describe('the folder of a run', () => {
   test('has a run where one of the two is', async () => {
     const path = await copied('alone');

@@ -123,6 +123,6 @@ describe('the tabletop world', () => {
     expect(() => world.reset(-1)).toThrow('seed -1');
     world.reset(1);
     expect(() => world.step([0, 0, 0.1])).toThrow('tabletop action of 3 numbers: it needs 4');
-    expect(() => world.step([0, Number.NaN, 0.1, 0])).toThrow('tabletop action dimension 1 is NaN');
+    expect(() => world.step([0, Number.NaN, 0.1, 0])).toThrow('was given NaN for y, dimension 1 of an action');
   });
 });
