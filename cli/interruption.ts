@@ -1,11 +1,10 @@
 /** Signals that end a command: a run saves first, and ends at once only where a person insists. */
 import { InputError } from '../engine/files/errors.ts';
+import { endings } from './setup/endings.mjs';
 
 /** The reason of the signal of an interrupted command. */
 export const interrupted = new InputError('interrupted before the first step: there is nothing to save');
 
-/** Terminals that are closed, service managers, schedulers of clusters and limits of processor time send the others. */
-const endings: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP', 'SIGUSR2', 'SIGXCPU'];
 /** The keys of a terminal send these: Ctrl-C and Ctrl-\. */
 const keys: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT'];
 

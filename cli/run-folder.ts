@@ -1,5 +1,5 @@
 /** The folder of a run. A new run replaces another one only with --overwrite. */
-import { access, readdir, rmdir } from 'node:fs/promises';
+import { access, readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { removeAbandoned } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
@@ -133,7 +133,5 @@ async function refuseToLose(path: string): Promise<void> {
 
 /** Removes what runs that were killed left in a folder that is locked now. */
 async function removeRemains(folder: string): Promise<void> {
-  for (const name of await readdir(folder))
-    if (name.startsWith('.writable-')) await rmdir(join(folder, name)).catch(() => {});
   for (const own of [folder, join(folder, 'episodes')]) await removeAbandoned(own);
 }

@@ -1,6 +1,6 @@
 /** Options of a training step that is measured by itself. */
 import { InputError } from '../engine/index.ts';
-import { MOST_LAYERS } from '../model/architecture/heads/settings.ts';
+import { MOST_LAYERS } from '../model/architecture/limits.ts';
 import { measuredSystem } from '../model/inspect/measured-step.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
 import { presetNamed } from '../model/training/presets.ts';

@@ -26,8 +26,8 @@ export interface TapeEntry {
 }
 
 /**
- * Told of the results of an op, forward when its entry is made, which may be before they are encoded but is after those of the op before;
- * backward when its rule has run, null for an operand without a gradient.
+ * Called for each op. Forward: when the op is recorded; its results may not be encoded yet, those of the op before are. Backward: after
+ * its rule, with null for an operand without a gradient.
  */
 export type OpObserver = (
   phase: 'forward' | 'backward',

@@ -165,7 +165,10 @@ export class Tensor implements BufferRange, StepResource, Disposable {
   }
 }
 
-/** The numbers of several f32 tensors, as each would be read alone. */
+/**
+ * The numbers of several tensors, read with one wait. Unlike `read` it refuses neither while a step is captured nor another type than f32:
+ * the caller sees to both.
+ */
 export async function readTogether(tensors: readonly Tensor[]): Promise<Float32Array<ArrayBuffer>[]> {
   for (const tensor of tensors) tensor.assertAlive('read');
   const read = await tensors[0].device.readAll(

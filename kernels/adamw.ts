@@ -10,7 +10,7 @@ import {
   tensor,
 } from '../engine/index.ts';
 import { type ArenaMoments, joinMoments, type Moment, type MomentStorage, momentsOf } from './adamw-moments.ts';
-import { GradientNorms, type NormsOfGroups } from './gradient-norms.ts';
+import { GradientNorms } from './gradient-norms.ts';
 import { expectShape } from './operand.ts';
 import { streaming } from './streaming.ts';
 import { WeightAverage } from './weight-average.ts';
@@ -77,7 +77,7 @@ export class AdamW implements Disposable {
   readonly average: WeightAverage | null;
   private readonly options: Required<Omit<AdamWOptions, 'clip' | 'maximumNorm' | 'average'>>;
   private readonly maximumNorm: number | undefined;
-  /** Those of the last step, before clipping, and whether it was taken. */
+  /** Norms of the gradients at the last step, before clipping, and whether it was taken. */
   readonly gradientNorms: GradientNorms;
   /** Whether a step draws random bits. */
   private readonly rounds: boolean;
@@ -213,11 +213,6 @@ export class AdamW implements Disposable {
   /** Has the next step skipped if one of `losses`, a number each, is not finite. Inside device.step; for each part of a step. */
   checkLosses(losses: Iterable<Tensor>): void {
     this.gradientNorms.checkLosses(losses);
-  }
-
-  /** L2 norms of the gradients at the last step, before clipping, and whether it was taken. */
-  norms(): Promise<NormsOfGroups> {
-    return this.gradientNorms.read();
   }
 
   /** For a checkpoint: read the moments with `read()`; they live as long as this optimizer. */

@@ -20,7 +20,7 @@ export interface NormsOfGroups {
   usable: boolean;
 }
 
-/** The numbers of a norm, and of a partial sum, in gradient-norms.wgsl. */
+/** How many numbers a norm has, and a partial sum, in gradient-norms.wgsl. */
 const [NORM, PARTIAL] = [4, 2];
 const LOWEST_EXPONENT = -126;
 

@@ -43,8 +43,8 @@ export class WeightAverage implements Disposable {
   }
 
   /**
-   * Moves the averages towards the parameters' values, after an update of these, which `norms` (gradient-norms.ts) may have had skipped.
-   * One dispatch for each arena; inside device.step.
+   * Moves the averages towards the parameters' values, after an update of these, which `norms` [1 + groups, 4] (gradient-norms.ts) may have
+   * had skipped. One dispatch for each arena; inside device.step.
    */
   update(norms: Tensor): void {
     this.run('update', 12, { norms });

@@ -300,7 +300,7 @@ test('losses beside those of their baselines, for the objectives that have one',
   );
   expect(heldOutLine({ ...summary, heldOut: { contrast: 0.25 }, ratios: {} })).toBe('held out: contrastive loss 0.250');
   expect(trainLines({ ...summary, skipped: [3, 4] }, objectives, '')[1]).toBe(
-    'training steps skipped because a loss or a gradient was not finite: 2 of them from step 3 to step 4',
+    'training steps skipped because a loss or a gradient was not finite: 2 of steps 3 to 4',
   );
   expect(heldOutLine({ ...summary, settings: runSettings({ ema: 0.9 }) })).toContain('moving average of the weights');
 });

@@ -2,7 +2,7 @@ import * as v from 'valibot';
 import { describe, expect, test } from 'vitest';
 import { parseJson } from '../engine/files/bytes.ts';
 import { InputError } from '../engine/files/errors.ts';
-import { checked } from '../engine/files/json-schema.ts';
+import { checked, dictionary } from '../engine/files/json-schema.ts';
 
 const Settings = v.object({
   batch: v.pipe(v.number(), v.integer(), v.minValue(1)),
@@ -60,6 +60,17 @@ describe('a value that does not fit is one line with the file and the field', ()
     );
     expect(() => checked(v.object({ ends: Pair }), { ends: [1] }, 'run.json')).toThrow(
       new InputError('run.json: "ends": expected two numbers, got [1]'),
+    );
+  });
+
+  test('an object of any keys is no list, and is not looked through where it has too many', () => {
+    const few = dictionary(v.number(), undefined, 2);
+    const read = (value: unknown) => checked(few, value, 'run.json');
+    expect(read({ a: 1, b: 2 })).toEqual({ a: 1, b: 2 });
+    expect(() => read([1])).toThrow('run.json: expected a JSON object, got [1]');
+    expect(() => read({ a: 1, b: 'x' })).toThrow('run.json: "b": expected number, got "x"');
+    expect(() => read({ a: 'x', b: 1, c: 1 })).toThrow(
+      'run.json: expected at most 2 entries, got {"a":"x","b":1,"c":1}',
     );
   });
 

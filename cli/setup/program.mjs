@@ -6,6 +6,7 @@ import { constants } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { softwareEnvironment, softwareFolder } from '../../engine/adapters/software-adapter.mjs';
+import { endings } from './endings.mjs';
 import { findAdapter } from './find-adapter.mjs';
 import { withoutNotices } from './notices.mjs';
 
@@ -16,11 +17,6 @@ export const root = join(here, '..', '..');
 /** One key press reaches the launcher from the terminal and once more from npm, a moment later. */
 const SAME_PRESS_MILLISECONDS = 400;
 const PARENT_CHECK_MILLISECONDS = 500;
-/**
- * The signals that end a program.
- * @type {NodeJS.Signals[]}
- */
-const endings = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP', 'SIGUSR2', 'SIGXCPU'];
 /** The time that the launcher gives what is left in the pipe when the program has ended. */
 const DRAIN_MILLISECONDS = 1000;
 /** The child's file descriptor of the launcher's standard error, where that is a terminal. */

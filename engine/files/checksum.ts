@@ -26,5 +26,20 @@ export function checksum(polynomial: number): (bytes: Uint8Array, before?: numbe
 /** The CRC-32 of zip, parquet and checkpoints: that of node's zlib, which is ten times as fast, or in a browser the one above. */
 export const crc32: ReturnType<typeof checksum> =
   globalThis.process?.getBuiltinModule?.('node:zlib').crc32 ?? checksum(0xedb88320);
+
+/** Bytes that are read together. */
+const PART = 2 ** 24;
+
+/** The CRC-32 of bytes start ... end - 1 of a source, of which one part at a time is in memory. */
+export async function crc32Between(
+  read: (start: number, end: number) => Promise<Uint8Array>,
+  start: number,
+  end: number,
+): Promise<number> {
+  let found = 0;
+  for (let at = start; at < end; at += PART) found = crc32(await read(at, Math.min(end, at + PART)), found);
+  return found;
+}
+
 /** The CRC-32C (Castagnoli) of TFRecord files. */
 export const crc32c = checksum(0x82f63b78);

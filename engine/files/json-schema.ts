@@ -37,10 +37,14 @@ export function checked<T>(schema: v.GenericSchema<unknown, T>, value: unknown, 
   throw new InputError(`${where}: ${field}${complaint(issue)}`);
 }
 
-/** An object of any keys; `v.record` alone takes a list for one. */
-export const dictionary = <T>(entry: v.GenericSchema<unknown, T>, words = 'a JSON object') =>
+/** An object of any keys, at most `most`, which are counted first; `v.record` alone takes a list for one. */
+export const dictionary = <T>(entry: v.GenericSchema<unknown, T>, words = 'a JSON object', most = Infinity) =>
   v.pipe(
-    v.custom<object>((value) => typeof value === 'object' && value !== null && !Array.isArray(value), words),
+    v.custom<Record<string, unknown>>(
+      (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+      words,
+    ),
+    v.maxEntries(most, `at most ${most} entries`),
     v.record(v.string(), entry),
   );
 

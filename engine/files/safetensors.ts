@@ -1,5 +1,5 @@
 import { type ByteSource, memorySource, parseJson, readRange } from './bytes.ts';
-import { crc32 } from './checksum.ts';
+import { crc32, crc32Between } from './checksum.ts';
 import { InputError, quote } from './errors.ts';
 import { decodeBfloat16, decodeFloat16 } from './half.ts';
 import { openPath } from './paths.ts';
@@ -56,8 +56,8 @@ interface TargetRows {
 
 /** The largest header, as in the reference implementation, so that a damaged length cannot exhaust the memory. */
 const HEADER_LIMIT = 100_000_000;
-/** Bytes of a tensor that are verified together. */
-const PART = 2 ** 24;
+/** The largest finite f32. */
+export const LARGEST_F32 = 2 ** 128 - 2 ** 104;
 
 export class SafetensorsFile {
   /** @internal Use `readSafetensors`. */
@@ -155,10 +155,8 @@ export class SafetensorsFile {
   }
 
   async #verify(entry: TensorEntry): Promise<void> {
-    let found = 0;
-    for (let start = entry.start; start < entry.end; start += PART)
-      found = crc32(await this.#range(entry, start, Math.min(entry.end, start + PART)), found);
-    this.#compare(entry.name, found);
+    const read = (start: number, end: number) => this.#range(entry, start, end);
+    this.#compare(entry.name, await crc32Between(read, entry.start, entry.end));
   }
 
   #compare(name: string, found: number): void {
@@ -284,7 +282,7 @@ function checkEntry(source: ByteSource, name: string, value: unknown, dataStart:
 }
 
 /** The index of the first value that is not a number, or larger in magnitude than `most`, by default than any f32; -1 if there is none. */
-export function firstBeyond(values: Float32Array, most = 2 ** 128 - 2 ** 104): number {
+export function firstBeyond(values: Float32Array, most = LARGEST_F32): number {
   for (let i = 0; i < values.length; i++) if (!(Math.abs(values[i]) <= most)) return i;
   return -1;
 }

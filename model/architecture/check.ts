@@ -4,7 +4,6 @@ import {
   type BlockSettings,
   blockNamed,
   hasKeys,
-  MOST_TOKENS,
   type ModelConfiguration,
   noisyBlock,
   sourceOf,
@@ -12,6 +11,7 @@ import {
   windowOf,
 } from './configuration.ts';
 import { HEAD_DIMENSION_LIMIT, isHeadDimension, lowRankParts, type ModelParameter } from './layers.ts';
+import { MOST_TOKENS } from './limits.ts';
 import { memoryComplaint } from './memory-check.ts';
 import { objectivesComplaint } from './objectives/check-objectives.ts';
 import { readBy } from './reach.ts';

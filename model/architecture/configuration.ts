@@ -194,9 +194,6 @@ export function lowRankOf({ lora }: Pick<ModelConfiguration, 'lora'>, expert: st
 export const initialValueKinds = ['normal', 'uniform'] as const;
 export type InitialValues = (typeof initialValueKinds)[number];
 
-/** More tokens than any example has, and few enough that a mistaken number exhausts neither time nor memory. */
-export const MOST_TOKENS = 2 ** 17;
-
 /** The control steps of an example in a batch: those of its window, oldest first. */
 export const windowOf = ({ history }: Pick<ModelConfiguration, 'history'>): number => history?.window ?? 1;
 

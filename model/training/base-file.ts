@@ -2,7 +2,8 @@
  * The weights that a run with low-rank adaptation keeps as they are: one safetensors file in the folder of its checkpoints, written once.
  * It is named by the checksum of its bytes, so that the one of an earlier run stays until a checkpoint names the new one.
  */
-import { crc32 } from '../../engine/files/checksum.ts';
+import { crc32, crc32Between } from '../../engine/files/checksum.ts';
+import { hexadecimal } from '../../engine/files/safetensors-checksums.ts';
 import { safetensorsChunks, type TensorToWrite } from '../../engine/files/safetensors-writer.ts';
 import { InputError, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import { contentsOf, metadataOf } from './saved-model.ts';
@@ -10,8 +11,6 @@ import { contentsOf, metadataOf } from './saved-model.ts';
 export const BASE_FORMAT = 'insula frozen weights 1';
 const UNNAMED = 'base.safetensors';
 const NAMES = /^base(-[0-9a-f]{8})?\.safetensors$/;
-/** Bytes that are read together. */
-const PART = 2 ** 24;
 
 /** A base as a checkpoint beside it names it. */
 export interface BaseReference {
@@ -37,7 +36,7 @@ export async function writeBase(checkpointPath: string, tensors: readonly Tensor
     import('node:fs/promises'),
   ]);
   await writeFileSafely(beside(checkpointPath, UNNAMED), parts());
-  const file = `base-${checksum.toString(16).padStart(8, '0')}.safetensors`;
+  const file = `base-${hexadecimal(checksum)}.safetensors`;
   await rename(beside(checkpointPath, UNNAMED), beside(checkpointPath, file));
   return { file, checksum };
 }
@@ -53,10 +52,7 @@ export async function openBase(checkpointPath: string, { file, checksum }: BaseR
   if ((await kindOfPath(path)) === null) throw refusal('is missing');
   const source = await openFile(path);
   try {
-    let found = 0;
-    for (let start = 0; start < source.size; start += PART)
-      found = crc32(await source.read(start, Math.min(source.size, start + PART)), found);
-    if (found !== checksum) throw refusal('has another checksum');
+    if ((await crc32Between(source.read, 0, source.size)) !== checksum) throw refusal('has another checksum');
     return await readSafetensors(source);
   } catch (error) {
     await source.close();

@@ -1,17 +1,16 @@
 /** The schema of a checkpoint's metadata, checked before anything is built from it, so that an error names the damaged field. */
 import * as v from 'valibot';
-import { count, float32, nonNegative32, positive32, share } from '../../engine/files/json-schema.ts';
+import { count, dictionary, float32, nonNegative32, positive32, share } from '../../engine/files/json-schema.ts';
 import { attentionEntries, type ChosenVariants, matmulSizes } from '../../kernels/index.ts';
 import { MOST_BINS } from '../../tokenizers/index.ts';
 import { backboneNames, backboneVariantSchema } from '../architecture/backbones/index.ts';
 import {
   blockInputs,
   initialValueKinds,
-  MOST_TOKENS,
   type ModelConfiguration,
   type ParameterRule,
 } from '../architecture/configuration.ts';
-import { MOST_LAYERS } from '../architecture/heads/settings.ts';
+import { MOST_LAYERS, MOST_TOKENS } from '../architecture/limits.ts';
 import { objectiveSchema } from '../architecture/objectives/settings.ts';
 import { precisions } from '../architecture/precision.ts';
 import { type SlotMap, statisticsSchema } from '../data/index.ts';
@@ -26,7 +25,7 @@ export const CHECKPOINT_FORMAT = 5;
 /** More blocks and experts than any model has, and few enough that a damaged number exhausts neither time nor memory. */
 const MOST_BLOCKS = 64;
 const texts = v.array(v.string());
-const few = <T>(own: v.GenericSchema<unknown, T>) => v.pipe(v.record(v.string(), own), v.maxEntries(MOST_BLOCKS));
+const few = <T>(own: v.GenericSchema<unknown, T>) => dictionary(own, undefined, MOST_BLOCKS);
 /** The length comes first: a list of a million objects is not looked through. */
 const fewOf = <T>(own: v.GenericSchema<unknown, T>, most = MOST_BLOCKS) =>
   v.pipe(v.array(v.unknown()), v.maxLength(most), v.array(own));

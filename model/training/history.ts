@@ -58,7 +58,7 @@ export function emptyHistory(): RunHistory {
 export function skippedLines({ skipped = [] }: { readonly skipped?: readonly number[] }): string[] {
   if (skipped.length === 0) return [];
   const [first, last] = [skipped[0], skipped[skipped.length - 1]];
-  const where = first === last ? `step ${first}` : `${skipped.length} of them from step ${first} to step ${last}`;
+  const where = first === last ? `step ${first}` : `${skipped.length} of steps ${first} to ${last}`;
   return [`training steps skipped because a loss or a gradient was not finite: ${where}`];
 }
 

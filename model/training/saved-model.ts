@@ -2,7 +2,7 @@
 import { parseJson } from '../../engine/files/bytes.ts';
 import { InputError, quote, reasonOf } from '../../engine/files/errors.ts';
 import { encodeBfloat16, encodeFloat16 } from '../../engine/files/half.ts';
-import { firstBeyond } from '../../engine/files/safetensors.ts';
+import { firstBeyond, LARGEST_F32 } from '../../engine/files/safetensors.ts';
 import type { TensorToWrite } from '../../engine/files/safetensors-writer.ts';
 import { type Device, elementCount, readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import type { Moment } from '../../kernels/index.ts';
@@ -48,12 +48,12 @@ export const metadataOf = (contents: { readonly format: number | string }): Reco
   format: 'pt',
   [METADATA]: JSON.stringify(contents, (key, value) => {
     if (typeof value !== 'number' || Number.isFinite(value)) return value;
-    throw new NotFiniteError(`${quote(key)} of its measurements is ${value}`);
+    throw new NotFiniteError(`its measurement ${quote(key)} is ${value}`);
   }),
 });
 
 /** The largest magnitudes that files hold. */
-const largest = { F32: 2 ** 128 - 2 ** 104, BF16: 2 ** 128 - 2 ** 120, F16: 65504 };
+const largest = { F32: LARGEST_F32, BF16: 2 ** 128 - 2 ** 120, F16: 65504 };
 const encoders = { F32: (values: Float32Array) => values, BF16: encodeBfloat16, F16: encodeFloat16 };
 
 /** A tensor to write, of which one piece at a time is in memory. Its `data` throw NotFiniteError for a number that the file cannot hold. */

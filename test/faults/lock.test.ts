@@ -78,7 +78,6 @@ describe('the folder of a run', () => {
   test("is rid of what processes left that were killed, and of nothing that is written now or is not a run's", async () => {
     const path = newPath();
     mkdirSync(join(path, 'episodes'), { recursive: true });
-    mkdirSync(join(path, '.writable-x'));
     const holder = startHolder();
     const [killed, living] = [join(path, 'checkpoint.safetensors'), join(path, 'gradients.html')];
     expect(await ask(holder, { write: killed })).toBe('writing');

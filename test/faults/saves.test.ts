@@ -268,7 +268,7 @@ describe('a state that diverged', () => {
       { preset: { ...preset, evaluateEvery: 4 } },
     );
     expect(message).toMatch(
-      new RegExp(`^step 4 is not saved: "flow" of its measurements is Infinity; .*keeps step 2; ${advice}`),
+      new RegExp(`^step 4 is not saved: its measurement "flow" is Infinity; .*keeps step 2; ${advice}`),
     );
     expect(await stepIn(checkpointOf('measured'))).toBe(2);
   });

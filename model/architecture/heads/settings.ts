@@ -1,9 +1,7 @@
 /** The settings of trunks in a configuration: plain data, with the schemas that check it in a file. */
 import * as v from 'valibot';
 import { count } from '../../../engine/files/json-schema.ts';
-
-/** More layers than any model has, and few enough that a damaged number exhausts neither time nor memory. */
-export const MOST_LAYERS = 1000;
+import { MOST_LAYERS } from '../limits.ts';
 
 /** Width of a trunk's outputs; by default that of the features that it reads, and 1024 in RoboVLMs. */
 const width = v.optional(count(1));

@@ -1,7 +1,8 @@
 /** The settings of objectives in a configuration: plain data, with the schemas that check it in a file. */
 import * as v from 'valibot';
 import { count, float32 } from '../../../engine/files/json-schema.ts';
-import { MOST_LAYERS, trunkSchema } from '../heads/settings.ts';
+import { trunkSchema } from '../heads/settings.ts';
+import { MOST_LAYERS } from '../limits.ts';
 
 const common = {
   /** Names its loss in histories, reports and gradients: 'token', 'flow', ... */
