@@ -73,7 +73,7 @@ struct Moments { first: vec4f, second: vec4f }
 // The moments of a group after its gradient.
 fn next(old: Moments, group: u32) -> Moments {
   let norm = norms[shape.slot];
-  let g = norm.clip * (norm.scale * gradient[group]);
+  let g = norm.clip * (norm.scale * gradient[group]);                        // in this order: the product clip scale may be below f32
   return Moments(shape.beta1 * old.first + (1.0 - shape.beta1) * g, shape.beta2 * old.second + (1.0 - shape.beta2) * g * g);
 }
 

@@ -11,10 +11,10 @@ import { forEachItem } from './streaming.ts';
 const kernel = await loadKernel(new URL('./first-not-finite.wgsl', import.meta.url));
 const NONE = 0xffffffff;
 /** The bits of the exponents in a word; integers are finite. */
-const EXPONENTS: Readonly<Partial<Record<DataType, { first: number; second: number }>>> = {
-  f32: { first: 0x7f800000, second: 0 },
-  bf16: { first: 0x7f80, second: 0x7f800000 },
-  f16: { first: 0x7c00, second: 0x7c000000 },
+const EXPONENTS: Readonly<Partial<Record<DataType, { firstExponent: number; secondExponent: number }>>> = {
+  f32: { firstExponent: 0x7f800000, secondExponent: 0 },
+  bf16: { firstExponent: 0x7f80, secondExponent: 0x7f800000 },
+  f16: { firstExponent: 0x7c00, secondExponent: 0x7c000000 },
 };
 
 /** Looks for numbers that are not finite in one tensor after another. What it keeps on the device lives until disposed. */

@@ -5,14 +5,14 @@
 // The tensors are looked at one dispatch after the other, in their order; `found` keeps the lowest index. Only bits are compared,
 // because a compiler may assume that floats are finite.
 //
-// Shapes: numbers [words], of one f32 or two halves; found [2], which begins as (NONE, 0).
+// Shapes: numbers [words], of one f32 or two halves; found [2], which begins as (0xffffffff, 0).
 
 const THREADS: u32 = 64u;                                                    // @param
 
 struct Shape {
   elements: u32, words: u32,
   index: u32,                                                                // of the tensor
-  first: u32, second: u32,                                                   // exponent bits of the halves of a word; of f32 in first
+  firstExponent: u32, secondExponent: u32,                                   // bits of a word, by halves; of f32 in the first
 }
 struct Found { index: atomic<u32>, elements: atomic<u32> }
 struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) count: vec3u }
@@ -26,7 +26,12 @@ struct Grid { @builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) 
   if (i >= shape.words) { return; }
   let word = numbers[i];
   // An odd last half has none behind it.
-  let hasSecond = shape.second != 0u && 2u * i + 1u < shape.elements;
-  let count = select(0u, 1u, (word & shape.first) == shape.first) + select(0u, 1u, hasSecond && (word & shape.second) == shape.second);
-  if (count > 0u && atomicMin(&found.index, shape.index) >= shape.index) { atomicAdd(&found.elements, count); }
+  let hasSecond = shape.secondExponent != 0u && 2u * i + 1u < shape.elements;
+  let isFirst = (word & shape.firstExponent) == shape.firstExponent;
+  let isSecond = hasSecond && (word & shape.secondExponent) == shape.secondExponent;
+  let count = u32(isFirst) + u32(isSecond);
+  if (count == 0u) { return; }
+  // An earlier tensor keeps its place, and only its numbers are counted.
+  let before = atomicMin(&found.index, shape.index);
+  if (before >= shape.index) { atomicAdd(&found.elements, count); }
 }

@@ -5,8 +5,9 @@
 // over one group of parameters or over all. Gradients lie in arenas; each is summed in slices, one workgroup a slice, then the
 // slices of a group in a fixed order.
 //
-// The square of a number above 2^64 or below 2^-63 has no place in f32. So a slice whose largest magnitude is not within 2^-32 and
-// 2^32 is summed a second time, of g / 2^e, where e is the exponent of that magnitude:       after Blue 1978, ACM TOMS 4, 15 to 23
+// f32 cannot square every f32, so each slice sum carries a power of two of its own. The square of a number above 2^64 or below 2^-63
+// has no place in f32: a slice whose largest magnitude is not within 2^-32 and 2^32 is summed a second time, of g / 2^e, where e is
+// the exponent of that magnitude:                                                            after Blue 1978, ACM TOMS 4, 15 to 23
 //
 //   sum_i g[i]^2 = 4^e sum_i (g[i] / 2^e)^2,    e = 0 within the range
 //
@@ -26,7 +27,8 @@ struct Shape {
   first: u32, count: u32,                                                    // partial sums of the arena, or of a norm
   slot: u32, maximumNorm: f32,
 }
-struct SliceSum { squares: f32, exponent: i32 }                              // squares 4^exponent; UNUSABLE: not finite
+// The sum is squares 4^exponent; exponent = UNUSABLE marks a number that is not finite.
+struct SliceSum { squares: f32, exponent: i32 }
 // The norm is length / scale; gradients are multiplied by scale, then by clip; where unusable is 1, the update does nothing.
 struct Norm { length: f32, scale: f32, clip: f32, unusable: f32 }
 
@@ -90,15 +92,16 @@ fn shareOf(slice: u32, thread: u32, scale: f32) -> Share {
 
 @compute @workgroup_size(THREADS) fn sumSquares(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) thread: u32) {
   let share = shareOf(workgroup.x, thread, 1.0);
+  // The sign bit is cleared, so the bits fit into an i32, and are ordered as the numbers are.
   let largest = u32(maximumOverWorkgroup(i32(share.largest), thread));
   var squares = sumOverWorkgroup(share.squares, thread);
   var exponent = 0;
-  if (largest >= INFINITE) {
+  if (largest >= INFINITE) {                                                 // not finite
     squares = 0.0;
     exponent = UNUSABLE;
-  } else if (largest == 0u) {
-    exponent = LOWEST;
-  } else if (largest < SMALL || largest > LARGE) {
+  } else if (largest == 0u) {                                                // all zeros, which are below SMALL too: no second pass
+    exponent = LOWEST;                                                       // never the largest beside other slices
+  } else if (largest < SMALL || largest > LARGE) {                           // a second pass, scaled
     exponent = clamp(i32(largest >> 23u) - 127, LOWEST, HIGHEST);
     squares = sumOverWorkgroup(shareOf(workgroup.x, thread, power(-exponent)).squares, thread);
   }
@@ -127,9 +130,9 @@ fn shareOf(slice: u32, thread: u32, scale: f32) -> Share {
     norms[shape.slot] = Norm(0.0, 1.0, 0.0, 1.0);
     return;
   }
-  let scale = power(-max(exponent, 0));
+  let scale = power(-max(exponent, 0));                                      // 1 unless the norm may be beyond f32
   let length = root * power(min(exponent, 0));
-  var clip = power(max(exponent, 0));
+  var clip = power(max(exponent, 0));                                        // undoes scale
   if (length > shape.maximumNorm * scale) { clip = shape.maximumNorm / length; }
   let squarable = min(length, shape.maximumNorm * scale) < SQUARABLE * scale;
   norms[shape.slot] = Norm(length, scale, clip, select(1.0, 0.0, squarable));
