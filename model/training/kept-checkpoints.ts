@@ -51,7 +51,7 @@ export async function openNewest(
 /** Whether the system did not let a file be read that is there, or it is one of another version. */
 const mayBeWhole = (error: InputError) =>
   error instanceof OtherFormatError ||
-  (error.cause !== undefined && (error.cause as NodeJS.ErrnoException).code !== 'ENOENT');
+  (error.cause !== undefined && !['ENOENT', 'EIO'].includes((error.cause as NodeJS.ErrnoException).code ?? ''));
 
 /** Makes the checkpoint of `path`, if there is one, the previous one too, before another takes its place. */
 export async function keepAsPrevious(path: string): Promise<void> {
