@@ -138,12 +138,24 @@ export const runOptions = {
   horizon: number("control steps in a chunk; the system's own by default, one second in most", 1),
   from: {
     ...text(
-      "vision-language model that the weights begin from: tiny, small or FILE, or scratch for random weights; the preset's own, if there is one, by default in the built-in world, scratch with --data",
+      "vision-language model that the weights begin from: tiny, small or FILE, or a pi0 or pi0.5 of openpi (PyTorch) or LeRobot: FOLDER or FILE, whose sizes the preset then gets; or scratch for random weights; the preset's own, if there is one, by default in the built-in world, scratch with --data",
     ),
     read: ([name]: readonly string[]) => (name === 'scratch' ? null : name),
   },
   seed: seedNumber('determines data, initial weights, noise and order; 0 by default'),
 };
+
+/** Options of a published policy of openpi or LeRobot, which the option `named` names. */
+export const publicOptions = (named: string) => ({
+  'text-tokenizer': text(
+    `folder with PaliGemma's tokenizer.json, for a --${named} of openpi or LeRobot, whose folders have none`,
+    { needs: named },
+  ),
+  partial: flag(
+    `goes on though a --${named} of openpi or LeRobot lacks tensors, which begin at random, or has others, which are left out`,
+    { needs: named },
+  ),
+});
 
 /** The settings that the options give; settings of other options are absent. */
 export function givenSettings({
