@@ -201,7 +201,7 @@ export async function fitEncoding(
     text: start?.text ?? defaultTokenizerJson(),
     stateAsText: system.stateAsText,
     ...(system.blocks.some(({ input, name }) => input === 'prompt' && name === STATE) && { stateTokens: true }),
-    ...(start?.prompt && !system.stateAsText && { prompt: start.prompt }),
+    ...(start?.prompt && (start.prompt === 'pi05') === system.stateAsText && { prompt: start.prompt }),
     stateBins: start?.stateBins ?? preset.stateBins,
     cameras: dataset.cameras.slice(0, system.cameras),
     ...measured,
@@ -258,8 +258,8 @@ export async function fittedConfiguration(
   for (const { episode } of parts) {
     const { robot, instructions, subtask } = episode;
     const { statistics, robots } = encoding.settings;
-    // The length of a prompt does not depend on the state, because every bin is one token.
-    const state = (robots?.[robot!].statistics ?? statistics)?.states?.mean ?? null;
+    // No bin has more tokens than the last.
+    const state = (robots?.[robot!].statistics ?? statistics)?.states?.q99 ?? null;
     for (const instruction of instructions.length > 0 ? instructions : [null]) {
       const key = JSON.stringify([robot, instruction]);
       if (seen.has(key)) continue;

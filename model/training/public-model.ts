@@ -104,8 +104,8 @@ async function modelOf(
     });
   expectTensors(tensors, configuration(1, 1), system, partial);
   const text = await textOf(tensors.name, beside, preset.vocabulary!, textTokenizer);
-  const prompt = system === 'pi0' ? ({ prompt: 'pi0' } as const) : {};
-  const encoding = { text, stateAsText: system === 'pi05', ...prompt, stateBins: 256, leastRows: preset.vocabulary! };
+  const prompt = { prompt: system, stateAsText: system === 'pi05', stateBins: 256 };
+  const encoding = { text, ...prompt, leastRows: preset.vocabulary! };
   return { tensors, system, preset, actionDimension, config, folder, encoding, configuration };
 }
 
