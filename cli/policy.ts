@@ -36,6 +36,10 @@ export interface Loaded {
 
 /** @throws InputError if the file is no checkpoint, or one of a model that does not act */
 export async function openPolicy(path: string): Promise<Checkpoint> {
+  if ((await stat(path).catch(() => null))?.isDirectory())
+    throw new InputError(
+      `${path}: a folder; of a policy of openpi or LeRobot, insula convert --checkpoint makes a file to act with`,
+    );
   const checkpoint = await openCheckpoint(path);
   if (checkpoint.settings.run.system !== PACKED_QUESTIONS) return checkpoint;
   await checkpoint.close();

@@ -68,13 +68,8 @@ export function leRobotType({ configuration, encoding }: Settings, anySizes = fa
   const [[first, tower]] = Object.entries(vision.towers);
   const same = configurationOf(systemNamed(type), {
     ...configuration,
-    ...{
-      backbone: experts.backbone,
-      expert: experts.expert,
-      vision: { ...vision, ...tower },
-      rules: [],
-      lora: undefined,
-    },
+    ...{ backbone: experts.backbone, expert: experts.expert, vision: { ...vision, ...tower }, rules: [] },
+    lora: undefined,
     promptTokens: blocks.find(({ input }) => input === 'prompt')?.length ?? 1,
     targetTokens: 1,
   });
@@ -101,17 +96,17 @@ export function leRobotType({ configuration, encoding }: Settings, anySizes = fa
   ];
   for (const [applies, why] of reasons) if (applies) throw refusal(why);
   if (anySizes) return type;
-  const { backbone, expert, vision: published, vocabulary, ...sizes } = presetNamed('paligemma');
-  for (const [what, own, theirs] of [
-    ['backbone', experts.backbone.width, backbone.width],
-    ['expert', experts.expert.width, expert.width],
-    ['depth', configuration.depth, sizes.depth],
-    ['head dimension', configuration.headDimension, sizes.headDimension],
-    ['heads', configuration.heads, sizes.heads],
-    ['vision tower', tower.width, published.width],
-    ['vocabulary', configuration.vocabulary, vocabulary],
-  ] as const)
-    if (own !== theirs) throw refusal(`${what} ${own}, and LeRobot knows ${theirs} alone`);
+  const { backbone, expert } = experts;
+  const { depth, heads, kvHeads, headDimension, vocabulary } = configuration;
+  const sizes = {
+    ...{ backbone, expert: { width: expert.width, hidden: expert.hidden }, depth, heads, kvHeads, headDimension },
+    ...{ vision: { ...tower, patch: vision.patch, image: vision.imageHeight }, vocabulary },
+  };
+  const published: Readonly<Record<string, unknown>> = presetNamed('paligemma');
+  for (const [name, size] of Object.entries(sizes)) {
+    const [found, known] = [size, published[name]].map((own) => JSON.stringify(own).replace(/["{}]/g, ''));
+    if (found !== known) throw refusal(`its ${name} is ${found}, and LeRobot knows ${known} alone`);
+  }
   return type;
 }
 

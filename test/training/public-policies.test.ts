@@ -139,7 +139,10 @@ describe('names', () => {
 
 test('files by an index, of several storage types', async () => {
   const dtypes = ['F32', 'BF16', 'F16'] as const;
-  const own = weightsOf('pi05').map((tensor, i) => ({ ...tensor, dtype: dtypes[i % 3] }));
+  const own = weightsOf('pi05').map((tensor, i) => ({
+    ...tensor,
+    dtype: tensor.name.endsWith('q_proj.weight') ? ('BF16' as const) : dtypes[i % 3],
+  }));
   const folder = await folderOf([]);
   const place = (i: number) => `model-0000${(i % 2) + 1}-of-00002.safetensors`;
   for (const part of [0, 1])
@@ -155,6 +158,14 @@ test('files by an index, of several storage types', async () => {
       expectClose(await tensors.readFinite(name, {}), values, { F32: 0, BF16: 2 ** -8, F16: 2 ** -10 }[dtype], name);
     await tensors.close();
   }
+  await writeFile(join(folder, 'norm_stats.json'), JSON.stringify(normStats(4, 5)));
+  const options = { textTokenizer, rate: 10, horizon: 4, statistics: join(folder, 'norm_stats.json') };
+  const policy = await openPublicPolicy(folder, options);
+  expect(policy.settings.configuration.precision).toBe('bf16');
+  using model = await policy.loadModel(await testDevice('normal'));
+  for (const { name, values } of own)
+    expectClose((await model.parameters.get(name).read()) as Float32Array, values, 2 ** -7, name);
+  await policy.close();
 
   const second = join(folder, place(1));
   const more = { ...index, weight_map: { ...index.weight_map, 'another.weight': place(1) } };
@@ -307,7 +318,7 @@ test('a policy goes out as a folder of LeRobot and comes back the same', async (
   using model = await policy.loadModel(await testDevice('normal'));
   const folder = join(root, 'out');
   expect(() => leRobotType(policy.settings)).toThrow(
-    'LeRobot has no such policy: backbone 64, and LeRobot knows 2048 alone',
+    'LeRobot has no such policy: its backbone is width:64,hidden:96, and LeRobot knows width:2048,hidden:16384 alone',
   );
   await writeLeRobotPolicy(folder, model, policy.settings, true);
   expect((await readdir(folder)).sort()).toEqual([
