@@ -137,7 +137,7 @@ async function actingCheckpoint(
   if (!asFolder && (await stat(out).catch(() => null)))
     throw new InputError(`--out ${out}: a file of this name is there; choose another`);
   const given = { partial, rate, horizon, statistics, textTokenizer };
-  const checkpoint = await openAny(await expectNamed(path), given);
+  const checkpoint = await openAny(await expectNamed(path, true), given);
   try {
     const { settings, progress: trained } = checkpoint;
     const opened = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;

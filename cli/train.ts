@@ -130,7 +130,7 @@ function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings
 interface Run {
   readonly folder: RunFolder;
   /** The published policy that the run begins from. */
-  readonly start?: Start;
+  readonly start?: Awaited<ReturnType<typeof openPublicStart>>;
   readonly given: Partial<RunSettings>;
   readonly settings: RunSettings;
   readonly device: { readonly adapter?: string; readonly floor?: boolean; readonly tuning?: string };
@@ -212,8 +212,10 @@ async function prepare(
   const source = { episodes, seed, signal, frameSize: preset.vision.image };
   const chosen = paraphrased(await chooseData(wanted, source, progress));
   // A published policy has more dimensions than most robots.
-  const wider = resume?.settings.encoding.robots ? resume.settings.configuration : start?.configuration;
-  const dataset = wider ? padded(chosen, wider.actionDimension, wanted.from ?? 'the run') : chosen;
+  const width = resume?.settings.encoding.robots
+    ? resume.settings.configuration.actionDimension
+    : start?.actionDimension;
+  const dataset = width ? padded(chosen, width, wanted.from ?? 'the run') : chosen;
   const { settings, notes } = resume ? { settings: wanted, notes: [] } : withoutLacking(wanted, options, dataset);
   for (const line of notes) progress.note(line);
   if (settings.subtask === 'places' && options.subtask === undefined && !resume)

@@ -1,6 +1,7 @@
 /**
- * pi0 and pi0.5 of openpi (PyTorch) and LeRobot as models: which of the two a checkpoint is and its sizes follow from its tensors, and
- * are compared with the config.json beside them. Their text tokenizer, PaliGemma's, is in no such folder and is named by the user.
+ * pi0 and pi0.5 of openpi (PyTorch) and LeRobot as models, and to begin from also pi0-FAST and PaliGemma: which of them a checkpoint is
+ * and its sizes follow from its tensors, and are compared with the config.json beside them. Their text tokenizer, PaliGemma's, is in no
+ * folder of openpi or LeRobot and is named by the user.
  */
 import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
@@ -35,11 +36,12 @@ export type PublicConfig = v.InferOutput<typeof configSchema>;
 
 export interface PublicModel {
   readonly tensors: PublicTensors;
-  readonly system: 'pi0' | 'pi05';
+  /** pi0-fast for a language model with images alone. */
+  readonly system: 'pi0' | 'pi05' | 'pi0-fast';
   /** Its sizes, with the training of the public recipe. */
   readonly preset: Preset;
-  /** Dimensions of its actions, robots' own padded. */
-  readonly actionDimension: number;
+  /** Dimensions of its actions, robots' own padded; null without an action expert. */
+  readonly actionDimension: number | null;
   readonly config: PublicConfig;
   /** The folder of config.json and what else belongs to the policy; null for a single file without. */
   readonly folder: string | null;
@@ -59,6 +61,9 @@ export interface PublicOptions {
 /** The folder of the tokenizer in those that Insula writes. */
 export const TOKENIZER = 'tokenizer';
 
+/** Rows of PaliGemma's embeddings in transformers; those behind the published ones are padding. */
+const PALIGEMMA_ROWS = 257_216;
+
 /** Heads of SigLIP's towers by width (openpi, siglip.py); shapes do not tell them. */
 const towerHeads: Readonly<Record<number, number>> = { 32: 2, 192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1152: 16 };
 
@@ -73,7 +78,7 @@ export async function isPublic(path: string): Promise<boolean> {
   return !file.metadata.has('insula');
 }
 
-/** @throws InputError if it is no pi0 or pi0.5, lacks tensors or has others, or config.json or the tokenizer do not fit */
+/** @throws InputError if it is none of these, lacks tensors or has others, or config.json or the tokenizer do not fit */
 export async function openPublicModel(path: string, options: PublicOptions): Promise<PublicModel> {
   const tensors = await openPublicTensors(path);
   try {
@@ -96,16 +101,16 @@ async function modelOf(
   const { system, preset, actionDimension } = sizesOf(tensors, config);
   const configuration: PublicModel['configuration'] = (cameras, horizon, precision = 'f32') =>
     configurationOf(systemNamed(system), {
-      ...{ ...preset, vocabulary: preset.vocabulary!, precision, horizon, actionDimension },
+      ...{ ...preset, vocabulary: preset.vocabulary!, precision, horizon, actionDimension: actionDimension ?? 1 },
       vision: { ...preset.vision, imageHeight: preset.vision.image, imageWidth: preset.vision.image, cameras },
       promptTokens: config.tokenizer_max_length ?? (system === 'pi0' ? 48 : 200),
       targetTokens: 1,
-      stateDimension: actionDimension,
+      stateDimension: actionDimension ?? 0,
     });
   expectTensors(tensors, configuration(1, 1), system, partial);
   const text = await textOf(tensors.name, beside, preset.vocabulary!, textTokenizer);
-  const prompt = { prompt: system, stateAsText: system === 'pi05', stateBins: 256 };
-  const encoding = { text, ...prompt, leastRows: preset.vocabulary! };
+  const prompt = system === 'pi0-fast' ? {} : { prompt: system };
+  const encoding = { text, ...prompt, stateAsText: system !== 'pi0', stateBins: 256, leastRows: preset.vocabulary! };
   return { tensors, system, preset, actionDimension, config, folder, encoding, configuration };
 }
 
@@ -113,12 +118,13 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
   const { names } = backboneOf({ backbone: 'gemma' });
   const [backbone, expert] = [names.expert('backbone'), names.expert('expert')];
   const tower = names.tower('vision', true);
-  const system = (['pi05', 'pi0'] as const).find((_, i) =>
+  const flow = (['pi05', 'pi0'] as const).find((_, i) =>
     tensors.has(['time_mlp_in.weight', 'action_time_mlp_in.weight'][i]),
   );
-  if (!system)
+  const system: PublicModel['system'] = flow ?? 'pi0-fast';
+  if (!flow && !tensors.has(EMBEDDING))
     throw new InputError(
-      `${tensors.name}: neither pi0 nor pi0.5, which have action_time_mlp_in or time_mlp_in: its tensors are ${listed([...tensors.tensors.keys()])}`,
+      `${tensors.name}: neither pi0, pi0.5, pi0-FAST nor PaliGemma: its tensors are ${listed([...tensors.tensors.keys()])}`,
     );
   const shape = (name: string, axes: number): readonly number[] => {
     const { shape } = tensors.entry(`${name}.weight`);
@@ -133,35 +139,42 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
   const [towerWidth, , patch] = shape(`${tower}.embeddings.patch_embedding`, 4);
   const [patches] = shape(`${tower}.embeddings.position_embedding`, 2);
   const heads = towerHeads[towerWidth];
-  if (heads === undefined || !Number.isInteger(queries / headDimension) || !Number.isInteger(Math.sqrt(patches)))
+  const [rows, embedded] = shape(EMBEDDING.replace(/\.weight$/, ''), 2);
+  if (
+    heads === undefined ||
+    embedded !== width ||
+    !Number.isInteger(queries / headDimension) ||
+    !Number.isInteger(Math.sqrt(patches))
+  )
     throw new InputError(
       `${tensors.name}: sizes of no published model: a tower of width ${towerWidth} for ${patches} patches, and ${queries} query rows beside ${headDimension} of keys`,
     );
-  const [expertHidden, expertWidth] = shape(`${expert}.layers.0.mlp.gate_proj`, 2);
   const image = patch * Math.sqrt(patches);
   const published = presetNamed('paligemma');
+  const { expert: usual } = published;
+  const [hidden, expertWidth] = flow ? shape(`${expert}.layers.0.mlp.gate_proj`, 2) : [usual.hidden, usual.width];
   const sizes = {
     backbone: { width, hidden: shape(`${backbone}.layers.0.mlp.gate_proj`, 2)[0] },
-    expert: { width: expertWidth, hidden: expertHidden },
+    expert: { width: expertWidth, hidden },
     ...{ depth: layers(`${backbone}.layers.`), heads: queries / headDimension, kvHeads: 1, headDimension },
     vision: {
       ...{ width: towerWidth, depth: layers(`${tower}.encoder.layers.`), heads },
       ...{ hidden: shape(`${tower}.encoder.layers.0.mlp.fc1`, 2)[0], patch, image },
     },
-    vocabulary: shape(EMBEDDING.replace(/\.weight$/, ''), 2)[0],
+    vocabulary: rows === PALIGEMMA_ROWS ? published.vocabulary! : rows,
   };
   const isPublished = Object.entries(sizes).every(
     ([name, own]) => JSON.stringify(own) === JSON.stringify(published[name as keyof Preset]),
   );
   const named = { name: 'checkpoint', description: `the sizes of ${tensors.name}` };
-  const [, actionDimension] = shape('action_in_proj', 2);
+  const actionDimension = flow ? shape('action_in_proj', 2)[1] : null;
   const stateDimension = system === 'pi0' ? shape('state_proj', 2)[1] : actionDimension;
   if (stateDimension !== actionDimension)
     throw new InputError(
       `${tensors.name}: it takes states of ${stateDimension} numbers and actions of ${actionDimension}: here both have one width`,
     );
   for (const [field, stated, found] of [
-    ['type', config.type, system],
+    ['type', config.type?.replace('_', '-'), system],
     ['max_action_dim', config.max_action_dim, actionDimension],
     ['action_dim', config.action_dim, actionDimension],
     ['max_state_dim', config.max_state_dim, stateDimension],
@@ -187,12 +200,14 @@ function expectTensors(tensors: PublicTensors, configuration: ModelConfiguration
     ].filter(Boolean);
     throw new InputError(`${tensors.name}: it ${parts.join(', and ')}; --partial goes on without them`);
   }
-  for (const { name, shape } of parameters) if (tensors.has(name)) tensors.entry(name, { shape });
+  for (const { name, shape } of parameters)
+    if (tensors.has(name)) tensors.entry(name, name === EMBEDDING ? {} : { shape });
 }
 
 async function textOf(name: string, folder: string, rows: number, given?: string): Promise<TokenizerJson> {
   const { kindOfPath } = await import('../../engine/files/files.ts');
-  const named = given ?? `${folder}/${TOKENIZER}`;
+  const own = `${folder}/${TOKENIZER}`;
+  const named = given ?? ((await kindOfPath(own)) === null ? folder : own);
   const path = (await kindOfPath(named)) === 'file' ? named : `${named}/tokenizer.json`;
   if ((await kindOfPath(path)) === null)
     throw new InputError(

@@ -70,6 +70,10 @@ export async function openPublicPolicy(path: string, options: PublicPolicyOption
 async function policyOf(model: PublicModel, { rate, horizon: given, statistics: file }: PublicPolicyOptions) {
   const { tensors, system, config, actionDimension } = model;
   const { name } = tensors;
+  if (actionDimension === null || system === 'pi0-fast')
+    throw new InputError(
+      `${name}: PaliGemma or pi0-FAST, whose action tokens have other ids than those here: begin from it with insula train --from`,
+    );
   if (rate === undefined)
     throw new InputError(`${name}: it does not record its control steps per second: give them with --rate`);
   const horizon = config.chunk_size ?? config.action_horizon ?? given;

@@ -1,6 +1,6 @@
 /**
- * The tensors of pi0 and pi0.5 as openpi (PyTorch) and LeRobot publish them, under the names of the model's parameters: one safetensors
- * file, or several that an index names. The names differ between versions of both programs and of transformers.
+ * The tensors of pi0 and pi0.5 as openpi (PyTorch) and LeRobot publish them, and of PaliGemma, under the names of the model's parameters:
+ * one safetensors file, or several that an index names. The names differ between versions of both programs and of transformers.
  */
 import * as v from 'valibot';
 import { counted, InputError, quote } from '../../engine/files/errors.ts';
@@ -28,6 +28,7 @@ const UNUSED =
 export const parameterName = (name: string): string =>
   name
     .replace(/^model\./, '')
+    .replace(/^(language_model|vision_tower|multi_modal_projector|lm_head)\./, 'paligemma_with_expert.paligemma.$1.')
     .replace(/\.paligemma\.language_model\.lm_head\./, '.paligemma.lm_head.')
     .replace(/\.paligemma\.language_model\.model\./, '.paligemma.model.language_model.')
     .replace(/\.paligemma\.(language_model|vision_tower|multi_modal_projector)\./, '.paligemma.model.$1.');

@@ -9,6 +9,7 @@ import type { EncodingSettings } from '../policy/encoding.ts';
 import { pretrainedNames, pretrainedUrl } from '../pretrained/index.ts';
 import { type Preset, presets } from './presets.ts';
 import { openPublicModel, type PublicModel, type PublicOptions } from './public-model.ts';
+import { EMBEDDING } from './public-tensors.ts';
 import { openVisionLanguageModel, type VisionLanguageFile } from './vision-language-file.ts';
 
 /** What a run begins from: tensors under the names of parameters, and the model and the tokens that they belong to. */
@@ -19,16 +20,22 @@ export type Start = Pick<VisionLanguageFile, 'name' | 'configuration' | 'shapes'
   >;
 };
 
-/** A published pi0 or pi0.5 as a start. @throws InputError as `openPublicModel` */
+/** A published pi0, pi0.5 or pi0-FAST, or PaliGemma, as a start. @throws InputError as `openPublicModel` */
 export async function openPublicStart(
   path: string,
   options: PublicOptions,
-): Promise<Start & Pick<PublicModel, 'preset'>> {
-  const { tensors, encoding, preset, configuration } = await openPublicModel(path, options);
+): Promise<Start & Pick<PublicModel, 'preset' | 'actionDimension'>> {
+  const { tensors, encoding, preset, actionDimension, configuration } = await openPublicModel(path, options);
+  const [name, own] = [tensors.name, configuration(1, 1)];
   return {
-    ...{ name: tensors.name, configuration: configuration(1, 1), preset },
+    ...{ name, configuration: own, preset, actionDimension },
     encoding: { ...encoding, statistics: null },
-    shapes: new Map(Array.from(tensors.tensors, ([name, { shape }]) => [name, shape])),
+    shapes: new Map(
+      Array.from(tensors.tensors, ([name, { shape }]) => [
+        name,
+        name === EMBEDDING ? [own.vocabulary, shape[1]] : shape,
+      ]),
+    ),
     read: (name, rows) => tensors.readFinite(name, { rows }),
     close: () => tensors.close(),
   };

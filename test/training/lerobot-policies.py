@@ -2,6 +2,7 @@
 
 write KIND FOLDER TOKENIZER          random weights, config and processors, and reference.safetensors: inputs, and what the policy makes of them
 read KIND FOLDER REFERENCE OUT       what LeRobot makes of the same inputs with the policy of FOLDER, and its processors of an observation
+base FOLDER                          a small PaliGemma of transformers, in several files
 """
 
 import json
@@ -156,5 +157,19 @@ def read(kind, folder, reference, out):
     print(json.dumps({"type": policy.config.type, "dtype": policy.config.dtype}))
 
 
+def base(folder):
+    from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
+
+    width, hidden = WIDTHS["gemma_2b"]
+    config = PaliGemmaConfig(projection_dim=width, image_token_index=VOCABULARY - 1)
+    text = {"hidden_size": width, "intermediate_size": hidden, "num_hidden_layers": 2, "num_attention_heads": 8}
+    for name, own in {**text, "num_key_value_heads": 1, "head_dim": 16, "vocab_size": VOCABULARY}.items():
+        setattr(config.text_config, name, own)
+    vision = {"hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 2}
+    for name, own in {**vision, "projection_dim": width, "image_size": 28, "patch_size": 14}.items():
+        setattr(config.vision_config, name, own)
+    PaliGemmaForConditionalGeneration(config).save_pretrained(folder, max_shard_size="300KB")
+
+
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](*sys.argv[2:])
+    {"write": write, "read": read, "base": base}[sys.argv[1]](*sys.argv[2:])

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +13,7 @@ import { act } from '../../model/policy/acting.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { writeLeRobotPolicy } from '../../model/training/lerobot-policy.ts';
 import { openPublicPolicy } from '../../model/training/public-policy.ts';
+import { openPublicStart } from '../../model/training/start.ts';
 import { defaultTokenizerJson } from '../../tokenizers/index.ts';
 import { testDevice } from '../support/devices.ts';
 import { expectClose, relativeError } from '../support/numbers.ts';
@@ -116,6 +117,16 @@ describe.skipIf(!python)(
       await writeFile(join(folder, 'tokenizer/tokenizer_config.json'), JSON.stringify(config));
     });
     afterAll(() => rm(folder, { recursive: true }));
+
+    test('a run can begin from the PaliGemma that transformers writes', { timeout: 300_000 }, async () => {
+      const path = join(folder, 'base');
+      await run('base', path);
+      expect((await readdir(path)).filter((name) => name.endsWith('.safetensors')).length).toBeGreaterThan(1);
+      const start = await openPublicStart(path, { textTokenizer: join(folder, 'tokenizer') });
+      expect(start.configuration).toMatchObject({ vocabulary: 800, depth: 2, heads: 8, vision: { imageHeight: 28 } });
+      expect((await start.read([...start.shapes.keys()][0])).length).toBeGreaterThan(0);
+      await start.close();
+    });
 
     test.each(['pi0', 'pi05'])('%s goes from LeRobot to here and back', { timeout: 300_000 }, async (kind) => {
       const [theirs, ours] = [join(folder, kind), join(folder, `${kind}-back`)];

@@ -188,7 +188,7 @@ describe('refusals, in one line', () => {
     'another architecture': [
       () => [{ name: 'model.diffusion.unet.weight', shape: [4], values: normals(4, 1) }],
       {},
-      /neither pi0 nor pi0\.5.*its tensors are "diffusion\.unet\.weight"$/,
+      /neither pi0, pi0\.5, pi0-FAST nor PaliGemma: its tensors are "diffusion\.unet\.weight"$/,
     ],
     'missing and unexpected tensors': [
       () => [
@@ -409,4 +409,29 @@ test('a run begins from a published policy, its robot in the first dimensions', 
   expect(policy.encoding.settings).toMatchObject({ leastRows: vocabulary, stateBins: 256 });
   expect(policy.encoding.settings.locations).toBeUndefined();
   await from.close();
+});
+
+test('a run begins from PaliGemma, in both forms of its names', async () => {
+  const own = parametersOf('pi0-fast').map(({ name, shape }, i) => ({
+    ...{ name, shape },
+    values: normals(
+      shape.reduce((a, b) => a * b, 1),
+      900 + i,
+      0.1,
+    ),
+  }));
+  const inModel = (name: string) => name.replace('paligemma_with_expert.paligemma.', '');
+  for (const change of [inModel, (name: string) => inModel(old(name))]) {
+    const path = await folderOf(renamed(own, change), { 'config.json': { model_type: 'paligemma' } });
+    const from = await openPublicStart(path, { textTokenizer });
+    expect(from.actionDimension).toBeNull();
+    for (const { name, shape, values } of own) {
+      expect(from.shapes.get(name)).toEqual(shape);
+      expectClose(await from.read(name), values, 0, name);
+    }
+    await from.close();
+    expect(await messageOf(openPublicPolicy(path, { textTokenizer, rate: 1 }))).toMatch(
+      /begin from it with insula train --from$/,
+    );
+  }
 });
