@@ -29,7 +29,7 @@ import {
 import { expectWritable, takeNewFolder } from './outputs.ts';
 import { expectNamed, openPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
-import { publicOptions } from './run-options.ts';
+import { publicOptions } from './published.ts';
 
 const EPISODES = 200;
 /** Larger than any video frame, so that frames are written at their own size. */

@@ -145,18 +145,6 @@ export const runOptions = {
   seed: seedNumber('determines data, initial weights, noise and order; 0 by default'),
 };
 
-/** Options of a published policy of openpi or LeRobot, which the option `named` names. */
-export const publicOptions = (named: string) => ({
-  'text-tokenizer': text(
-    `folder with PaliGemma's tokenizer.json, for a --${named} of openpi or LeRobot, whose folders have none`,
-    { needs: named },
-  ),
-  partial: flag(
-    `goes on though a --${named} of openpi or LeRobot lacks tensors, which begin at random, or has others, which are left out`,
-    { needs: named },
-  ),
-});
-
 /** The settings that the options give; settings of other options are absent. */
 export function givenSettings({
   preset,

@@ -17,12 +17,11 @@ import type { ClosedLoopRates } from '../model/training/history.ts';
 import { isLarge } from '../model/training/memory-plan.ts';
 import { expectRules, parametersOf } from '../model/training/parameter-rules.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
-import { isPublic, type PublicOptions } from '../model/training/public-model.ts';
 import { withoutLacking } from '../model/training/recommended.ts';
 import { expectToFit, type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import { expectTokens, type RunSettings, systemOf } from '../model/training/run-settings.ts';
-import { expectPresetSizes, openPublicStart, openStart, type Start } from '../model/training/start.ts';
+import { expectPresetSizes, openStart, type Start } from '../model/training/start.ts';
 import { EventFile } from '../model/training/tensorboard.ts';
 import { command, type Result } from './command.ts';
 import { commandLine } from './command-line.ts';
@@ -33,8 +32,9 @@ import { trainingNotes } from './notes.ts';
 import { flag, outputFolder } from './options.ts';
 import { PLANNED_DEMONSTRATIONS, type PlanSummary, plannedFrom, planOf, planOption } from './plan.ts';
 import { Progress } from './progress.ts';
+import { publicOptions, publicStart } from './published.ts';
 import { type RunFolder, resumedSettings, runFolder } from './run-folder.ts';
-import { givenSettings, publicOptions, runOptions, settingsOfRun } from './run-options.ts';
+import { givenSettings, runOptions, settingsOfRun } from './run-options.ts';
 import { scenesOf } from './scenes.ts';
 import { trainLines } from './text.ts';
 import { summarise, type TrainSummary } from './training-summary.ts';
@@ -95,15 +95,6 @@ export const train = command({
   },
 });
 
-/** The published policy that a run begins from; undefined for other starts. */
-async function publicStart(from: string | null | undefined, options: PublicOptions) {
-  if (from && (await isPublic(from))) return openPublicStart(from, options);
-  const [first] = Object.entries({ 'text-tokenizer': options.textTokenizer, partial: options.partial }).filter(
-    ([, own]) => own !== undefined,
-  );
-  if (first) throw new InputError(`--${first[0]}: for a --from of openpi or LeRobot alone; leave it out`);
-}
-
 function usualFolder({ data, dataset, system, preset, task, variation }: RunSettings): string {
   const world = [TABLETOP, ...[task, variation].filter((word) => word !== null)].join('-');
   const named = dataset ?? data?.map((own) => basename(resolve(own))) ?? [world];
@@ -130,7 +121,7 @@ function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings
 interface Run {
   readonly folder: RunFolder;
   /** The published policy that the run begins from. */
-  readonly start?: Awaited<ReturnType<typeof openPublicStart>>;
+  readonly start?: Awaited<ReturnType<typeof publicStart>>;
   readonly given: Partial<RunSettings>;
   readonly settings: RunSettings;
   readonly device: { readonly adapter?: string; readonly floor?: boolean; readonly tuning?: string };
