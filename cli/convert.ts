@@ -5,16 +5,31 @@ import { InputError } from '../engine/index.ts';
 import { openTunedDevice } from '../kernels/tuning.ts';
 import type { LoraSettings } from '../model/architecture/configuration.ts';
 import { merged } from '../model/architecture/merged.ts';
+import type { Model } from '../model/architecture/model.ts';
 import { expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
-import { exportCheckpoint } from '../model/training/checkpoint.ts';
+import { type Checkpoint, type CheckpointSettings, exportCheckpoint } from '../model/training/checkpoint.ts';
+import { leRobotType, writeLeRobotPolicy } from '../model/training/lerobot-policy.ts';
+import { isPublic } from '../model/training/public-model.ts';
+import { openPublicPolicy, type PublicPolicyOptions } from '../model/training/public-policy.ts';
 import { command, type Result } from './command.ts';
 import { cameraOptions, chooseDataset, dataOptions, TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
 import { dataNotes } from './notes.ts';
-import { flag, number, type Option, outputFile, outputFolder, seedNumber, text, type ValuesOf } from './options.ts';
+import {
+  choice,
+  flag,
+  number,
+  type Option,
+  outputFile,
+  outputFolder,
+  seedNumber,
+  text,
+  type ValuesOf,
+} from './options.ts';
 import { expectWritable, takeNewFolder } from './outputs.ts';
 import { expectNamed, openPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
+import { publicOptions } from './published.ts';
 
 const EPISODES = 200;
 /** Larger than any video frame, so that frames are written at their own size. */
@@ -32,14 +47,26 @@ const dataSetOptions = {
 };
 const ofCheckpoint = <T>(option: Option<T>): Option<T> => ({ ...option, needs: 'checkpoint' });
 
+const { rate, ...ofData } = dataSetOptions;
+const ofPublic = 'of a --checkpoint of openpi or LeRobot';
+
 export const convert = command({
   options: {
-    ...dataSetOptions,
+    ...ofData,
+    rate: { ...rate, help: `${rate.help}, and ${ofPublic}`, needs: ['data', 'checkpoint'] },
     checkpoint: text(
-      'file that insula train wrote, in place of a data set: it becomes one for acting alone, without moments and auxiliary heads. The low-rank matrices of --lora are merged into the matrices beside them; in bf16 this drops changes below 2^-9 of a weight',
-      { excludes: Object.keys(dataSetOptions) },
+      'file that insula train wrote, or a pi0 or pi0.5 of openpi (PyTorch) or LeRobot, FOLDER or FILE, in place of a data set: it becomes one for acting alone, without moments and auxiliary heads. The low-rank matrices of --lora are merged into the matrices beside them; in bf16 this drops changes below 2^-9 of a weight',
+      { excludes: Object.keys(ofData) },
     ),
-    out: { ...text('folder for the LeRobot data set, or file for the checkpoint; required'), value: 'PATH' },
+    format: choice(
+      'form of the checkpoint that is written: insula (default), a file; or lerobot, the folder of a policy that LeRobot opens, of pi0, pi0.5 and what computes the same at their published sizes',
+      ['insula', 'lerobot'],
+      { needs: 'checkpoint' },
+    ),
+    ...publicOptions('checkpoint'),
+    horizon: ofCheckpoint(number(`control steps in a chunk, ${ofPublic} without config.json`, 1)),
+    statistics: ofCheckpoint(text(`norm_stats.json, ${ofPublic} without processors`)),
+    out: { ...text('folder for the LeRobot data set or policy, or file for the checkpoint; required'), value: 'PATH' },
     adapter: ofCheckpoint(deviceOptions.adapter),
     floor: ofCheckpoint(deviceOptions.floor),
     tuning: ofCheckpoint(deviceOptions.tuning),
@@ -101,14 +128,16 @@ async function dataSet(
 /** Writes a checkpoint for acting alone, without low-rank matrices. */
 async function actingCheckpoint(
   path: string,
-  { out, adapter, floor, tuning }: Values,
+  { out, adapter, floor, tuning, format, partial, rate, horizon, statistics, 'text-tokenizer': textTokenizer }: Values,
   progress: Progress,
 ): Promise<Result<ConvertedCheckpoint>> {
   if (out === undefined) throw new InputError('convert: name a file for the checkpoint with --out');
-  await expectWritable({ out: outputFile('') }, { out });
-  if (await stat(out).catch(() => null))
+  const asFolder = format === 'lerobot';
+  await expectWritable({ out: asFolder ? outputFolder('') : outputFile('') }, { out });
+  if (!asFolder && (await stat(out).catch(() => null)))
     throw new InputError(`--out ${out}: a file of this name is there; choose another`);
-  const checkpoint = await openPolicy(await expectNamed(path));
+  const given = { partial, rate, horizon, statistics, textTokenizer };
+  const checkpoint = await openAny(await expectNamed(path, true), given);
   try {
     const { settings, progress: trained } = checkpoint;
     const opened = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
@@ -116,7 +145,8 @@ async function actingCheckpoint(
       using model = await checkpoint.loadModel(opened);
       const { lora } = settings.configuration;
       const acting = lora ? await merged(model) : model;
-      await exportCheckpoint(out, acting, { ...settings, configuration: acting.configuration }, trained);
+      if (asFolder) await writePolicy(out, acting, settings, progress);
+      else await exportCheckpoint(out, acting, { ...settings, configuration: acting.configuration }, trained);
       const how = lora ? `, low-rank matrices (rank ${lora.rank}) merged into ${lora.experts.join(' and ')}` : '';
       const json = { file: out, source: path, step: trained.step, merged: lora ?? null };
       return { json, lines: [`${out}: for acting alone, of ${path} at step ${trained.step}${how}`] };
@@ -125,5 +155,25 @@ async function actingCheckpoint(
     }
   } finally {
     await checkpoint.close();
+  }
+}
+
+/** @throws InputError if an option is for a policy of openpi or LeRobot, and the checkpoint is none */
+async function openAny(path: string, options: PublicPolicyOptions): Promise<Checkpoint> {
+  if (await isPublic(path)) return openPublicPolicy(path, options);
+  const [first] = Object.entries(options).filter(([, own]) => own !== undefined);
+  const names: Record<string, string> = { textTokenizer: 'text-tokenizer' };
+  if (first)
+    throw new InputError(`--${names[first[0]] ?? first[0]}: ${ofPublic} alone, and ${path} is Insula's; leave it out`);
+  return openPolicy(path);
+}
+
+async function writePolicy(out: string, model: Model, settings: CheckpointSettings, progress: Progress): Promise<void> {
+  leRobotType({ ...settings, configuration: model.configuration });
+  const leave = await takeNewFolder('out', out, (line) => progress.note(line));
+  try {
+    await writeLeRobotPolicy(out, model, settings);
+  } finally {
+    await leave();
   }
 }

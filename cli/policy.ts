@@ -74,13 +74,17 @@ export async function withPolicy<T>(
   }
 }
 
-/** @throws InputError if no file is named, or the folder of a run */
-export async function expectNamed(path: string | undefined): Promise<string> {
+/** @throws InputError if no file is named, or the folder of a run, or any folder unless the command takes those of published policies */
+export async function expectNamed(path: string | undefined, takesFolders = false): Promise<string> {
   if (path === undefined)
     throw new InputError('name the file of the policy with --checkpoint; insula train writes one');
   const inside = join(path, 'checkpoint.safetensors');
   if (pretrainedUrl(path) === null && (await stat(inside).catch(() => null)) !== null)
     throw new InputError(`${path}: is the folder of a run; its policy is --checkpoint ${inside}`);
+  if (!takesFolders && pretrainedUrl(path) === null && (await stat(path).catch(() => null))?.isDirectory())
+    throw new InputError(
+      `${path}: a folder; of a policy of openpi or LeRobot, insula convert --checkpoint makes a file to act with`,
+    );
   return path;
 }
 

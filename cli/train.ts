@@ -9,7 +9,7 @@ import { counted } from '../engine/files/errors.ts';
 import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { expectDevice, openTunedDevice } from '../kernels/tuning.ts';
-import { evaluationSamples } from '../model/data/index.ts';
+import { evaluationSamples, padded } from '../model/data/index.ts';
 import type { KeptAnswers } from '../model/inspect/answers.ts';
 import { swappedLosses } from '../model/inspect/swapped.ts';
 import type { Policy } from '../model/policy/policy.ts';
@@ -21,9 +21,8 @@ import { withoutLacking } from '../model/training/recommended.ts';
 import { expectToFit, type RunResult, runTraining } from '../model/training/run.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import { expectTokens, type RunSettings, systemOf } from '../model/training/run-settings.ts';
-import { expectPresetSizes, openStart } from '../model/training/start.ts';
+import { expectPresetSizes, openStart, type Start } from '../model/training/start.ts';
 import { EventFile } from '../model/training/tensorboard.ts';
-import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
 import { command, type Result } from './command.ts';
 import { commandLine } from './command-line.ts';
 import { chooseData, coTrainingOf, readParaphrasing, TABLETOP } from './data.ts';
@@ -33,6 +32,7 @@ import { trainingNotes } from './notes.ts';
 import { flag, outputFolder } from './options.ts';
 import { PLANNED_DEMONSTRATIONS, type PlanSummary, plannedFrom, planOf, planOption } from './plan.ts';
 import { Progress } from './progress.ts';
+import { publicOptions, publicStart } from './published.ts';
 import { type RunFolder, resumedSettings, runFolder } from './run-folder.ts';
 import { givenSettings, runOptions, settingsOfRun } from './run-options.ts';
 import { scenesOf } from './scenes.ts';
@@ -51,6 +51,7 @@ export const train = command({
     out: outputFolder('folder for checkpoint and report; a new one in .insula by default'),
     resume: flag('resumes the run in --out, or the last run without --out'),
     overwrite: flag('replaces the run in --out, or the last run without --out', { excludes: 'resume' }),
+    ...publicOptions('from'),
     plan: planOption,
     memory: memoryOption,
     ...deviceOptions,
@@ -58,20 +59,38 @@ export const train = command({
   interruptible: true,
   notes: trainingNotes,
   async run(
-    { out, resume, overwrite, plan, memory, adapter, floor, tuning, ...values },
+    {
+      out,
+      resume,
+      overwrite,
+      plan,
+      memory,
+      adapter,
+      floor,
+      tuning,
+      'text-tokenizer': textTokenizer,
+      partial,
+      ...values
+    },
     { progress, signal, words },
   ): Promise<TrainResult> {
-    const given = givenSettings(values);
-    const folder = await runFolder({ out, usual: usualFolder(settingsOfRun(given)), resume, overwrite }, (line) =>
-      progress.note(line),
-    );
+    const named = givenSettings(values);
+    const start = resume ? undefined : await publicStart(named.from, { textTokenizer, partial });
+    const given = { ...(start && { preset: start.preset }), ...named };
     try {
-      const settings = settingsOf(given, folder);
-      const device = { adapter, floor, tuning };
-      return await trainIn({ folder, given, settings, device, plan, memory, words, progress, signal });
+      const folder = await runFolder({ out, usual: usualFolder(settingsOfRun(given)), resume, overwrite }, (line) =>
+        progress.note(line),
+      );
+      try {
+        const settings = settingsOf(given, folder);
+        const device = { adapter, floor, tuning };
+        return await trainIn({ folder, start, given, settings, device, plan, memory, words, progress, signal });
+      } finally {
+        await folder.resume?.close();
+        await folder.leave();
+      }
     } finally {
-      await folder.resume?.close();
-      await folder.leave();
+      await start?.close();
     }
   },
 });
@@ -101,6 +120,8 @@ function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings
 
 interface Run {
   readonly folder: RunFolder;
+  /** The published policy that the run begins from. */
+  readonly start?: Awaited<ReturnType<typeof publicStart>>;
   readonly given: Partial<RunSettings>;
   readonly settings: RunSettings;
   readonly device: { readonly adapter?: string; readonly floor?: boolean; readonly tuning?: string };
@@ -115,7 +136,8 @@ type TrainResult = Result<TrainSummary | PlanSummary>;
 
 async function trainIn(run: Run): Promise<TrainResult> {
   const { settings, progress, signal, words } = run;
-  const from = run.folder.resume || settings.from === null ? undefined : await openStart(settings.from);
+  const opens = !run.folder.resume && settings.from !== null;
+  const from = run.start ?? (opens ? await openStart(settings.from!) : undefined);
   let world: TabletopWorld | null = null;
   const openWorld = async () => {
     world ??= await TabletopWorld.create();
@@ -170,8 +192,8 @@ async function trainIn(run: Run): Promise<TrainResult> {
 
 /** Reads and checks settings and data, before an adapter is opened. */
 async function prepare(
-  { folder: { resume }, given: options, settings: wanted, progress, signal }: Run,
-  from: VisionLanguageFile | undefined,
+  { folder: { resume }, start, given: options, settings: wanted, progress, signal }: Run,
+  from: Start | undefined,
   openWorld: () => Promise<TabletopWorld>,
   episodes: number,
 ): Promise<PreparedRun> {
@@ -179,7 +201,12 @@ async function prepare(
   const given = resume ? undefined : await givenEncoding(wanted);
   const paraphrased = await readParaphrasing(wanted.paraphrases, progress);
   const source = { episodes, seed, signal, frameSize: preset.vision.image };
-  const dataset = paraphrased(await chooseData(wanted, source, progress));
+  const chosen = paraphrased(await chooseData(wanted, source, progress));
+  // A published policy has more dimensions than most robots.
+  const width = resume?.settings.encoding.robots
+    ? resume.settings.configuration.actionDimension
+    : start?.actionDimension;
+  const dataset = width ? padded(chosen, width, wanted.from ?? 'the run') : chosen;
   const { settings, notes } = resume ? { settings: wanted, notes: [] } : withoutLacking(wanted, options, dataset);
   for (const line of notes) progress.note(line);
   if (settings.subtask === 'places' && options.subtask === undefined && !resume)
@@ -194,7 +221,7 @@ async function prepare(
 }
 
 /** Refuses a run that does not fit before all demonstrations are made. */
-async function expectFewToFit(run: Run, ...given: [VisionLanguageFile | undefined, () => Promise<TabletopWorld>]) {
+async function expectFewToFit(run: Run, ...given: [Start | undefined, () => Promise<TabletopWorld>]) {
   const quiet = Object.assign(new Progress(), { note() {}, count() {} });
   const few = await prepare({ ...run, progress: quiet }, ...given, PLANNED_DEMONSTRATIONS);
   const { device } = await openTunedDevice(run.device, () => {});

@@ -51,6 +51,7 @@
  * `interference` what the losses send to which weights.
  * `trainingPass` is the forward pass alone, `configurationOf` makes the configuration of a named system, and `prepareRun` and `runTraining`
  * are `insula train`. `preparePretraining` and `runPretraining` are `insula pretrain`, and `openStart('tiny')` opens a shipped model.
+ * `openPublicPolicy` reads a pi0 or pi0.5 of openpi or LeRobot, and `writeLeRobotPolicy` writes one for LeRobot.
  */
 
 export type { Backbone, BackboneName, BackboneVariant } from './architecture/backbones/index.ts';
@@ -85,6 +86,7 @@ export * from './training/checkpoint.ts';
 export * from './training/deltas.ts';
 export type { Losses, RunHistory } from './training/history.ts';
 export * from './training/image-questions.ts';
+export { leRobotType, writeLeRobotPolicy } from './training/lerobot-policy.ts';
 export { type MemoryGiven, type MemoryPlan, memoryPlan } from './training/memory-plan.ts';
 export * from './training/named-images.ts';
 export type { Pack, PackedQuestion, PackSource, Thing } from './training/packs.ts';
@@ -96,11 +98,12 @@ export {
   pretrainingSettings,
   runPretraining,
 } from './training/pretrain.ts';
+export { openPublicPolicy, type PublicPolicyOptions } from './training/public-policy.ts';
 export * from './training/question-file.ts';
 export { randomBatch } from './training/random-batch.ts';
 export { type RunResult, runTraining, type TrainOptions } from './training/run.ts';
 export { type RunSettings, runSettings } from './training/run-settings.ts';
-export { beginFrom, openStart } from './training/start.ts';
+export { beginFrom, openPublicStart, openStart, type Start } from './training/start.ts';
 export * from './training/tokenizer-chunks.ts';
 export { Trainer } from './training/trainer.ts';
 export { type LossTensors, type StepSettings, TrainingStep } from './training/training-step.ts';

@@ -1,7 +1,7 @@
 import { InputError } from '../../engine/files/errors.ts';
 import type { Dataset, SlotMap } from './dataset.ts';
 import { changedEpisode } from './parts.ts';
-import { checkSlotMap } from './slots.ts';
+import { checkSlotMap, ownSlotMap } from './slots.ts';
 
 /** A data set of a mixture, and the slots of its robot's dimensions. */
 export interface RobotData {
@@ -61,4 +61,19 @@ export function mixDatasets(members: readonly RobotData[]): Dataset {
     robots,
     weights: weighted ? weights : undefined,
   };
+}
+
+/**
+ * A data set whose robot has the first dimensions of a wider model, as openpi and LeRobot pad numbers; unchanged where it has all of them,
+ * or slot maps of its own.
+ *
+ * @throws InputError if it has more than the model
+ */
+export function padded(dataset: Dataset, width: number, model: string): Dataset {
+  const { name, actionDimension, stateDimension, robots } = dataset;
+  const widest = Math.max(actionDimension, stateDimension);
+  if (widest > width)
+    throw new InputError(`"${name}" has ${widest} dimensions of actions or states, and ${model} at most ${width}`);
+  if (robots || (actionDimension === width && [0, width].includes(stateDimension))) return dataset;
+  return mixDatasets([{ dataset, slots: ownSlotMap(dataset, width) }]);
 }

@@ -64,7 +64,15 @@ export function slotMapNamed(name: string): SlotMap {
 }
 
 /** Puts every dimension in the slot of its own number, none of them relative, for robots that share nothing. */
-export function ownSlotMap({ name, actionDimension, stateDimension, actionNames }: Dataset): SlotMap {
+export function ownSlotMap(
+  {
+    name,
+    actionDimension,
+    stateDimension,
+    actionNames,
+  }: Pick<Dataset, 'name' | 'actionDimension' | 'stateDimension' | 'actionNames'>,
+  width = Math.max(actionDimension, stateDimension),
+): SlotMap {
   const slots = (what: string, count: number, names?: readonly string[]) =>
     Array.from({ length: count }, (_, i) => {
       const own = names?.[i] ?? `${what} ${i}`;
@@ -72,7 +80,7 @@ export function ownSlotMap({ name, actionDimension, stateDimension, actionNames 
     });
   return {
     robot: name,
-    width: Math.max(actionDimension, stateDimension),
+    width,
     actions: slots('action', actionDimension, actionNames),
     state: slots('state', stateDimension),
   };

@@ -5,6 +5,7 @@ import {
   type ActionTokenizer,
   actionTokenizerFromJson,
   type ChunkGrammar,
+  cleanInstruction,
   decodeBeginning,
   decodeWithLocations,
   digitizeState,
@@ -31,6 +32,11 @@ export interface EncodingSettings extends RobotSettings {
   readonly stateAsText: boolean;
   /** The vocabulary has a token for each bin of a state dimension. */
   readonly stateTokens?: boolean;
+  /**
+   * The prompt of a published policy: pi0's is the instruction and a line feed; in pi0.5's a number below the first bin is -1. Otherwise
+   * that of `promptText`.
+   */
+  readonly prompt?: 'pi0' | 'pi05';
   /** Number of bins of each state dimension. */
   readonly stateBins: number;
   /** Camera names in the order of the model's image slots. */
@@ -115,11 +121,18 @@ export class Encoding extends RobotNumbers {
         typeof piece === 'string' ? Array.from(this.answerTokens(piece)) : [this.text.special[piece.special]];
       return Int32Array.from(before.flatMap(idsOf));
     }
-    const { stateAsText, stateBins } = this.settings;
+    const { stateAsText, stateBins, prompt } = this.settings;
+    if (prompt === 'pi0') {
+      const text = cleanInstruction(instruction ?? '');
+      return Int32Array.from([...this.text.encode(text, { bos: true }), ...this.text.encode('\n')]);
+    }
     const { normalise } = this.robot(robot);
     const bins =
       stateAsText && state && normalise.states
-        ? digitizeState(normalise.states.normalise(Float32Array.from(state)), { bins: stateBins })
+        ? digitizeState(normalise.states.normalise(Float32Array.from(state)), {
+            bins: stateBins,
+            clamp: prompt !== 'pi05',
+          })
         : undefined;
     const text = promptText({ instruction: instruction ?? undefined, state: bins });
     const saysFirst = request === 'subtask' || this.subtask !== null;

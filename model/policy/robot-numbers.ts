@@ -51,6 +51,8 @@ export class RobotNumbers {
     ]);
     if (statistics)
       own.push([undefined, { normalise: normalisers(statistics), slots: null, relative: someOrNull(relative) }]);
+    // The only robot needs no name.
+    if (own.length === 1) own.push([undefined, own[0][1]]);
     this.robots = new Map(own);
   }
 

@@ -125,6 +125,7 @@ const slotMapSchema = v.object({
 export const encodingSchema = v.object({
   text: v.optional(v.looseObject({})),
   stateAsText: v.boolean(),
+  prompt: v.optional(v.picklist(['pi0', 'pi05'])),
   stateTokens: v.optional(v.boolean()),
   stateBins: count(1, MOST_BINS),
   cameras: texts,

@@ -35,6 +35,7 @@ import { type CoTraining, everyQuestion } from './co-training.ts';
 import { withGripperOf } from './gripper-fitting.ts';
 import type { Preset } from './presets.ts';
 import type { RunSettings } from './run-settings.ts';
+import type { Start } from './start.ts';
 import { longestSubtask, sayingSystem, subtaskSettings } from './subtask-fitting.ts';
 
 /** A data set with at most this many control steps is fitted whole; the chunks are held in memory. */
@@ -72,7 +73,7 @@ export interface FittingOptions {
   /** Statistics of one robot's actions, of differences if they are relative, instead of those of the training part; see `fromNormStats`. */
   readonly statistics?: DatasetStatistics;
   /** The encoding of the vision-language model that the run begins from: its tokens keep their meaning. */
-  readonly start?: EncodingSettings;
+  readonly start?: Start['encoding'];
   readonly listener: { note(line: string): void };
 }
 
@@ -200,11 +201,12 @@ export async function fitEncoding(
     text: start?.text ?? defaultTokenizerJson(),
     stateAsText: system.stateAsText,
     ...(system.blocks.some(({ input, name }) => input === 'prompt' && name === STATE) && { stateTokens: true }),
+    ...(start?.prompt && (start.prompt === 'pi05') === system.stateAsText && { prompt: start.prompt }),
     stateBins: start?.stateBins ?? preset.stateBins,
     cameras: dataset.cameras.slice(0, system.cameras),
     ...measured,
     actions: null,
-    ...((coTraining || start || (subtask && subtask !== 'words')) && { locations: true }),
+    ...((coTraining || start?.locations || (subtask && subtask !== 'words')) && { locations: true }),
     ...(leastRows > 0 && { leastRows }),
     ...(subtask && { subtask: subtaskSettings(dataset, subtask, preset) }),
   };
@@ -256,8 +258,8 @@ export async function fittedConfiguration(
   for (const { episode } of parts) {
     const { robot, instructions, subtask } = episode;
     const { statistics, robots } = encoding.settings;
-    // The length of a prompt does not depend on the state, because every bin is one token.
-    const state = (robots?.[robot!].statistics ?? statistics)?.states?.mean ?? null;
+    // No bin has more tokens than the last.
+    const state = (robots?.[robot!].statistics ?? statistics)?.states?.q99 ?? null;
     for (const instruction of instructions.length > 0 ? instructions : [null]) {
       const key = JSON.stringify([robot, instruction]);
       if (seen.has(key)) continue;

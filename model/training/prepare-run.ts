@@ -32,8 +32,7 @@ import type { ActingRow, Losses } from './history.ts';
 import { expectRules, rulesOf } from './parameter-rules.ts';
 import { expectTokens, loraOf, type RunSettings, systemOf } from './run-settings.ts';
 import { expectSameRun, type RunData } from './same-run.ts';
-import { expectPresetSizes, startedNames, startLines } from './start.ts';
-import type { VisionLanguageFile } from './vision-language-file.ts';
+import { expectPresetSizes, type Start, startedNames, startLines } from './start.ts';
 
 export interface RunOptions {
   readonly settings: RunSettings;
@@ -45,7 +44,7 @@ export interface RunOptions {
   /** The checkpoint to resume from; it is closed once it is read. */
   readonly resume?: Checkpoint;
   /** The file of `settings.from`; a resumed run does not read it again. */
-  readonly from?: VisionLanguageFile;
+  readonly from?: Start;
   readonly listener: RunListener;
 }
 
@@ -192,7 +191,7 @@ function adaptationLines({ parameters, configuration: { lora } }: Architecture):
 }
 
 /** A warning about parameters that would keep the random values that they begin with. */
-function randomLines(architecture: Architecture, from?: VisionLanguageFile): string[] {
+function randomLines(architecture: Architecture, from?: Start): string[] {
   const { parameters, configuration } = architecture;
   const started = from ? startedNames(from, architecture) : new Set<string>();
   const random = groupsOf(parameters.filter(({ name, frozen }) => frozen && !started.has(name)));

@@ -5,9 +5,41 @@ import { type Device, elementCount, type Tensor } from '../../engine/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture, Model } from '../architecture/model.ts';
+import type { EncodingSettings } from '../policy/encoding.ts';
 import { pretrainedNames, pretrainedUrl } from '../pretrained/index.ts';
 import { type Preset, presets } from './presets.ts';
+import { openPublicModel, type PublicModel, type PublicOptions } from './public-model.ts';
+import { EMBEDDING } from './public-tensors.ts';
 import { openVisionLanguageModel, type VisionLanguageFile } from './vision-language-file.ts';
+
+/** What a run begins from: tensors under the names of parameters, and the model and the tokens that they belong to. */
+export type Start = Pick<VisionLanguageFile, 'name' | 'configuration' | 'shapes' | 'read' | 'close'> & {
+  readonly encoding: Pick<
+    EncodingSettings,
+    'text' | 'prompt' | 'stateBins' | 'leastRows' | 'locations' | 'statistics' | 'robots'
+  >;
+};
+
+/** A published pi0, pi0.5 or pi0-FAST, or PaliGemma, as a start. @throws InputError as `openPublicModel` */
+export async function openPublicStart(
+  path: string,
+  options: PublicOptions,
+): Promise<Start & Pick<PublicModel, 'preset' | 'actionDimension'>> {
+  const { tensors, encoding, preset, actionDimension, configuration } = await openPublicModel(path, options);
+  const [name, own] = [tensors.name, configuration(1, 1)];
+  return {
+    ...{ name, configuration: own, preset, actionDimension },
+    encoding: { ...encoding, statistics: null },
+    shapes: new Map(
+      Array.from(tensors.tensors, ([name, { shape }]) => [
+        name,
+        name === EMBEDDING ? [own.vocabulary, shape[1]] : shape,
+      ]),
+    ),
+    read: (name, rows) => tensors.readFinite(name, { rows }),
+    close: () => tensors.close(),
+  };
+}
 
 /** Opens a shipped vision-language model by its name, in a browser from where the page's files lie, or any by its path (node only). */
 export async function openStart(from: string): Promise<VisionLanguageFile> {
@@ -39,11 +71,11 @@ interface Started {
 }
 
 /**
- * The parameters that begin with the file's values: those of the same name, group and meaning. Those of the backbone have the same
+ * The parameters that begin with the file's values: those of the same name, group, meaning and shape. Those of the backbone have the same
  * meaning in the same family alone; those of vision have it in every family, below a root of its own. Several towers begin as copies of
  * the file's only one, and their projection so that its output is the file's (GenVLA, arXiv 2509.11417, leaves this open).
  */
-function startedBy(file: VisionLanguageFile, { configuration, parameters }: Architecture): Started[] {
+function startedBy(file: Start, { configuration, parameters }: Architecture): Started[] {
   const { configuration: own, shapes } = file;
   const isSameFamily = familyOf(own) === familyOf(configuration);
   const theirs = new Map(new Architecture(own).parameters.map((parameter) => [withoutRoot(parameter.name), parameter]));
@@ -56,9 +88,11 @@ function startedBy(file: VisionLanguageFile, { configuration, parameters }: Arch
     const their = theirs.get(withoutRoot(isCopied ? name.replace(`vision_tower_${group}`, 'vision_tower') : name));
     if (their?.group !== (isCopied ? only : group) || their.initialisation !== initialisation) return [];
     if (group === 'backbone' && !isSameFamily) return [];
-    const theirShape = shapes.get(their.name)!;
+    const theirShape = shapes.get(their.name);
+    if (!theirShape) return [];
     const [rows] = theirShape;
     const firstRows = rows === own.vocabulary && shape[0] === configuration.vocabulary && rows < shape[0];
+    if (!isCopied && !firstRows && theirShape.join() !== shape.join()) return [];
     return [
       {
         parameter,
@@ -76,7 +110,7 @@ const familyOf = ({ backbone, backboneVariant = {} }: ModelConfiguration): strin
   JSON.stringify([backbone, Object.entries(backboneVariant).sort()]);
 
 /** @throws InputError that names the first size in which the file's model and the preset differ */
-export function expectPresetSizes({ name: file, configuration }: VisionLanguageFile, preset: Preset): void {
+export function expectPresetSizes({ name: file, configuration }: Start, preset: Preset): void {
   const { experts, vision, ...sizes } = configuration;
   const { towers, patch, imageHeight: image } = vision!;
   const theirs = sizesOf({
@@ -111,11 +145,11 @@ function sizesOf({
 }
 
 /** Names of the parameters that begin with the file's values, or with some of them. */
-export const startedNames = (file: VisionLanguageFile, architecture: Architecture): ReadonlySet<string> =>
+export const startedNames = (file: Start, architecture: Architecture): ReadonlySet<string> =>
   new Set(startedBy(file, architecture).map(({ parameter }) => parameter.name));
 
 /** Lines that say what a model begins from and what begins anew. @throws InputError if nothing fits */
-export function startLines(file: VisionLanguageFile, architecture: Architecture): string[] {
+export function startLines(file: Start, architecture: Architecture): string[] {
   const started = startedBy(file, architecture);
   const names = new Set(started.map(({ parameter }) => parameter.name));
   const { parameters, configuration } = architecture;
@@ -165,7 +199,7 @@ export async function begunModel(
   device: Device,
   configuration: ModelConfiguration,
   seed: number,
-  from?: VisionLanguageFile,
+  from?: Start,
 ): Promise<Model> {
   const model = new Model(device, configuration);
   model.initialise(seed);
@@ -174,7 +208,7 @@ export async function begunModel(
 }
 
 /** Writes the file's values into an initialised model. */
-export async function beginFrom(file: VisionLanguageFile, { architecture, parameters }: Model): Promise<void> {
+export async function beginFrom(file: Start, { architecture, parameters }: Model): Promise<void> {
   for (const { parameter, source, copies } of startedBy(file, architecture)) {
     const target = parameters.get(parameter.name);
     if (copies > 1) target.write(sideBySide(await file.read(source), parameter.shape[0], copies));
@@ -183,7 +217,7 @@ export async function beginFrom(file: VisionLanguageFile, { architecture, parame
 }
 
 /** Writes the rows that the file has, piece by piece; others of the target keep their values. */
-async function writeRows(file: VisionLanguageFile, source: string, { pieces }: Tensor): Promise<void> {
+async function writeRows(file: Start, source: string, { pieces }: Tensor): Promise<void> {
   const [rows] = file.shapes.get(source)!;
   let first = 0;
   for (const piece of pieces) {

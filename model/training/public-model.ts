@@ -1,0 +1,232 @@
+/**
+ * pi0 and pi0.5 of openpi (PyTorch) and LeRobot as models, and to begin from also pi0-FAST and PaliGemma: which of them a checkpoint is
+ * and its sizes follow from its tensors, and are compared with the config.json beside them. Their text tokenizer, PaliGemma's, is in no
+ * folder of openpi or LeRobot and is named by the user.
+ */
+import * as v from 'valibot';
+import { InputError, quote } from '../../engine/files/errors.ts';
+import { count, dictionary, readJsonFile } from '../../engine/files/json-schema.ts';
+import { readSafetensors } from '../../engine/index.ts';
+import { TextTokenizer, type TokenizerJson } from '../../tokenizers/index.ts';
+import { backboneOf } from '../architecture/backbones/index.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
+import { Architecture } from '../architecture/model.ts';
+import type { EncodingSettings } from '../policy/encoding.ts';
+import { about, jsonOf } from '../policy/tokenizer-file.ts';
+import { configurationOf, type ModelSizes, systemNamed } from '../systems/index.ts';
+import { type Preset, presetNamed } from './presets.ts';
+import { EMBEDDING, listed, openPublicTensors, type PublicTensors } from './public-tensors.ts';
+
+const feature = v.looseObject({ type: v.string(), shape: v.array(count()) });
+/** The fields of config.json that decide a model or say what it takes: LeRobot's, and openpi's `action_dim` and `action_horizon`. */
+const configSchema = v.looseObject({
+  type: v.optional(v.string()),
+  max_action_dim: v.optional(count(1)),
+  action_dim: v.optional(count(1)),
+  max_state_dim: v.optional(count(1)),
+  chunk_size: v.optional(count(1)),
+  action_horizon: v.optional(count(1)),
+  tokenizer_max_length: v.optional(count(1)),
+  image_resolution: v.optional(v.array(count(1))),
+  input_features: v.optional(dictionary(feature)),
+  output_features: v.optional(dictionary(feature)),
+  use_relative_actions: v.optional(v.boolean()),
+});
+export type PublicConfig = v.InferOutput<typeof configSchema>;
+
+export interface PublicModel {
+  readonly tensors: PublicTensors;
+  /** pi0-fast for a language model with images alone. */
+  readonly system: 'pi0' | 'pi05' | 'pi0-fast';
+  /** Its sizes, with the training of the public recipe. */
+  readonly preset: Preset;
+  /** Dimensions of its actions, robots' own padded; null without an action expert. */
+  readonly actionDimension: number | null;
+  readonly config: PublicConfig;
+  /** The folder of config.json and what else belongs to the policy; null for a single file without. */
+  readonly folder: string | null;
+  /** The parts of an encoding that its weights fix. */
+  readonly encoding: Pick<EncodingSettings, 'text' | 'stateAsText' | 'prompt' | 'stateBins' | 'leastRows'>;
+  /** The model with this many cameras and actions in a chunk. */
+  configuration(cameras: number, horizon: number, precision?: ModelSizes['precision']): ModelConfiguration;
+}
+
+export interface PublicOptions {
+  /** A folder with PaliGemma's tokenizer.json, or this file. */
+  readonly textTokenizer?: string;
+  /** Tensors that are missing or have no place are no error. */
+  readonly partial?: boolean;
+}
+
+/** The folder of the tokenizer in those that Insula writes. */
+export const TOKENIZER = 'tokenizer';
+
+/** Rows of PaliGemma's embeddings in transformers; those behind the published ones are padding. */
+const PALIGEMMA_ROWS = 257_216;
+
+/** Heads of SigLIP's towers by width (openpi, siglip.py); shapes do not tell them. */
+const towerHeads: Readonly<Record<number, number>> = { 32: 2, 192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1152: 16 };
+
+/** Whether a path is no file of Insula: a folder, an index, or safetensors that no program of this project wrote. */
+export async function isPublic(path: string): Promise<boolean> {
+  const { kindOfPath } = await import('../../engine/files/files.ts');
+  const kind = await kindOfPath(path);
+  if (kind !== 'file') return kind === 'folder';
+  if (path.endsWith('.json')) return true;
+  const file = await readSafetensors(path);
+  await file.close();
+  return !file.metadata.has('insula');
+}
+
+/** @throws InputError if it is none of these, lacks tensors or has others, or config.json or the tokenizer do not fit */
+export async function openPublicModel(path: string, options: PublicOptions): Promise<PublicModel> {
+  const tensors = await openPublicTensors(path);
+  try {
+    return await modelOf(tensors, path, options);
+  } catch (error) {
+    await tensors.close();
+    throw error;
+  }
+}
+
+async function modelOf(
+  tensors: PublicTensors,
+  path: string,
+  { textTokenizer, partial = false }: PublicOptions,
+): Promise<PublicModel> {
+  const { kindOfPath } = await import('../../engine/files/files.ts');
+  const beside = (await kindOfPath(path)) === 'folder' ? path : path.replace(/[/\\]?[^/\\]*$/, '') || '.';
+  const folder = (await kindOfPath(`${beside}/config.json`)) === null ? null : beside;
+  const config = folder ? await readJsonFile(`${folder}/config.json`, configSchema, 'the config.json of a policy') : {};
+  const { system, preset, actionDimension } = sizesOf(tensors, config);
+  const configuration: PublicModel['configuration'] = (cameras, horizon, precision = 'f32') =>
+    configurationOf(systemNamed(system), {
+      ...{ ...preset, vocabulary: preset.vocabulary!, precision, horizon, actionDimension: actionDimension ?? 1 },
+      vision: { ...preset.vision, imageHeight: preset.vision.image, imageWidth: preset.vision.image, cameras },
+      promptTokens: config.tokenizer_max_length ?? (system === 'pi0' ? 48 : 200),
+      targetTokens: 1,
+      stateDimension: actionDimension ?? 0,
+    });
+  expectTensors(tensors, configuration(1, 1), system, partial);
+  const text = await textOf(tensors.name, beside, preset.vocabulary!, textTokenizer);
+  const prompt = system === 'pi0-fast' ? {} : { prompt: system };
+  const encoding = { text, ...prompt, stateAsText: system !== 'pi0', stateBins: 256, leastRows: preset.vocabulary! };
+  return { tensors, system, preset, actionDimension, config, folder, encoding, configuration };
+}
+
+function sizesOf(tensors: PublicTensors, config: PublicConfig) {
+  const { names } = backboneOf({ backbone: 'gemma' });
+  const [backbone, expert] = [names.expert('backbone'), names.expert('expert')];
+  const tower = names.tower('vision', true);
+  const flow = (['pi05', 'pi0'] as const).find((_, i) =>
+    tensors.has(['time_mlp_in.weight', 'action_time_mlp_in.weight'][i]),
+  );
+  const system: PublicModel['system'] = flow ?? 'pi0-fast';
+  if (!flow && !tensors.has(EMBEDDING))
+    throw new InputError(
+      `${tensors.name}: neither pi0, pi0.5, pi0-FAST nor PaliGemma: its tensors are ${listed([...tensors.tensors.keys()])}`,
+    );
+  const shape = (name: string, axes: number): readonly number[] => {
+    const { shape } = tensors.entry(`${name}.weight`);
+    if (shape.length === axes && !shape.includes(0)) return shape;
+    throw new InputError(`${tensors.name}: tensor ${quote(`${name}.weight`)} has shape [${shape.join(', ')}]`);
+  };
+  const layers = (prefix: string) =>
+    [...tensors.tensors.keys()].filter((name) => name.startsWith(prefix) && name.endsWith('.q_proj.weight')).length;
+  const [queries, width] = shape(`${backbone}.layers.0.self_attn.q_proj`, 2);
+  // All published models have one head of keys and values.
+  const [headDimension] = shape(`${backbone}.layers.0.self_attn.k_proj`, 2);
+  const [towerWidth, , patch] = shape(`${tower}.embeddings.patch_embedding`, 4);
+  const [patches] = shape(`${tower}.embeddings.position_embedding`, 2);
+  const heads = towerHeads[towerWidth];
+  const [rows, embedded] = shape(EMBEDDING.replace(/\.weight$/, ''), 2);
+  if (
+    heads === undefined ||
+    embedded !== width ||
+    !Number.isInteger(queries / headDimension) ||
+    !Number.isInteger(Math.sqrt(patches))
+  )
+    throw new InputError(
+      `${tensors.name}: sizes of no published model: a tower of width ${towerWidth} for ${patches} patches, and ${queries} query rows beside ${headDimension} of keys`,
+    );
+  const image = patch * Math.sqrt(patches);
+  const published = presetNamed('paligemma');
+  const { expert: usual } = published;
+  const [hidden, expertWidth] = flow ? shape(`${expert}.layers.0.mlp.gate_proj`, 2) : [usual.hidden, usual.width];
+  const sizes = {
+    backbone: { width, hidden: shape(`${backbone}.layers.0.mlp.gate_proj`, 2)[0] },
+    expert: { width: expertWidth, hidden },
+    ...{ depth: layers(`${backbone}.layers.`), heads: queries / headDimension, kvHeads: 1, headDimension },
+    vision: {
+      ...{ width: towerWidth, depth: layers(`${tower}.encoder.layers.`), heads },
+      ...{ hidden: shape(`${tower}.encoder.layers.0.mlp.fc1`, 2)[0], patch, image },
+    },
+    vocabulary: rows === PALIGEMMA_ROWS ? published.vocabulary! : rows,
+  };
+  const isPublished = Object.entries(sizes).every(
+    ([name, own]) => JSON.stringify(own) === JSON.stringify(published[name as keyof Preset]),
+  );
+  const named = { name: 'checkpoint', description: `the sizes of ${tensors.name}` };
+  const actionDimension = flow ? shape('action_in_proj', 2)[1] : null;
+  const stateDimension = system === 'pi0' ? shape('state_proj', 2)[1] : actionDimension;
+  if (stateDimension !== actionDimension)
+    throw new InputError(
+      `${tensors.name}: it takes states of ${stateDimension} numbers and actions of ${actionDimension}: here both have one width`,
+    );
+  for (const [field, stated, found] of [
+    ['type', config.type?.replace('_', '-'), system],
+    ['max_action_dim', config.max_action_dim, actionDimension],
+    ['action_dim', config.action_dim, actionDimension],
+    ['max_state_dim', config.max_state_dim, stateDimension],
+    ['image_resolution', config.image_resolution?.join(' x '), `${image} x ${image}`],
+  ] as const)
+    if (stated !== undefined && stated !== found)
+      throw new InputError(`${tensors.name}: its config.json says ${field} ${stated}, and its tensors ${found}`);
+  return { system, preset: { ...published, ...sizes, ...(!isPublished && named) } satisfies Preset, actionDimension };
+}
+
+/** @throws InputError that lists what is missing and what has no place, unless `partial`, and names a tensor of another shape */
+function expectTensors(tensors: PublicTensors, configuration: ModelConfiguration, system: string, partial: boolean) {
+  const { parameters } = new Architecture(configuration);
+  const names = new Set(parameters.map(({ name }) => name));
+  // pi0.5 has no state token, and the expert's norms are adaptive; openpi and LeRobot pass over what old files have of both.
+  const passed = system === 'pi05' ? /^state_proj\.|\.gemma_expert\..*norm\.weight$/ : /^$/;
+  const missing = [...names].filter((name) => !tensors.has(name));
+  const unexpected = [...tensors.tensors.keys()].filter((name) => !names.has(name) && !passed.test(name));
+  if (!partial && missing.length + unexpected.length > 0) {
+    const parts = [
+      missing.length > 0 && `lacks ${listed(missing)}`,
+      unexpected.length > 0 && `has ${listed(unexpected)}, for which ${system} has no place`,
+    ].filter(Boolean);
+    throw new InputError(`${tensors.name}: it ${parts.join(', and ')}; --partial goes on without them`);
+  }
+  for (const { name, shape } of parameters)
+    if (tensors.has(name)) tensors.entry(name, name === EMBEDDING ? {} : { shape });
+}
+
+async function textOf(name: string, folder: string, rows: number, given?: string): Promise<TokenizerJson> {
+  const { kindOfPath } = await import('../../engine/files/files.ts');
+  const own = `${folder}/${TOKENIZER}`;
+  const named = given ?? ((await kindOfPath(own)) === null ? folder : own);
+  const path = (await kindOfPath(named)) === 'file' ? named : `${named}/tokenizer.json`;
+  if ((await kindOfPath(path)) === null)
+    throw new InputError(
+      `${name}: ${path} is missing: name PaliGemma's tokenizer, the folder of its tokenizer.json, with --text-tokenizer`,
+    );
+  const json = withoutImage((await jsonOf(path)) as TokenizerJson);
+  const { vocabularySize } = about(path, () => new TextTokenizer(json));
+  if (vocabularySize > rows)
+    throw new InputError(`${path}: a tokenizer of ${vocabularySize} ids; ${name} embeds ${rows}: name its own`);
+  return json;
+}
+
+/** PaliGemma's tokenizer.json has a placeholder of images behind the last row of the embeddings, which no text contains. */
+function withoutImage(json: TokenizerJson): TokenizerJson {
+  const { added_tokens: added, model } = json as { added_tokens?: { content?: string }[]; model?: { vocab?: object } };
+  const { '<image>': _, ...vocab } = (model?.vocab ?? {}) as Record<string, number>;
+  return {
+    ...json,
+    ...(Array.isArray(added) && { added_tokens: added.filter((own) => own?.content !== '<image>') }),
+    ...(model?.vocab && !Array.isArray(model.vocab) && { model: { ...model, vocab } }),
+  };
+}

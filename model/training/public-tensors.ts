@@ -1,0 +1,146 @@
+/**
+ * The tensors of pi0 and pi0.5 as openpi (PyTorch) and LeRobot publish them, and of PaliGemma, under the names of the model's parameters:
+ * one safetensors file, or several that an index names. The names differ between versions of both programs and of transformers.
+ */
+import * as v from 'valibot';
+import { counted, InputError, quote } from '../../engine/files/errors.ts';
+import { dictionary, readJsonFile } from '../../engine/files/json-schema.ts';
+import { readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
+import { backboneOf } from '../architecture/backbones/index.ts';
+import type { SavedTensors } from './saved-model.ts';
+
+export const PUBLIC_FILE = 'model.safetensors';
+const INDEX = `${PUBLIC_FILE}.index.json`;
+const indexSchema = v.looseObject({ weight_map: dictionary(v.pipe(v.string(), v.regex(/^[^/\\]+$/))) });
+
+const { names: own } = backboneOf({ backbone: 'gemma' });
+export const EMBEDDING = `${own.embedding}.weight`;
+/** The matrix of the logits, which is that of the embeddings; writers keep both, or one of the two names. */
+export const HEAD = `${own.head}.weight`;
+/** A head that the expert's class has and nothing uses. */
+export const EXPERT_HEAD = `${own.expert('expert').replace(/model$/, 'lm_head')}.weight`;
+
+/** Tensors that no pi0 or pi0.5 uses: heads and tables of the classes, statistics (LeRobot before 0.4), a memory of LeRobot's pi0.5. */
+const UNUSED =
+  /gemma_expert\.(lm_head|model\.embed_tokens)\.|^(un)?normalize_|^proprio_history_proj\.|\.(inv_freq|position_ids)$/;
+
+/** The parameter that a public name means. */
+export const parameterName = (name: string): string =>
+  name
+    .replace(/^model\./, '')
+    .replace(/^(language_model|vision_tower|multi_modal_projector|lm_head)\./, 'paligemma_with_expert.paligemma.$1.')
+    .replace(/\.paligemma\.language_model\.lm_head\./, '.paligemma.lm_head.')
+    .replace(/\.paligemma\.language_model\.model\./, '.paligemma.model.language_model.')
+    .replace(/\.paligemma\.(language_model|vision_tower|multi_modal_projector)\./, '.paligemma.model.$1.');
+
+interface Place {
+  readonly file: SafetensorsFile;
+  readonly source: string;
+}
+
+/** @throws InputError if one of the files is missing, cut off or damaged, or a tensor is there twice */
+export async function openPublicTensors(path: string): Promise<PublicTensors> {
+  const files: SafetensorsFile[] = [];
+  try {
+    const { paths, placed } = await filesOf(path);
+    for (const file of paths) files.push(await readSafetensors(file));
+    for (const [i, names] of placed.entries()) {
+      const missing = names.filter((name) => !files[i].has(name));
+      if (missing.length > 0)
+        throw new InputError(`${paths[i]} lacks ${listed(missing)}, which the index places there: copy it anew`);
+    }
+    return new PublicTensors(path, files);
+  } catch (error) {
+    for (const file of files) await file.close();
+    throw error;
+  }
+}
+
+/** The files that a path means, and the tensors that the index places in each. */
+async function filesOf(path: string): Promise<{ paths: string[]; placed: string[][] }> {
+  const { kindOfPath } = await import('../../engine/files/files.ts');
+  const kind = await kindOfPath(path);
+  if (kind === null) throw new InputError(`${path}: there is no such file or folder`);
+  if (kind === 'file' && !path.endsWith('.json')) return { paths: [path], placed: [] };
+  const [folder, index] = kind === 'file' ? [path.replace(/[^/\\]*$/, ''), path] : [`${path}/`, `${path}/${INDEX}`];
+  if (kind === 'folder' && (await kindOfPath(`${folder}${PUBLIC_FILE}`)) !== null)
+    return { paths: [`${folder}${PUBLIC_FILE}`], placed: [] };
+  if ((await kindOfPath(index)) === null)
+    throw new InputError(`${path}: this folder has no ${PUBLIC_FILE} and no ${INDEX}: name the folder of a policy`);
+  const { weight_map: places } = await readJsonFile(index, indexSchema, 'an index of safetensors files');
+  const names = [...new Set(Object.values(places))];
+  return {
+    paths: names.map((name) => `${folder}${name}`),
+    placed: names.map((name) => Object.keys(places).filter((tensor) => places[tensor] === name)),
+  };
+}
+
+export class PublicTensors implements SavedTensors {
+  readonly tensors: SavedTensors['tensors'];
+  private readonly places = new Map<string, Place>();
+
+  constructor(
+    readonly name: string,
+    private readonly files: readonly SafetensorsFile[],
+  ) {
+    for (const file of files)
+      for (const source of file.tensors.keys()) {
+        const parameter = parameterName(source);
+        if (UNUSED.test(parameter)) continue;
+        const other = this.places.get(parameter)?.source;
+        if (other !== undefined)
+          throw new InputError(`${file.name}: tensor ${quote(parameter)} is there twice, also as ${quote(other)}`);
+        this.places.set(parameter, { file, source });
+      }
+    const head = this.places.get(HEAD);
+    this.places.delete(HEAD);
+    // The losses of pi0 and pi0.5 do not reach the head: where both are there and differ, the embeddings are what acts.
+    if (head && !this.places.has(EMBEDDING)) this.places.set(EMBEDDING, head);
+    this.tensors = new Map(
+      Array.from(this.places, ([parameter, { file, source }]) => [parameter, file.entry(source)] as const),
+    );
+  }
+
+  has(parameter: string): boolean {
+    return this.places.has(parameter);
+  }
+
+  entry(parameter: string, expected: Parameters<SavedTensors['entry']>[1] = {}) {
+    const { file, source } = this.place(parameter);
+    return file.entry(source, expected);
+  }
+
+  readInto(parameter: string, target: Parameters<SavedTensors['readInto']>[1]) {
+    const { file, source } = this.place(parameter);
+    return file.readInto(source, target);
+  }
+
+  readFinite(parameter: string, options: Parameters<SafetensorsFile['readFinite']>[1]) {
+    const { file, source } = this.place(parameter);
+    return file.readFinite(source, options);
+  }
+
+  verifyMetadata(): void {
+    for (const file of this.files) file.verifyMetadata();
+  }
+
+  async verify(): Promise<void> {
+    for (const file of this.files) await file.verify();
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.files) await file.close();
+  }
+
+  private place(parameter: string): Place {
+    const place = this.places.get(parameter);
+    if (!place) throw new InputError(`${this.name}: it has no tensor ${quote(parameter)}`);
+    return place;
+  }
+}
+
+/** The first names of a list, and the number of the others. */
+export function listed(names: readonly string[]): string {
+  const shown = names.slice(0, 3).map(quote).join(', ');
+  return names.length > 3 ? `${shown} and ${counted(names.length - 3, 'more tensor')}` : shown;
+}

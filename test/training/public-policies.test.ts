@@ -1,0 +1,437 @@
+import { mkdir, mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { encodeBfloat16, encodeFloat16 } from '../../engine/files/half.ts';
+import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
+import { Architecture, type Model } from '../../model/architecture/model.ts';
+import { padded } from '../../model/data/index.ts';
+import { Encoding } from '../../model/policy/encoding.ts';
+import { configurationOf, systemNamed } from '../../model/systems/index.ts';
+import { leRobotType, writeLeRobotPolicy } from '../../model/training/lerobot-policy.ts';
+import { isPublic, openPublicModel } from '../../model/training/public-model.ts';
+import { openPublicPolicy } from '../../model/training/public-policy.ts';
+import { EMBEDDING, openPublicTensors } from '../../model/training/public-tensors.ts';
+import { openPublicStart } from '../../model/training/start.ts';
+import { defaultTokenizerJson, TextTokenizer } from '../../tokenizers/index.ts';
+import { testDevice } from '../support/devices.ts';
+import { expectClose, normals } from '../support/numbers.ts';
+import { syntheticDataset } from '../support/synthetic-dataset.ts';
+import { trainRun } from '../support/train-run.ts';
+
+const vocabulary = TextTokenizer.default().vocabularySize + 3;
+const sizes = {
+  backbone: { width: 64, hidden: 96 },
+  expert: { width: 32, hidden: 48 },
+  ...{ depth: 2, heads: 8, kvHeads: 1, headDimension: 16, vocabulary },
+  vision: { width: 32, depth: 1, heads: 2, hidden: 40, patch: 14, imageHeight: 28, imageWidth: 28, cameras: 2 },
+  ...{ promptTokens: 64, targetTokens: 1, horizon: 4, actionDimension: 6, stateDimension: 6 },
+};
+const parametersOf = (system: string) => new Architecture(configurationOf(systemNamed(system), sizes)).parameters;
+type Kind = 'pi0' | 'pi05';
+
+interface Written {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+  readonly dtype?: 'F32' | 'BF16' | 'F16';
+}
+
+/** The tensors of a model under their own names. */
+const weightsOf = (kind: Kind): Written[] =>
+  parametersOf(kind).map(({ name, shape }, i) => ({
+    ...{ name, shape },
+    values: normals(
+      shape.reduce((a, b) => a * b, 1),
+      900 + i,
+      0.1,
+    ),
+  }));
+
+const write = (path: string, tensors: readonly Written[]) =>
+  writeSafetensors(
+    path,
+    tensors.map(({ name, shape, values, dtype = 'F32' }) => ({
+      ...{ name, shape, dtype },
+      data: { F32: (own: Float32Array) => own, BF16: encodeBfloat16, F16: encodeFloat16 }[dtype](values),
+    })),
+    { metadata: { format: 'pt' } },
+  );
+
+let root = '';
+let textTokenizer = '';
+let made = 0;
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'insula-public-'));
+  textTokenizer = join(root, 'tokenizer.json');
+  await writeFile(textTokenizer, JSON.stringify(defaultTokenizerJson()));
+});
+afterAll(() => rm(root, { recursive: true, force: true }));
+
+/** A folder with these tensors and files. */
+async function folderOf(tensors: readonly Written[], files: Readonly<Record<string, unknown>> = {}): Promise<string> {
+  const folder = join(root, `policy-${made++}`);
+  await mkdir(folder);
+  if (tensors.length > 0) await write(join(folder, 'model.safetensors'), tensors);
+  for (const [name, json] of Object.entries(files)) await writeFile(join(folder, name), JSON.stringify(json));
+  return folder;
+}
+
+const messageOf = (action: Promise<unknown>) =>
+  action.then(
+    () => 'no error',
+    (error: Error) => error.message.replaceAll(root, ''),
+  );
+
+const renamed = (own: readonly Written[], change: (name: string) => string): Written[] =>
+  own.map((tensor) => ({ ...tensor, name: change(tensor.name) }));
+const old = (name: string) =>
+  name
+    .replace('paligemma.model.language_model.', 'paligemma.language_model.model.')
+    .replace(/paligemma\.model\.(vision_tower|multi_modal_projector)/, 'paligemma.$1');
+const embedding = { name: EMBEDDING, shape: [vocabulary, 64] };
+
+describe('names', () => {
+  const head = 'paligemma_with_expert.paligemma.lm_head.weight';
+  const unused = (name: string): Written => ({ name, shape: [2, 3], values: normals(6, 1) });
+  const variants: Record<string, (own: Written[]) => Written[]> = {
+    openpi: (own) => own,
+    LeRobot: (own) => renamed(own, (name) => `model.${name}`),
+    'older transformers': (own) => renamed(own, (name) => `model.${old(name)}`),
+    'the head in place of the embeddings': (own) => renamed(own, (name) => name.replace(EMBEDDING, head)),
+    'the head of older transformers': (own) =>
+      renamed(own, (name) =>
+        name === EMBEDDING
+          ? 'model.paligemma_with_expert.paligemma.language_model.lm_head.weight'
+          : `model.${old(name)}`,
+      ),
+    'both, the head left as it was before training': (own) => [
+      ...own,
+      { ...embedding, name: head, values: normals(vocabulary * 64, 2) },
+    ],
+    'what nothing uses': (own) => [
+      ...own,
+      unused('paligemma_with_expert.gemma_expert.lm_head.weight'),
+      unused('normalize_inputs.buffer_observation_state.mean'),
+      unused('unnormalize_outputs.buffer_action.std'),
+      unused('proprio_history_proj.weight'),
+    ],
+  };
+  for (const kind of ['pi0', 'pi05'] as const)
+    test.each(Object.keys(variants))(`of ${kind}: %s`, async (variant) => {
+      const own = weightsOf(kind);
+      const path = await folderOf(variants[variant](own));
+      const model = await openPublicModel(join(path, 'model.safetensors'), { textTokenizer });
+      expect(model.system).toBe(kind);
+      expect(model.preset).toMatchObject({ depth: 2, heads: 8, kvHeads: 1, headDimension: 16, vocabulary });
+      expect(model.preset.vision).toEqual({ width: 32, depth: 1, heads: 2, hidden: 40, patch: 14, image: 28 });
+      expect(model.configuration(2, 4)).toMatchObject({ experts: { backbone: sizes.backbone, expert: sizes.expert } });
+      for (const { name, values } of own) expectClose(await model.tensors.readFinite(name, {}), values, 0, name);
+      await model.tensors.close();
+    });
+
+  test('pi0.5 passes over the state and the plain norms of old files', async () => {
+    const norm = 'paligemma_with_expert.gemma_expert.model.norm.weight';
+    const path = await folderOf([...weightsOf('pi05'), unused('state_proj.weight'), unused(norm)]);
+    await (await openPublicModel(path, { textTokenizer })).tensors.close();
+  });
+});
+
+test('files by an index, of several storage types', async () => {
+  const dtypes = ['F32', 'BF16', 'F16'] as const;
+  const own = weightsOf('pi05').map((tensor, i) => ({
+    ...tensor,
+    dtype: tensor.name.endsWith('q_proj.weight') ? ('BF16' as const) : dtypes[i % 3],
+  }));
+  const folder = await folderOf([]);
+  const place = (i: number) => `model-0000${(i % 2) + 1}-of-00002.safetensors`;
+  for (const part of [0, 1])
+    await write(
+      join(folder, place(part)),
+      own.filter((_, i) => i % 2 === part),
+    );
+  const index = { metadata: {}, weight_map: Object.fromEntries(own.map(({ name }, i) => [name, place(i)])) };
+  await writeFile(join(folder, 'model.safetensors.index.json'), JSON.stringify(index));
+  for (const path of [folder, join(folder, 'model.safetensors.index.json')]) {
+    const { tensors } = await openPublicModel(path, { textTokenizer });
+    for (const { name, values, dtype } of own)
+      expectClose(await tensors.readFinite(name, {}), values, { F32: 0, BF16: 2 ** -8, F16: 2 ** -10 }[dtype], name);
+    await tensors.close();
+  }
+  await writeFile(join(folder, 'norm_stats.json'), JSON.stringify(normStats(4, 5)));
+  const options = { textTokenizer, rate: 10, horizon: 4, statistics: join(folder, 'norm_stats.json') };
+  const policy = await openPublicPolicy(folder, options);
+  expect(policy.settings.configuration.precision).toBe('bf16');
+  using model = await policy.loadModel(await testDevice('normal'));
+  for (const { name, values } of own)
+    expectClose((await model.parameters.get(name).read()) as Float32Array, values, 2 ** -7, name);
+  await policy.close();
+
+  const second = join(folder, place(1));
+  const more = { ...index, weight_map: { ...index.weight_map, 'another.weight': place(1) } };
+  await writeFile(join(folder, 'model.safetensors.index.json'), JSON.stringify(more));
+  expect(await messageOf(openPublicTensors(folder))).toMatch(
+    /00002-of-00002\.safetensors lacks "another\.weight", which the index places there/,
+  );
+  await writeFile(join(folder, 'model.safetensors.index.json'), JSON.stringify(index));
+  await write(second, [...own.filter((_, i) => i % 2 === 1), own[0]]);
+  expect(await messageOf(openPublicTensors(folder))).toMatch(/is there twice/);
+  await truncate(second, 5000);
+  expect(await messageOf(openPublicTensors(folder))).toMatch(/00002-of-00002\.safetensors: cut off/);
+  await rm(second);
+  expect(await messageOf(openPublicTensors(folder))).toMatch(/00002-of-00002\.safetensors: cannot open it/);
+});
+
+describe('refusals, in one line', () => {
+  const first = 'action_in_proj.weight';
+  const broken: Record<string, [tensors: () => Written[], files: Record<string, unknown>, message: RegExp]> = {
+    'another architecture': [
+      () => [{ name: 'model.diffusion.unet.weight', shape: [4], values: normals(4, 1) }],
+      {},
+      /neither pi0, pi0\.5, pi0-FAST nor PaliGemma: its tensors are "diffusion\.unet\.weight"$/,
+    ],
+    'missing and unexpected tensors': [
+      () => [
+        ...weightsOf('pi05').filter(({ name }) => !/post_layernorm|projector/.test(name)),
+        { name: 'extra.bias', shape: [2], values: normals(2, 1) },
+      ],
+      {},
+      /it lacks "[^"]+", "[^"]+", "[^"]+" and 1 more tensor, and has "extra\.bias", for which pi05 has no place; --partial goes on/,
+    ],
+    'a tensor under two names': [
+      () => [...weightsOf('pi0'), { ...weightsOf('pi0').find(({ name }) => name === first)!, name: `model.${first}` }],
+      {},
+      /tensor "action_in_proj\.weight" is there twice, also as/,
+    ],
+    'a tensor of another shape': [
+      () =>
+        weightsOf('pi0').map((own) =>
+          own.name === 'action_out_proj.bias' ? { ...own, shape: [3], values: normals(3, 1) } : own,
+        ),
+      {},
+      /tensor "action_out_proj\.bias" has shape \[3\], \[6\] was expected/,
+    ],
+    'a config of another policy': [
+      () => weightsOf('pi0'),
+      { 'config.json': { type: 'pi05' } },
+      /config\.json says type pi05, and its tensors pi0$/,
+    ],
+    'a config of other sizes': [
+      () => weightsOf('pi0'),
+      { 'config.json': { type: 'pi0', max_action_dim: 32 } },
+      /config\.json says max_action_dim 32, and its tensors 6$/,
+    ],
+    'a damaged config': [
+      () => weightsOf('pi0'),
+      { 'config.json': { chunk_size: -1 } },
+      /config\.json: this is not the config\.json of a policy: "chunk_size"/,
+    ],
+  };
+  test.each(Object.keys(broken))('%s', async (name) => {
+    const [tensors, files, message] = broken[name];
+    const found = await messageOf(openPublicModel(await folderOf(tensors(), files), { textTokenizer }));
+    expect(found).toMatch(message);
+    expect(found).not.toMatch(/\n/);
+  });
+
+  test('no tokenizer, and one with more ids than rows', async () => {
+    const path = await folderOf(weightsOf('pi0'));
+    expect(await messageOf(openPublicModel(path, {}))).toMatch(
+      /tokenizer\.json is missing: name PaliGemma's tokenizer/,
+    );
+    const json = defaultTokenizerJson();
+    const wide = { ...json, model: { ...json.model, vocab: { ...json.model.vocab, wide: vocabulary } } };
+    const file = join(root, 'wide.json');
+    await writeFile(file, JSON.stringify(wide));
+    expect(await messageOf(openPublicModel(path, { textTokenizer: file }))).toMatch(
+      /a tokenizer of \d+ ids; .* embeds \d+: name its own/,
+    );
+  });
+
+  test('weights that are not finite', async () => {
+    const own = weightsOf('pi0');
+    own.find(({ name }) => name === first)!.values[7] = Number.NaN;
+    const model = await openPublicModel(await folderOf(own), { textTokenizer });
+    expect(await messageOf(model.tensors.readFinite(first, {}))).toMatch(
+      /damaged: tensor "action_in_proj\.weight" holds NaN at element 7$/,
+    );
+    await model.tensors.close();
+  });
+});
+
+const numbers = (length: number, from: number) => Array.from({ length }, (_, i) => from + i / 4);
+const normStats = (actions: number, states: number) => {
+  const columns = (length: number) => ({
+    mean: numbers(length, 0),
+    std: numbers(length, 1),
+    q01: numbers(length, -2),
+    q99: numbers(length, 3),
+  });
+  return { norm_stats: { actions: columns(actions), state: columns(states) } };
+};
+
+/** A policy as openpi has it, with statistics of a robot of 4 action and 5 state dimensions. */
+async function openpiPolicy(kind: Kind, stats = normStats(4, 5)) {
+  const path = await folderOf(weightsOf(kind), {
+    'config.json': { action_dim: 6, action_horizon: 4 },
+    'norm_stats.json': stats,
+  });
+  return openPublicPolicy(path, { textTokenizer, rate: 10, statistics: join(path, 'norm_stats.json') });
+}
+
+test('a policy of openpi normalises pi0 by deviations and pi0.5 by quantiles', async () => {
+  for (const kind of ['pi0', 'pi05'] as const) {
+    const policy = await openpiPolicy(kind);
+    const { configuration, encoding } = policy.settings;
+    expect(configuration).toMatchObject({ horizon: 4, actionDimension: 6, vision: { cameras: 3 } });
+    expect(encoding.cameras).toEqual(['base_0_rgb', 'left_wrist_0_rgb', 'right_wrist_0_rgb']);
+    const chunk = Float32Array.from([0.5, 0.25, 0, -1, 9, 9]);
+    const expected = numbers(4, 0).map((mean, d) =>
+      kind === 'pi0' ? mean + chunk[d] * (1 + d / 4) : numbers(4, -2)[d] + ((chunk[d] + 1) / 2) * 5,
+    );
+    expectClose(new Encoding(encoding).denormaliseActions(chunk, { state: null }), expected, 1e-6, kind);
+    await policy.close();
+  }
+});
+
+test('statistics of another robot, and what no folder says', async () => {
+  expect(await messageOf(openpiPolicy('pi0', normStats(7, 5)))).toMatch(
+    /statistics of 7 dimensions of actions, and the policy has 6: of another robot\?/,
+  );
+  const shape = { action: { type: 'ACTION', shape: [5] } };
+  const path = await folderOf(weightsOf('pi0'), {
+    'config.json': { type: 'pi0', chunk_size: 4, output_features: shape },
+    'norm_stats.json': normStats(4, 5),
+  });
+  const options = { textTokenizer, rate: 10, statistics: join(path, 'norm_stats.json') };
+  expect(await messageOf(openPublicPolicy(path, options))).toMatch(
+    /statistics of 4 dimensions of actions, and the policy has 5: of another robot\?/,
+  );
+  expect(await messageOf(openPublicPolicy(path, { textTokenizer }))).toMatch(/give them with --rate$/);
+  expect(await messageOf(openPublicPolicy(path, { textTokenizer, rate: 10 }))).toMatch(
+    /policy_preprocessor\.json is missing/,
+  );
+});
+
+test('a policy goes out as a folder of LeRobot and comes back the same', async () => {
+  const policy = await openpiPolicy('pi05');
+  using model = await policy.loadModel(await testDevice('normal'));
+  const folder = join(root, 'out');
+  expect(() => leRobotType(policy.settings)).toThrow(
+    'LeRobot has no such policy: its backbone is width:64,hidden:96, and LeRobot knows width:2048,hidden:16384 alone',
+  );
+  await writeLeRobotPolicy(folder, model, policy.settings, true);
+  expect((await readdir(folder)).sort()).toEqual([
+    'config.json',
+    'model.safetensors',
+    'policy_postprocessor.json',
+    'policy_postprocessor_normalisation.safetensors',
+    'policy_preprocessor.json',
+    'policy_preprocessor_normalisation.safetensors',
+    'tokenizer',
+  ]);
+  expect(await isPublic(folder)).toBe(true);
+  const back = await openPublicPolicy(folder, { rate: 10 });
+  using again = await back.loadModel(model.device);
+  for (const parameter of model.parameters)
+    expectClose(
+      (await again.parameters.get(parameter.name).read()) as Float32Array,
+      (await parameter.read()) as Float32Array,
+      0,
+      parameter.name,
+    );
+  expect(back.settings.configuration).toEqual(policy.settings.configuration);
+  const [ours, theirs] = [policy, back].map(({ settings }) => new Encoding(settings.encoding));
+  const raw = { instruction: 'put the red cube in the blue bin', state: [0, 1, 2, -1, 0.5], images: {} };
+  expect(theirs.promptIds(raw)).toEqual(ours.promptIds(raw));
+  const chunk = normals(24, 5);
+  expectClose(theirs.denormaliseActions(chunk, raw), ours.denormaliseActions(chunk, raw), 1e-6, 'actions');
+  await policy.close();
+  await back.close();
+});
+
+describe('what LeRobot has', () => {
+  const statistics = { bound: 5, actions: column(6), states: column(6) };
+  function column(length: number) {
+    return {
+      count: 9,
+      mean: numbers(length, 0),
+      std: numbers(length, 1),
+      min: numbers(length, -3),
+      max: numbers(length, 4),
+      q01: numbers(length, -2),
+      q99: numbers(length, 3),
+    };
+  }
+  const encoding = { stateAsText: true, stateBins: 256, cameras: ['a', 'b'], statistics, actions: null };
+  const typeOf = (system: string, own: object = {}) =>
+    leRobotType(
+      { configuration: configurationOf(systemNamed(system), sizes), encoding: { ...encoding, ...own } },
+      true,
+    );
+
+  test.each([
+    ['pi05', {}, 'pi05'],
+    ['knowledge-insulation', {}, 'pi05'],
+    ['pi0', { prompt: 'pi0', stateAsText: false }, 'pi0'],
+  ])('%s', (system, own, expected) => expect(typeOf(system, own)).toBe(expected));
+
+  test.each([
+    ['pi0', {}, /its prompt is not pi0's/],
+    ['pi05', { stateBins: 16 }, /its prompt has no state in 256 bins/],
+    ['pi05', { relative: [true] }, /its actions are relative to the state/],
+    ['pi05', { statistics: null }, /it has statistics of 0 robots/],
+    ['pi0-fast', {}, /it has no action expert/],
+    ['transfusion', {}, /it has no action expert/],
+    ['pi0-text-state', {}, /it differs from pi0 in its blocks: image \(images, backbone/],
+  ])('not %s with %j', (system, own, message) => expect(() => typeOf(system, own)).toThrow(message));
+});
+
+test('a run begins from a published policy, its robot in the first dimensions', async () => {
+  const own = weightsOf('pi05');
+  const path = await folderOf(own, { 'config.json': { type: 'pi05', chunk_size: 4 } });
+  const from = await openPublicStart(path, { textTokenizer });
+  const dataset = padded(syntheticDataset(), from.configuration.actionDimension, path);
+  expect(dataset).toMatchObject({ actionDimension: 6, stateDimension: 6 });
+  const notes: string[] = [];
+  const listener = { note: (line: string) => void notes.push(line.replaceAll(root, '')) };
+  const quiet = { compiled() {}, step() {}, heldOut() {}, acted() {}, saved() {}, openLoop() {} };
+  const preset = { ...from.preset, steps: 0, batch: 1, heldOutSteps: 1, finalHeldOutSteps: 1 };
+  const { policy } = await trainRun(join(root, 'run.safetensors'), {
+    ...{ system: 'pi05', preset, steps: 0, batch: 1, dataset, from, listener: { ...listener, ...quiet } },
+  });
+  using model: Model = policy.model;
+  expect(notes.filter((line) => line.startsWith('/policy-'))).toEqual([
+    expect.stringMatching(/^\/policy-\d+: (\d+) of \1 tensors begin from it; anew begin none$/),
+  ]);
+  for (const { name, values } of own)
+    expectClose((await model.parameters.get(name).read()) as Float32Array, values, 0, name);
+  expect(policy.encoding.settings).toMatchObject({ leastRows: vocabulary, stateBins: 256 });
+  expect(policy.encoding.settings.locations).toBeUndefined();
+  await from.close();
+});
+
+test('a run begins from PaliGemma, in both forms of its names', async () => {
+  const own = parametersOf('pi0-fast').map(({ name, shape }, i) => ({
+    ...{ name, shape },
+    values: normals(
+      shape.reduce((a, b) => a * b, 1),
+      900 + i,
+      0.1,
+    ),
+  }));
+  const inModel = (name: string) => name.replace('paligemma_with_expert.paligemma.', '');
+  for (const change of [inModel, (name: string) => inModel(old(name))]) {
+    const path = await folderOf(renamed(own, change), { 'config.json': { model_type: 'paligemma' } });
+    const from = await openPublicStart(path, { textTokenizer });
+    expect(from.actionDimension).toBeNull();
+    for (const { name, shape, values } of own) {
+      expect(from.shapes.get(name)).toEqual(shape);
+      expectClose(await from.read(name), values, 0, name);
+    }
+    await from.close();
+    expect(await messageOf(openPublicPolicy(path, { textTokenizer, rate: 1 }))).toMatch(
+      /begin from it with insula train --from$/,
+    );
+  }
+});
