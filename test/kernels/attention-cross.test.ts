@@ -30,8 +30,8 @@ import { longTest } from '../support/long.ts';
 import { expectClose, expectZero, integers, normals } from '../support/numbers.ts';
 
 describeOnDevices('attention over blocks without keys', (open, kind) => {
-  // Another expression is another set of pipelines, and the base file compiles for seconds on a software adapter.
-  const expressionTest = kind === 'normal' ? test : longTest;
+  // The base file compiles for seconds on a software adapter.
+  const normalTest = kind === 'normal' ? test : longTest;
 
   test.each([[[0]], [[1]], [[0, 1]], [[0, 2]]])(
     'random tables against float64, without keys of blocks %j',
@@ -50,7 +50,8 @@ describeOnDevices('attention over blocks without keys', (open, kind) => {
     compareAttention(await runAttention(await open(), given), reference.attention(given), 0);
   });
 
-  expressionTest('an expression with data for each token and sample', async () => {
+  // Short runs compare expressions beside blocks without keys in attention.test.ts.
+  longTest('an expression with data for each token and sample', async () => {
     const layout = sequence({ text: 45, media: 40, tail: 9 }, { withoutKeys: ['text', 'tail'] });
     const table = attentionTable(layout, {
       text: { media: full },
@@ -85,7 +86,7 @@ describeOnDevices('attention over blocks without keys', (open, kind) => {
     compareAttention(await runAttention(device, { ...given, expression }), expected, 3e-6);
   });
 
-  expressionTest('gated cross-attention agrees with float64, forward and backward', async () => {
+  normalTest('gated cross-attention agrees with float64, forward and backward', async () => {
     // x + tanh(gate) W_o attention(W_q norm(x), W_k media, W_v media): Flamingo (Alayrac et al. 2022, arXiv
     // 2204.14198), where a text token sees the image before it, and none before the first.
     const [batch, text, images, rowsOfImage, width, mediaWidth, heads, D] = [2, 9, 2, 20, 12, 8, 2, 8];

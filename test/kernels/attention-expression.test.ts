@@ -149,13 +149,11 @@ async function attend(device: Device, source: ExpressionSource) {
 }
 
 /**
- * Every expression is other pipelines, which compile for seconds on a software adapter. These have every other mask and score within them,
+ * Every expression is other pipelines, which compile for seconds on a software adapter. The first is a mask of masks alone, the last has
  * data for each sample, constants and both callbacks; the floor device takes the last.
  */
 const comparedCases = [
-  'sliding window',
   'global tokens and a window in documents',
-  'capped, sloped, biased and capped again, causal',
   'an own one, on several lines, not finite where its mask is false',
 ];
 

@@ -135,7 +135,7 @@ describe('scores of any size', () => {
 
   async function checkScores(variant: string, dtype: 'f32' | 'f16' | 'bf16', { skip }: TestContext) {
     const device = await testDevice('normal');
-    const headDimension = variant === 'base-256' ? 72 : 40;
+    const headDimension = 40;
     const choices = attentionEntries
       .map((entry) => ({ entry, dtype, headDimension, variant }))
       .filter((choice) => attentionVariants(device, choice).includes(variant));

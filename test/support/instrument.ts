@@ -56,7 +56,8 @@ export class Instrumenter extends Reader {
     const directives = written.filter((piece) => /^(enable|diagnostic) /.test(piece));
     const names = this.storage();
     const marks = names.flatMap((name, k) => {
-      const read = 'marks_[mark] |= 1u - (marks_[mark] >> 1u);'; // read, unless it was written
+      const readOnly = this.scopes[0].get(name)!.storage === 'read';
+      const read = readOnly ? 'marks_[mark] = 1u;' : 'marks_[mark] |= 1u - (marks_[mark] >> 1u);'; // read, unless it was written
       const write = 'marks_[mark] |= 2u;';
       return Object.entries({ load: read, store: write, update: `${read} ${write}` }).map(
         ([access, body]) =>

@@ -24,7 +24,8 @@ const tokens =
 interface Variable {
   readonly type: () => Type;
   readonly constant?: boolean;
-  readonly storage?: boolean;
+  /** How a storage binding is accessed; null for other variables. */
+  readonly storage?: 'read' | 'read_write' | null;
 }
 export interface FunctionPiece {
   readonly name: string;
@@ -113,7 +114,8 @@ export abstract class Reader {
     const kind = this.take();
     if (kind === 'fn') return this.functionPiece(attributes);
     if (kind === 'var') {
-      const storage = this.tokens[this.at + 1] === 'storage';
+      const [, space, , access] = this.tokens.slice(this.at); // < storage , read >
+      const storage = space === 'storage' ? (access as 'read' | 'read_write') : null;
       this.take('<');
       this.skipTo('>');
       this.take();
