@@ -83,7 +83,7 @@ export async function expectNamed(path: string | undefined, takesFolders = false
     throw new InputError(`${path}: is the folder of a run; its policy is --checkpoint ${inside}`);
   if (!takesFolders && pretrainedUrl(path) === null && (await stat(path).catch(() => null))?.isDirectory())
     throw new InputError(
-      `${path}: a folder; of a policy of openpi or LeRobot, insula convert --checkpoint makes a file to act with`,
+      `${path}: is a folder, not a file; insula convert --checkpoint makes one of a policy of openpi or LeRobot`,
     );
   return path;
 }

@@ -207,7 +207,7 @@ describe('a checkpoint', () => {
   });
 
   test('that is a folder, or is not named', async () => {
-    await expectLine(() => runCommand(evaluate, { checkpoint: folder }), /: cannot read it: is a folder, not a file$/);
+    await expectLine(() => runCommand(evaluate, { checkpoint: folder }), /: is a folder, not a file; insula convert/);
     await mkdir(at('a run'));
     await writeFile(at('a run/checkpoint.safetensors'), '');
     await expectLine(
