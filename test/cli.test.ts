@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,7 @@ import type { TrainSummary } from '../cli/training-summary.ts';
 import { openCheckpoint } from '../model/training/checkpoint.ts';
 import { ratiosToBaselines } from '../model/training/history.ts';
 import { runSettings } from '../model/training/run-settings.ts';
-import { actionsFile } from './data/synthetic.ts';
+import { writeSmallSet } from './data/small-set.ts';
 import { demoReport } from './support/demo-report.ts';
 
 const launcher = fileURLToPath(new URL('../cli/setup/launch.mjs', import.meta.url));
@@ -30,7 +30,7 @@ interface Settings {
   environment?: Record<string, string>;
   /** Called with each piece of standard error. */
   onErrors?: (text: string, child: ChildProcess) => void;
-  /** Of TypeScript; default: `insula`. */
+  /** A TypeScript file to run; default: `insula`. */
   file?: string;
 }
 
@@ -66,22 +66,12 @@ async function insulaEach(lines: readonly string[][]): Promise<Result[]> {
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'insula-cli-'));
-  const rows = (width: number) =>
-    Array.from({ length: 8 }, (_, step) => Array.from({ length: width }, (_, d) => step + d));
-  const tables = ['a', 'b'].flatMap((id) => [
-    [`${id}/action`, rows(3)],
-    [`${id}/state`, rows(2)],
-  ]);
-  const episodes = ['a', 'b'].map((id) => ({ id, steps: 8, language: 'put the red cube in the blue bin' }));
-  const datasets = { made: { control_hz: 4, actions: 'made.safetensors', episodes } };
-  await mkdir(join(folder, 'data'));
+  await writeSmallSet(join(folder, 'data'));
   await writeFile(join(folder, 'empty.mts'), 'export const nothing = {};');
   await writeFile(
     join(folder, 'twice.mts'),
     `export { pi0 } from ${JSON.stringify(new URL('../model/systems/pi0.ts', import.meta.url).href)};`,
   );
-  await writeFile(join(folder, 'data/index.json'), JSON.stringify({ format: 1, datasets }));
-  await writeFile(join(folder, 'data/made.safetensors'), await actionsFile(Object.fromEntries(tables)));
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 

@@ -1,9 +1,8 @@
 /** Commands as child processes: started as users start them, signalled as terminals, service managers and schedulers do. */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { actionsFile } from '../data/synthetic.ts';
+import { writeSmallSet } from '../data/small-set.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const program = 'cli/main.ts';
@@ -120,18 +119,8 @@ export const pause = (milliseconds: number): Promise<void> => new Promise((done)
 
 /** Writes a data set of actions and states, and returns the options of a small run on it. */
 export async function smallRun(folder: string): Promise<string[]> {
-  const rows = (width: number) =>
-    Array.from({ length: 8 }, (_, step) => Array.from({ length: width }, (_, d) => step + d));
-  const tables = ['a', 'b'].flatMap((id) => [
-    [`${id}/action`, rows(3)],
-    [`${id}/state`, rows(2)],
-  ]);
-  const episodes = ['a', 'b'].map((id) => ({ id, steps: 8, language: 'put the red cube in the blue bin' }));
-  const datasets = { made: { control_hz: 4, actions: 'made.safetensors', episodes } };
   const data = join(folder, 'data');
-  await mkdir(data);
-  await writeFile(join(data, 'index.json'), JSON.stringify({ format: 1, datasets }));
-  await writeFile(join(data, 'made.safetensors'), await actionsFile(Object.fromEntries(tables)));
+  await writeSmallSet(data);
   const sizes = ['--preset', 'nano', '--system', 'pi0', '--batch', '2'];
   return ['train', '--data', data, '--dataset', 'made', ...sizes];
 }

@@ -24,7 +24,7 @@ const program = fileURLToPath(new URL('lerobot-policies.py', import.meta.url));
 const run = (...args: string[]) =>
   promisify(execFile)(python!, [program, ...args], { env: { ...process.env, HF_HUB_OFFLINE: '1' } });
 
-/** Of f32 sums in another order: forward, and backward through two layers. */
+/** Tolerances of f32 sums in another order: forward, and backward through two layers. */
 const [FORWARD, BACKWARD] = [2e-5, 1e-4];
 
 type Read = (name: string) => Promise<Float32Array>;

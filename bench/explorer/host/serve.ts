@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sirv from 'sirv';
-import { InputError } from '../../../engine/files/errors.ts';
+import { listening } from '../../../model/policy/serving/listening-node.ts';
 import { buildExplorer, installedPhysics, PHYSICS } from './build.ts';
 
 const packaged = fileURLToPath(new URL('../page', import.meta.url));
@@ -33,17 +33,6 @@ export async function serveExplorer(folder: string, port: number): Promise<Serve
     if (isPhysics) request.url = path;
     (isPhysics ? physics : files)(request, response);
   });
-  await new Promise<void>((done, fail) => {
-    server.once('error', ({ code, message }: NodeJS.ErrnoException) =>
-      fail(
-        new InputError(
-          code === 'EADDRINUSE'
-            ? `port ${port}: another program listens there; give --port`
-            : `port ${port}: ${message}`,
-        ),
-      ),
-    );
-    server.listen(port, '127.0.0.1', done);
-  });
+  await listening(server, '127.0.0.1', port);
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, close: () => server.close() };
 }

@@ -33,7 +33,7 @@ const PREFIX = /^(observation|obs|images)\//;
 
 /** `observation.images.top`, `images/top` and `top` are one name. */
 function plainName(key: string): string {
-  const path = key.replaceAll('.', '/');
+  const path = plainPath(key);
   return PREFIX.test(path) ? plainName(path.replace(PREFIX, '')) : path;
 }
 

@@ -2,10 +2,11 @@
  * openpi's websocket protocol: metadata first, then an answer for each observation, in order. `GET /healthz` answers as long as the process
  * lives. Node only.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, isIP } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { InputError, printable, reasonOf } from '../../../engine/files/errors.ts';
+import { listening } from './listening-node.ts';
 import { type Message, packMessage, unpackMessage } from './messages.ts';
 
 /** What answers the observations of a session, which begins with a connection. */
@@ -135,19 +136,4 @@ function refusedOrigin({ headers: { origin, host } }: IncomingMessage): string |
   const url = URL.canParse(origin) ? new URL(origin) : null;
   const isAddress = url !== null && (url.hostname === 'localhost' || isIP(url.hostname.replace(/^\[|\]$/g, '')) > 0);
   return isAddress && url.host === host ? null : '403 Forbidden';
-}
-
-function listening(server: Server, host: string, port: number): Promise<void> {
-  return new Promise((done, fail) => {
-    server.once('error', ({ code, message }: NodeJS.ErrnoException) => {
-      const reasons: Record<string, string> = {
-        EADDRINUSE: `port ${port}: another program listens there; give --port`,
-        EACCES: `port ${port}: this user may not listen there; give --port above 1023`,
-        EADDRNOTAVAIL: `host ${host}: is no address of this machine`,
-        ENOTFOUND: `host ${host}: is no address of this machine`,
-      };
-      fail(new InputError(reasons[code ?? ''] ?? `${host}:${port}: ${message}`));
-    });
-    server.listen(port, host, done);
-  });
 }
