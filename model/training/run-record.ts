@@ -3,23 +3,19 @@ import { InputError, reasonOf } from '../../engine/files/errors.ts';
 import { DeviceLostError } from '../../engine/index.ts';
 import type { Model } from '../architecture/model.ts';
 import type { ObjectiveDescription, Reference } from '../architecture/objectives/index.ts';
-import { type BaseReference, removeOtherBases } from './base-file.ts';
-import { type Checkpoint, type CheckpointSettings, saveBase, saveCheckpoint } from './checkpoint.ts';
+import type { Checkpoint, CheckpointSettings } from './checkpoint.ts';
 import { answersDescription } from './co-training.ts';
 import { type ActingRow, emptyHistory, type Losses, type RunHistory } from './history.ts';
-import { keepAsPrevious, makeRoom, previousOf, removePrevious } from './kept-checkpoints.ts';
 import type { RunMark } from './lost-device.ts';
 import { finiteLosses } from './measuring.ts';
 import type { MemoryGiven } from './memory-plan.ts';
 import type { RunListener } from './prepare-run.ts';
+import { AGAINST_DIVERGENCE, codeOf, RunSaves } from './run-saves.ts';
 import type { RunSettings } from './run-settings.ts';
-import { NotFiniteError } from './saved-model.ts';
 import { type ExampleSampler, type Maker, Trainer } from './trainer.ts';
 
 /** So many skipped steps, of so many in a row, end a run; or all steps of a shorter one. */
 const [MOST_SKIPS, SKIPS_WITHIN] = [10, 100];
-
-const AGAINST_DIVERGENCE = 'begin anew with a lower learning rate (--rates of insula train) or another --seed';
 
 /** The result of `work`; null if it threw because `signal` was aborted. */
 export async function unlessAborted<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T | null> {
@@ -29,12 +25,6 @@ export async function unlessAborted<T>(signal: AbortSignal | undefined, work: ()
     if (signal?.aborted && error === signal.reason) return null;
     throw error;
   }
-}
-
-/** The code of an error of the file system, also of one that was made a line about its file. */
-function codeOf(error: unknown): string | undefined {
-  const { code, syscall } = ((error instanceof InputError ? error.cause : error) ?? {}) as NodeJS.ErrnoException;
-  return syscall === undefined ? undefined : code;
 }
 
 /** The facts of a run that its steps need. */
@@ -115,13 +105,11 @@ class RunRecord<Example> {
   private readonly signal?: AbortSignal;
   private readonly secondsBefore: number;
   private trainingStart = 0;
-  private savedStep: number | null = null;
-  /** The file of the weights that low-rank adaptation keeps, once it is written. */
-  private base?: BaseReference;
+  private readonly saves: RunSaves;
 
   constructor(
     private readonly run: RecordedRun<Example>,
-    private readonly settings: CheckpointSettings,
+    settings: CheckpointSettings,
     private readonly trainer: Trainer<Example>,
     private readonly maker: Maker<Example>,
     private readonly mark: RunMark,
@@ -129,9 +117,7 @@ class RunRecord<Example> {
     private readonly act?: () => Promise<ActingMeasurement>,
   ) {
     this.signal = options.signal;
-    const { base } = run.resume ?? {};
-    const own = [options.checkpointPath, previousOf(options.checkpointPath)];
-    if (base && own.includes(base.checkpointPath)) this.base = base;
+    this.saves = new RunSaves(options.checkpointPath, trainer, settings, run.resume, (line) => run.listener.note(line));
     this.history = run.resume?.progress.history ?? emptyHistory();
     this.secondsBefore = this.history.training.at(-1)?.seconds ?? 0;
   }
@@ -240,70 +226,18 @@ class RunRecord<Example> {
     return measured;
   }
 
-  /**
-   * Saves a checkpoint. A disk that is full or gone is a note, because the next save tries again, unless this is the last one.
-   *
-   * @throws InputError for a state that is not finite; the checkpoint that is there stays
-   */
   private async save(step: number, isLast = false): Promise<void> {
-    if (step === this.savedStep) return;
-    const path = this.options.checkpointPath;
+    const { history, saves, maker, options, mark } = this;
     const { listener } = this.run;
-    try {
-      await this.write(step).catch(async (error) => {
-        const isFull = ['ENOSPC', 'EDQUOT'].includes(codeOf(error) ?? '');
-        if (!isFull || !(await makeRoom(path, this.kept?.path))) throw error;
-        listener.note(`warning: ${error.message}; the older checkpoint goes, to make room`);
-        await this.write(step);
-      });
-    } catch (error) {
-      const line = `step ${step} is not saved: ${reasonOf(error)}${await this.keptStep()}`;
-      if (error instanceof NotFiniteError)
-        throw new InputError(`${line}; training has diverged: ${AGAINST_DIVERGENCE}`);
-      if (codeOf(error) === undefined) throw error;
-      if (isLast) throw new InputError(line);
-      // The frozen weights may be gone with their folder.
-      if (codeOf(error) === 'ENOENT') this.base = undefined;
-      listener.note(`warning: ${line}; training goes on, and the next save tries again`);
-      return;
-    }
-    if (this.savedStep === null) await removeOtherBases(path, this.base);
-    this.savedStep = step;
-    this.mark.saved = true;
+    if (!(await saves.save(step, history, isLast))) return;
+    mark.saved = true;
     await this.tell();
-    listener.saved(step, path);
-    const { examples = 0, truncated = 0 } = this.maker.counts ?? {};
+    listener.saved(step, options.checkpointPath);
+    const { examples = 0, truncated = 0 } = maker.counts ?? {};
     if (truncated > 0)
       listener.note(
         `${truncated} of ${examples} examples had targets longer than the model's block for them: they were truncated`,
       );
-  }
-
-  /** The newest whole checkpoint of this run, and its step; undefined if there is none yet. */
-  private get kept(): { readonly path: string; readonly step: number } | undefined {
-    const { savedStep, options, run } = this;
-    if (savedStep !== null) return { path: options.checkpointPath, step: savedStep };
-    return run.resume && { path: run.resume.path, step: run.resume.progress.step };
-  }
-
-  private async keptStep(): Promise<string> {
-    const { kindOfPath } = await import('../../engine/files/files.ts');
-    const { kept } = this;
-    return kept && (await kindOfPath(kept.path)) !== null ? `; ${kept.path} keeps step ${kept.step}` : '';
-  }
-
-  private async write(step: number): Promise<void> {
-    const { history, trainer, settings } = this;
-    const { model, optimizer } = trainer;
-    const path = this.options.checkpointPath;
-    if (settings.configuration.lora) this.base ??= await saveBase(path, model);
-    await saveCheckpoint(path, model, optimizer, settings, { step, history }, this.base, async () => {
-      const { kept } = this;
-      // A step that is saved again, after its last measurements, leaves the one before it where it is.
-      if (kept?.path === path) await (kept.step !== step && keepAsPrevious(path));
-      // A damaged checkpoint leaves the previous one, which the run went on from, where it is; that of another run goes.
-      else if (kept?.path !== previousOf(path)) await removePrevious(path);
-    });
   }
 
   /** Reports the history. What shows it beside the run is not worth the run. */
