@@ -14,7 +14,7 @@ import { openPublicPolicy, type PublicPolicyOptions } from '../model/training/pu
 import { command, type Result } from './command.ts';
 import { cameraOptions, chooseDataset, dataOptions, TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
-import { dataNotes } from './notes.ts';
+import { dataNotes, machinesNotes } from './notes.ts';
 import {
   choice,
   flag,
@@ -71,7 +71,7 @@ export const convert = command({
     floor: ofCheckpoint(deviceOptions.floor),
     tuning: ofCheckpoint(deviceOptions.tuning),
   },
-  notes: dataNotes,
+  notes: [...dataNotes, ...machinesNotes],
   run: ({ checkpoint, ...values }, { progress }): Promise<Result<ConvertedData | ConvertedCheckpoint>> =>
     checkpoint === undefined ? dataSet(values, progress) : actingCheckpoint(checkpoint, values, progress),
 });

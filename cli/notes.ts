@@ -10,6 +10,33 @@ export const dataNotes = [
   `The first opening reads every episode once, and keeps an index in the cache folder for as long as the files do not change; an interrupted one goes on where it stopped. Cameras that exist only as video are decoded by an installed ffmpeg into JPEG frames there. Images are read on demand, and so are actions and states beyond 256 MiB. Fields that are not read are named with the reason; insula data FOLDER shows what each becomes, and --map FILE chooses others. If the data lack language, images or state, a line reports it, and the model trains without them.`,
 ];
 
+/** How training goes on elsewhere and comes back; no line of a command is longer than 80 columns. A test runs the line of Python. */
+export const machinesNotes = [
+  `Past one machine: pi0 and pi0.5 of the published sizes train on with the distributed engines of LeRobot (pip install "lerobot[pi,training]"), and come back:
+  insula convert --data FOLDER --out there/data
+  insula convert --checkpoint FILE --format lerobot --out there/policy
+  accelerate launch --multi_gpu --num_processes 8 $(which lerobot-train) \\
+    --policy.path=there/policy --policy.push_to_hub=false \\
+    --dataset.repo_id=own/data --dataset.root=there/data \\
+    --batch_size=4 --steps=3000 --output_dir=there/run
+  insula convert --checkpoint there/run/checkpoints/last/pretrained_model \\
+    --text-tokenizer there/policy/tokenizer --rate HZ --out back.safetensors
+  insula evaluate --checkpoint back.safetensors --data FOLDER
+insula train --from takes the same folder and --text-tokenizer, to train on here.`,
+  `What changes on the way: the moments of the optimizer do not travel, so that they begin anew on each side. LeRobot has learning rate, warm-up and decay of its own (--policy.optimizer_lr, --policy.scheduler_warmup_steps), and --batch_size is that of one process. lerobot-train normalises by the quantiles of all episodes, in there/data/meta/stats.json, in place of those in there/policy; the folder that it writes has them, and the policy that comes back acts by them. LeRobot also learns the repeated last action behind the end of an episode.`,
+  `openpi loads one model.safetensors in training, without LeRobot's prefix of the names and with the head in place of the embeddings:
+  mkdir openpi && python -c "from safetensors.torch import *; save_file({
+    name[6:]: own for name, own in load_file('there/policy/model.safetensors')
+    .items() if 'embed_tokens' not in name}, 'openpi/model.safetensors')"
+In openpi's repository CONFIG names a TrainConfig with pytorch_weight_path, the folder openpi, and with your data (in LeRobot 2.1, which Insula reads and does not write) after scripts/compute_norm_stats.py:
+  torchrun --standalone --nnodes=1 --nproc_per_node=8 \\
+    scripts/train_pytorch.py CONFIG --exp_name RUN
+  cd checkpoints/CONFIG/RUN/STEP && insula convert \\
+    --checkpoint model.safetensors --statistics assets/ID/norm_stats.json \\
+    --text-tokenizer .../there/policy/tokenizer --horizon STEPS --rate HZ \\
+    --out back.safetensors`,
+];
+
 /** What --preset chooses between. */
 export const presetNote = `Presets (--preset): on two processor cores tiny trains in minutes and is pretrained in half an hour, small trains in a quarter of an hour and is pretrained in one; nano learns nothing of use. laptop, with pictures of 96 pixels, begins from random weights, because no model of its sizes comes with Insula, so that it needs hours and hundreds of episodes of your own --data to be of use. smol (the first 16 layers of SmolVLM2-500M, 1024 patches a picture of 512 pixels) and paligemma (PaliGemma and an expert of 300 M, 256 patches a picture of 224 pixels) have random weights in the system's own family of backbone, to measure and to plan: --plan says what a run takes.`;
 
