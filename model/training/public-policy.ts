@@ -33,7 +33,12 @@ const processorSchema = v.looseObject({
       registry_name: v.optional(v.string()),
       state_file: v.optional(v.pipe(v.string(), v.regex(/^[^/\\]+$/))),
       config: v.optional(
-        v.looseObject({ norm_map: v.optional(dictionary(v.string())), enabled: v.optional(v.boolean()) }),
+        v.looseObject({
+          norm_map: v.optional(dictionary(v.string())),
+          enabled: v.optional(v.boolean()),
+          exclude_joints: v.optional(v.nullable(v.array(v.string()))),
+          action_names: v.optional(v.nullable(v.array(v.string()))),
+        }),
       ),
     }),
   ),
@@ -94,12 +99,15 @@ async function policyOf(model: PublicModel, { rate, horizon: given, statistics: 
         `${file ?? name}: statistics of ${own} dimensions of ${what}, and the policy has ${stated ?? actionDimension}: of another robot?`,
       );
   const isPadded = actions < actionDimension || states < actionDimension;
-  const dimensions = { name: ROBOT, actionDimension: actions, stateDimension: states };
+  const relative = await relativeDimensions(model, actions, states);
+  const plain = ownSlotMap({ name: ROBOT, actionDimension: actions, stateDimension: states }, actionDimension);
+  const slots = { ...plain, actions: plain.actions.map((slot, i) => ({ ...slot, relative: relative?.[i] ?? false })) };
   const encoding: EncodingSettings = {
     ...model.encoding,
     cameras,
     statistics: isPadded ? null : statistics,
-    ...(isPadded && { robots: { [ROBOT]: { slots: ownSlotMap(dimensions, actionDimension), statistics } } }),
+    ...(isPadded && { robots: { [ROBOT]: { slots, statistics } } }),
+    ...(relative && !isPadded && { relative }),
     actions: null,
   };
   const { dtype } = tensors.entry('paligemma_with_expert.gemma_expert.model.layers.0.self_attn.q_proj.weight');
@@ -156,8 +164,6 @@ async function normalised(
   if ((await kindOfPath(path)) === null)
     throw new InputError(`${path} is missing: give openpi's norm_stats.json with --statistics`);
   const { steps } = await readJsonFile(path, processorSchema, "a processor of LeRobot's");
-  if (steps.some(({ config }, i) => steps[i].registry_name === 'relative_actions_processor' && config?.enabled))
-    throw new InputError(`${path}: its actions are relative to the state, which is not read from LeRobot yet`);
   const step = steps.find(({ registry_name: name }) => name === wanted);
   const mode = step?.config?.norm_map?.[type];
   if (!step?.state_file || mode === undefined)
@@ -168,6 +174,34 @@ async function normalised(
   } finally {
     await state.close();
   }
+}
+
+/**
+ * The action dimensions that are relative to the state: all but those whose names contain that of a joint to be left absolute (LeRobot,
+ * relative_action_processor.py). undefined if none is.
+ */
+async function relativeDimensions(
+  { folder, config, tensors: { name } }: PublicModel,
+  actions: number,
+  states: number,
+): Promise<boolean[] | undefined> {
+  const { file } = processors.before;
+  const path = `${folder}/${file}`;
+  const { kindOfPath } = await import('../../engine/files/files.ts');
+  if (folder === null || (await kindOfPath(path)) === null) {
+    if (!config.use_relative_actions) return undefined;
+    throw new InputError(`${name}: its actions are relative to the state, and ${file}, which says which, is missing`);
+  }
+  const { steps } = await readJsonFile(path, processorSchema, "a processor of LeRobot's");
+  const step = steps.find(({ registry_name: own }) => own === 'relative_actions_processor')?.config;
+  if (!step?.enabled) return undefined;
+  const absolute = (step.exclude_joints ?? []).filter(Boolean).map((own) => own.toLowerCase());
+  const names = step.action_names?.map((own) => own.toLowerCase()) ?? [];
+  const relative = Array.from({ length: actions }, (_, d) => !absolute.some((own) => names[d]?.includes(own)));
+  const widest = 1 + relative.lastIndexOf(true);
+  if (widest > states)
+    throw new InputError(`${path}: actions relative to ${widest} dimensions of a state that has ${states}`);
+  return relative;
 }
 
 async function columnsOf(state: SafetensorsFile, feature: string, mode: string): Promise<ColumnStatistics | null> {
