@@ -176,6 +176,22 @@ async function normalised(
   }
 }
 
+async function columnsOf(state: SafetensorsFile, feature: string, mode: string): Promise<ColumnStatistics | null> {
+  const known = [...state.tensors.keys()].filter((name) => name.startsWith(`${feature}.`));
+  if (known.length === 0) return null;
+  if (mode === 'IDENTITY') {
+    const { length } = await state.readFinite(known[0]);
+    return columnsBetween(Array(length).fill(-1), Array(length).fill(1));
+  }
+  if (!limits[mode]) throw new InputError(`${state.name}: normalisation ${mode} of "${feature}" is not known`);
+  const [first, second] = await Promise.all(
+    limits[mode].map(async (name) => Array.from(await state.readFinite(`${feature}.${name}`))),
+  );
+  if (first.length !== second.length)
+    throw new InputError(`${state.name}: "${feature}" has statistics of ${first.length} and ${second.length} numbers`);
+  return mode === 'MEAN_STD' ? columnsBetween(...around(first, second), first) : columnsBetween(first, second);
+}
+
 /**
  * The action dimensions that are relative to the state: all but those whose names contain that of a joint to be left absolute (LeRobot,
  * relative_action_processor.py). undefined if none is.
@@ -202,22 +218,6 @@ async function relativeDimensions(
   if (widest > states)
     throw new InputError(`${path}: actions relative to ${widest} dimensions of a state that has ${states}`);
   return relative;
-}
-
-async function columnsOf(state: SafetensorsFile, feature: string, mode: string): Promise<ColumnStatistics | null> {
-  const known = [...state.tensors.keys()].filter((name) => name.startsWith(`${feature}.`));
-  if (known.length === 0) return null;
-  if (mode === 'IDENTITY') {
-    const { length } = await state.readFinite(known[0]);
-    return columnsBetween(Array(length).fill(-1), Array(length).fill(1));
-  }
-  if (!limits[mode]) throw new InputError(`${state.name}: normalisation ${mode} of "${feature}" is not known`);
-  const [first, second] = await Promise.all(
-    limits[mode].map(async (name) => Array.from(await state.readFinite(`${feature}.${name}`))),
-  );
-  if (first.length !== second.length)
-    throw new InputError(`${state.name}: "${feature}" has statistics of ${first.length} and ${second.length} numbers`);
-  return mode === 'MEAN_STD' ? columnsBetween(...around(first, second), first) : columnsBetween(first, second);
 }
 
 /** (x - mean) / deviation is -1 and 1 one deviation from the mean. */
