@@ -182,7 +182,7 @@ export async function writeLeRobotPolicy(
     ),
   ];
   for (const file of [stateBefore, stateAfter]) await writeSafetensors(join(folder, file), statistics);
-  await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model, 'model.', [HEAD, EXPERT_HEAD]), {
+  await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model, 'LeRobot'), {
     metadata: { format: 'pt' },
   });
   await write(join(folder, 'config.json'), {
@@ -196,24 +196,26 @@ export async function writeLeRobotPolicy(
   });
 }
 
-/** The tensors under public names, and of the heads that a loader wants though nothing uses them. */
-export function weightsOf(
-  { parameters, configuration }: Model,
-  prefix: 'model.' | '',
-  heads: readonly (typeof HEAD | typeof EXPERT_HEAD)[],
-): TensorToWrite[] {
+/**
+ * The tensors as LeRobot or openpi names them, and those that their loaders want though nothing uses them: the expert's head, and in
+ * LeRobot that of the backbone, which is its embeddings. openpi's has the head alone, as its own programs save it.
+ */
+export function weightsOf({ parameters, configuration }: Model, program: 'LeRobot' | 'openpi'): TensorToWrite[] {
+  const [prefix, embedding] = program === 'LeRobot' ? ['model.', EMBEDDING] : ['', HEAD];
   const dtypeOf = (name: string) => (parameters.get(name).dtype === 'bf16' ? 'BF16' : 'F32');
   const named = (name: string, parameter = name) =>
     tensorToWrite(`${prefix}${name}`, parameters.get(parameter), dtypeOf(parameter));
-  const kept = new Architecture(sampling(configuration)).parameters.map(({ name }) => named(name));
+  const kept = new Architecture(sampling(configuration)).parameters.map(({ name }) =>
+    name === EMBEDDING ? named(embedding, name) : named(name),
+  );
   const shape = [configuration.vocabulary, configuration.experts.expert.width];
   const dtype = dtypeOf(EMBEDDING);
   const data = async function* () {
     for (let left = elementCount(shape); left > 0; left -= PART)
       yield dtype === 'BF16' ? new Uint16Array(Math.min(left, PART)) : new Float32Array(Math.min(left, PART));
   };
-  const zeros = { name: `${prefix}${EXPERT_HEAD}`, dtype, shape, data } satisfies TensorToWrite;
-  return [...kept, ...heads.map((head) => (head === HEAD ? named(HEAD, EMBEDDING) : zeros))];
+  const head = program === 'LeRobot' ? [named(HEAD, EMBEDDING)] : [];
+  return [...kept, ...head, { name: `${prefix}${EXPERT_HEAD}`, dtype, shape, data }];
 }
 
 /** The flags of an added token that is text like others. */

@@ -5,7 +5,7 @@ import type { Model } from '../architecture/model.ts';
 import { normalisers, toNormStats } from '../data/index.ts';
 import { leRobotType, type PolicySettings, weightsOf } from './lerobot-policy.ts';
 import { columnsBetween, OPENPI_CAMERAS } from './public-policy.ts';
-import { EXPERT_HEAD, PUBLIC_FILE } from './public-tensors.ts';
+import { PUBLIC_FILE } from './public-tensors.ts';
 
 /** The asset_id to give in openpi's AssetsConfig. */
 export const ASSET = 'robot';
@@ -47,7 +47,7 @@ export async function writeOpenpiPolicy(
   const columns = ({ low, high }: typeof actions) => columnsBetween(Array.from(low), Array.from(high));
   const stats = { bound: Infinity, actions: columns(actions), states: states && columns(states) };
   await write(join(assets, 'norm_stats.json'), toNormStats(stats));
-  await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model, '', [EXPERT_HEAD]), {
+  await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model, 'openpi'), {
     metadata: { format: 'pt' },
   });
   await write(join(folder, 'config.json'), {
