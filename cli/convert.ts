@@ -7,10 +7,14 @@ import type { LoraSettings } from '../model/architecture/configuration.ts';
 import { merged } from '../model/architecture/merged.ts';
 import type { Model } from '../model/architecture/model.ts';
 import { expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
-import { type Checkpoint, type CheckpointSettings, exportCheckpoint } from '../model/training/checkpoint.ts';
+import { type Checkpoint, exportCheckpoint } from '../model/training/checkpoint.ts';
 import { leRobotType, writeLeRobotPolicy } from '../model/training/lerobot-policy.ts';
+import { ASSET, writeOpenpiPolicy } from '../model/training/openpi-policy.ts';
+import { writePaliGemma } from '../model/training/paligemma-folder.ts';
 import { isPublic } from '../model/training/public-model.ts';
 import { openPublicPolicy, type PublicPolicyOptions } from '../model/training/public-policy.ts';
+import { openStart } from '../model/training/start.ts';
+import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
 import { command, type Result } from './command.ts';
 import { cameraOptions, chooseDataset, dataOptions, TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
@@ -27,7 +31,7 @@ import {
   type ValuesOf,
 } from './options.ts';
 import { expectWritable, takeNewFolder } from './outputs.ts';
-import { expectNamed, openPolicy } from './policy.ts';
+import { expectNamed, isSeeing, openPolicy } from './policy.ts';
 import type { Progress } from './progress.ts';
 import { publicOptions } from './published.ts';
 
@@ -48,6 +52,13 @@ const dataSetOptions = {
 const ofCheckpoint = <T>(option: Option<T>): Option<T> => ({ ...option, needs: 'checkpoint' });
 
 const { rate, ...ofData } = dataSetOptions;
+/** Forms of a checkpoint that are folders, and the programs that open them. */
+const folderForms = {
+  lerobot: 'LeRobot',
+  openpi: `openpi's PyTorch programs (asset_id ${ASSET})`,
+  paligemma: 'transformers',
+} as const;
+const isFolderForm = (form: string): form is keyof typeof folderForms => Object.hasOwn(folderForms, form);
 const ofPublic = 'of a --checkpoint of openpi or LeRobot';
 
 export const convert = command({
@@ -59,8 +70,8 @@ export const convert = command({
       { excludes: Object.keys(ofData) },
     ),
     format: choice(
-      'form of the checkpoint that is written: insula (default), a file; or lerobot, the folder of a policy that LeRobot opens, of pi0, pi0.5 and what computes the same at their published sizes',
-      ['insula', 'lerobot'],
+      'form of what is written: insula (default), a file; lerobot or openpi, the folder of a policy that LeRobot or the PyTorch programs of openpi open, of pi0, pi0.5 and what computes the same at their published sizes; or paligemma, a folder that transformers opens, of the vision-language part of a checkpoint, or of tiny, small or a vision-language FILE',
+      ['insula', ...Object.keys(folderForms)],
       { needs: 'checkpoint' },
     ),
     ...publicOptions('checkpoint'),
@@ -132,47 +143,62 @@ async function actingCheckpoint(
   progress: Progress,
 ): Promise<Result<ConvertedCheckpoint>> {
   if (out === undefined) throw new InputError('convert: name a file for the checkpoint with --out');
-  const asFolder = format === 'lerobot';
+  const asFolder = format !== undefined && isFolderForm(format) ? format : null;
   await expectWritable({ out: asFolder ? outputFolder('') : outputFile('') }, { out });
   if (!asFolder && (await stat(out).catch(() => null)))
     throw new InputError(`--out ${out}: a file of this name is there; choose another`);
   const given = { partial, rate, horizon, statistics, textTokenizer };
-  const checkpoint = await openAny(await expectNamed(path, true), given);
+  const opened = await openAny(await expectNamed(path, true), given);
   try {
-    const { settings, progress: trained } = checkpoint;
-    const opened = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
+    const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
     try {
-      using model = await checkpoint.loadModel(opened);
-      const { lora } = settings.configuration;
+      using model = await opened.loadModel(device);
+      const { lora } = model.configuration;
       const acting = lora ? await merged(model) : model;
-      if (asFolder) await writePolicy(out, acting, settings, progress);
-      else await exportCheckpoint(out, acting, { ...settings, configuration: acting.configuration }, trained);
+      if (asFolder) await writeFolder(asFolder, out, acting, opened, progress);
+      else if ('settings' in opened) {
+        const settings = { ...opened.settings, configuration: acting.configuration };
+        await exportCheckpoint(out, acting, settings, opened.progress);
+      } else throw new InputError(`${path}: a vision-language model does not act: give --format paligemma`);
+      const step = 'settings' in opened ? opened.progress.step : opened.made.steps;
       const how = lora ? `, low-rank matrices (rank ${lora.rank}) merged into ${lora.experts.join(' and ')}` : '';
-      const json = { file: out, source: path, step: trained.step, merged: lora ?? null };
-      return { json, lines: [`${out}: for acting alone, of ${path} at step ${trained.step}${how}`] };
+      const what = asFolder ? `a folder for ${folderForms[asFolder]}` : 'for acting alone';
+      const json = { file: out, source: path, step, merged: lora ?? null };
+      return { json, lines: [`${out}: ${what}, of ${path} at step ${step}${how}`] };
     } finally {
-      opened.close();
+      device.close();
     }
   } finally {
-    await checkpoint.close();
+    await opened.close();
   }
 }
 
 /** @throws InputError if an option is for a policy of openpi or LeRobot, and the checkpoint is none */
-async function openAny(path: string, options: PublicPolicyOptions): Promise<Checkpoint> {
+async function openAny(path: string, options: PublicPolicyOptions): Promise<Checkpoint | VisionLanguageFile> {
   if (await isPublic(path)) return openPublicPolicy(path, options);
   const [first] = Object.entries(options).filter(([, own]) => own !== undefined);
   const names: Record<string, string> = { textTokenizer: 'text-tokenizer' };
   if (first)
     throw new InputError(`--${names[first[0]] ?? first[0]}: ${ofPublic} alone, and ${path} is Insula's; leave it out`);
-  return openPolicy(path);
+  return (await isSeeing(path)) ? openStart(path) : openPolicy(path);
 }
 
-async function writePolicy(out: string, model: Model, settings: CheckpointSettings, progress: Progress): Promise<void> {
-  leRobotType({ ...settings, configuration: model.configuration });
+/** @throws InputError before anything is written if the form has no such model */
+async function writeFolder(
+  form: keyof typeof folderForms,
+  out: string,
+  model: Model,
+  opened: Checkpoint | VisionLanguageFile,
+  progress: Progress,
+): Promise<void> {
+  const { configuration } = model;
+  const { encoding } = 'settings' in opened ? opened.settings : opened;
+  if (form !== 'paligemma') leRobotType({ encoding, configuration });
   const leave = await takeNewFolder('out', out, (line) => progress.note(line));
   try {
-    await writeLeRobotPolicy(out, model, settings);
+    if (form === 'lerobot') await writeLeRobotPolicy(out, model, { encoding, configuration });
+    else if (form === 'openpi') await writeOpenpiPolicy(out, model, { encoding });
+    else await writePaliGemma(out, model, encoding);
   } finally {
     await leave();
   }

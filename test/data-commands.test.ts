@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -197,6 +198,17 @@ describe('insula convert', () => {
     expect(await message(runCommand(convert, { data: [folder] }))).toBe(
       'convert: name a folder for the data set with --out',
     );
+  });
+
+  test('writes a vision-language model for transformers alone', async () => {
+    const out = join(folder, 'paligemma');
+    const to = (format?: string) => runCommand(convert, { checkpoint: 'tiny', ...(format && { format }), out });
+    expect(await message(to())).toBe('tiny: a vision-language model does not act: give --format paligemma');
+    expect(await message(to('lerobot'))).toBe('LeRobot has no such policy: it has no action expert');
+    expect(existsSync(out)).toBe(false);
+    const { lines } = await to('paligemma');
+    expect(lines).toEqual([`${out}: a folder for transformers, of tiny at step 8000`]);
+    expect(existsSync(join(out, 'config.json'))).toBe(true);
   });
 });
 

@@ -18,7 +18,7 @@ import { tensorToWrite } from './saved-model.ts';
 /** Elements that are written together. */
 const PART = 2 ** 22;
 
-type Settings = Pick<CheckpointSettings, 'configuration' | 'encoding'>;
+export type PolicySettings = Pick<CheckpointSettings, 'configuration' | 'encoding'>;
 
 /** The part of a configuration that samples actions. */
 function sampling({ rules: _, ...own }: ModelConfiguration): ModelConfiguration {
@@ -60,7 +60,7 @@ function described(configuration: ModelConfiguration): Record<string, string> {
  * @throws InputError that says why LeRobot has none; unless `anySizes`, also if its sizes are not the published ones, which LeRobot's
  * configuration cannot say otherwise
  */
-export function leRobotType({ configuration, encoding }: Settings, anySizes = false): 'pi0' | 'pi05' {
+export function leRobotType({ configuration, encoding }: PolicySettings, anySizes = false): 'pi0' | 'pi05' {
   const refusal = (why: string) => new InputError(`LeRobot has no such policy: ${why}`);
   const { experts, vision, blocks } = configuration;
   if (!vision || !experts.expert) throw refusal(vision ? 'it has no action expert' : 'it has no cameras');
@@ -118,7 +118,7 @@ export function leRobotType({ configuration, encoding }: Settings, anySizes = fa
 export async function writeLeRobotPolicy(
   folder: string,
   model: Model,
-  settings: Settings,
+  settings: PolicySettings,
   anySizes = false,
 ): Promise<void> {
   const { encoding } = settings;
@@ -182,7 +182,9 @@ export async function writeLeRobotPolicy(
     ),
   ];
   for (const file of [stateBefore, stateAfter]) await writeSafetensors(join(folder, file), statistics);
-  await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model), { metadata: { format: 'pt' } });
+  await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model, 'model.', [HEAD, EXPERT_HEAD]), {
+    metadata: { format: 'pt' },
+  });
   await write(join(folder, 'config.json'), {
     ...{ type, n_obs_steps: 1, input_features: inputs, output_features: outputs, normalization_mapping: modes },
     ...{ paligemma_variant: 'gemma_2b', action_expert_variant: 'gemma_300m' },
@@ -194,11 +196,15 @@ export async function writeLeRobotPolicy(
   });
 }
 
-/** The tensors under LeRobot's names, with both heads, which its loader wants though nothing uses them. */
-function weightsOf({ parameters, configuration }: Model): TensorToWrite[] {
+/** The tensors under public names, and of the heads that a loader wants though nothing uses them. */
+export function weightsOf(
+  { parameters, configuration }: Model,
+  prefix: 'model.' | '',
+  heads: readonly (typeof HEAD | typeof EXPERT_HEAD)[],
+): TensorToWrite[] {
   const dtypeOf = (name: string) => (parameters.get(name).dtype === 'bf16' ? 'BF16' : 'F32');
   const named = (name: string, parameter = name) =>
-    tensorToWrite(`model.${name}`, parameters.get(parameter), dtypeOf(parameter));
+    tensorToWrite(`${prefix}${name}`, parameters.get(parameter), dtypeOf(parameter));
   const kept = new Architecture(sampling(configuration)).parameters.map(({ name }) => named(name));
   const shape = [configuration.vocabulary, configuration.experts.expert.width];
   const dtype = dtypeOf(EMBEDDING);
@@ -206,11 +212,15 @@ function weightsOf({ parameters, configuration }: Model): TensorToWrite[] {
     for (let left = elementCount(shape); left > 0; left -= PART)
       yield dtype === 'BF16' ? new Uint16Array(Math.min(left, PART)) : new Float32Array(Math.min(left, PART));
   };
-  return [...kept, named(HEAD, EMBEDDING), { name: `model.${EXPERT_HEAD}`, dtype, shape, data }];
+  const zeros = { name: `${prefix}${EXPERT_HEAD}`, dtype, shape, data } satisfies TensorToWrite;
+  return [...kept, ...heads.map((head) => (head === HEAD ? named(HEAD, EMBEDDING) : zeros))];
 }
 
+/** The flags of an added token that is text like others. */
+const PLAIN = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: false };
+
 /** A tokenizer.json that begins every text with the begin-of-sequence id, as LeRobot expects of PaliGemma's, and what transformers wants beside it. */
-function tokenizerFiles(json: object | undefined) {
+export function tokenizerFiles(json: object | undefined, further: readonly { id: number; content: string }[] = []) {
   const text = json ? new TextTokenizer(json) : TextTokenizer.default();
   const { added_tokens: added = [] } = text.toJSON() as { added_tokens?: { id: number; content: string }[] };
   const [bos, eos, pad] = (['bos', 'eos', 'pad'] as const).map((role) => {
@@ -224,6 +234,7 @@ function tokenizerFiles(json: object | undefined) {
   return {
     tokenizer: {
       ...text.toJSON(),
+      added_tokens: [...added, ...further.map((token) => ({ ...PLAIN, ...token }))],
       post_processor: {
         type: 'TemplateProcessing',
         single: [...begin, sequence('A', 0)],

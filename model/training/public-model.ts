@@ -18,7 +18,7 @@ import { type Preset, presetNamed } from './presets.ts';
 import { EMBEDDING, listed, openPublicTensors, type PublicTensors } from './public-tensors.ts';
 
 const feature = v.looseObject({ type: v.string(), shape: v.array(count()) });
-/** The fields of config.json that decide a model or say what it takes: LeRobot's, and openpi's `action_dim` and `action_horizon`. */
+/** The fields of config.json that decide a model or say what it takes: LeRobot's, openpi's `action_dim` and `action_horizon`, and transformers'. */
 const configSchema = v.looseObject({
   type: v.optional(v.string()),
   max_action_dim: v.optional(count(1)),
@@ -31,6 +31,8 @@ const configSchema = v.looseObject({
   input_features: v.optional(dictionary(feature)),
   output_features: v.optional(dictionary(feature)),
   use_relative_actions: v.optional(v.boolean()),
+  text_config: v.optional(v.looseObject({ num_key_value_heads: v.optional(count(1)) })),
+  vision_config: v.optional(v.looseObject({ num_attention_heads: v.optional(count(1)) })),
 });
 export type PublicConfig = v.InferOutput<typeof configSchema>;
 
@@ -64,7 +66,7 @@ export const TOKENIZER = 'tokenizer';
 /** Rows of PaliGemma's embeddings in transformers; those behind the published ones are padding. */
 const PALIGEMMA_ROWS = 257_216;
 
-/** Heads of SigLIP's towers by width (openpi, siglip.py); shapes do not tell them. */
+/** Heads of SigLIP's towers by width (openpi, siglip.py); shapes do not tell them, and only transformers' config.json does. */
 const towerHeads: Readonly<Record<number, number>> = { 32: 2, 192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1152: 16 };
 
 /** Whether a path is no file of Insula: a folder, an index, or safetensors that no program of this project wrote. */
@@ -134,15 +136,18 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
   const layers = (prefix: string) =>
     [...tensors.tensors.keys()].filter((name) => name.startsWith(prefix) && name.endsWith('.q_proj.weight')).length;
   const [queries, width] = shape(`${backbone}.layers.0.self_attn.q_proj`, 2);
-  // All published models have one head of keys and values.
-  const [headDimension] = shape(`${backbone}.layers.0.self_attn.k_proj`, 2);
+  // Of policies no file says the heads of keys and values: all published ones have one.
+  const kvHeads = config.text_config?.num_key_value_heads ?? 1;
+  const headDimension = shape(`${backbone}.layers.0.self_attn.k_proj`, 2)[0] / kvHeads;
   const [towerWidth, , patch] = shape(`${tower}.embeddings.patch_embedding`, 4);
   const [patches] = shape(`${tower}.embeddings.position_embedding`, 2);
-  const heads = towerHeads[towerWidth];
+  const heads = config.vision_config?.num_attention_heads ?? towerHeads[towerWidth];
   const [rows, embedded] = shape(EMBEDDING.replace(/\.weight$/, ''), 2);
   if (
     heads === undefined ||
+    towerWidth % heads !== 0 ||
     embedded !== width ||
+    !Number.isInteger(headDimension) ||
     !Number.isInteger(queries / headDimension) ||
     !Number.isInteger(Math.sqrt(patches))
   )
@@ -156,7 +161,7 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
   const sizes = {
     backbone: { width, hidden: shape(`${backbone}.layers.0.mlp.gate_proj`, 2)[0] },
     expert: { width: expertWidth, hidden },
-    ...{ depth: layers(`${backbone}.layers.`), heads: queries / headDimension, kvHeads: 1, headDimension },
+    ...{ depth: layers(`${backbone}.layers.`), heads: queries / headDimension, kvHeads, headDimension },
     vision: {
       ...{ width: towerWidth, depth: layers(`${tower}.encoder.layers.`), heads },
       ...{ hidden: shape(`${tower}.encoder.layers.0.mlp.fc1`, 2)[0], patch, image },

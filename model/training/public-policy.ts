@@ -21,7 +21,7 @@ export const processors = {
 } as const;
 
 /** The cameras of openpi's models. */
-const OPENPI_CAMERAS = ['base_0_rgb', 'left_wrist_0_rgb', 'right_wrist_0_rgb'];
+export const OPENPI_CAMERAS = ['base_0_rgb', 'left_wrist_0_rgb', 'right_wrist_0_rgb'];
 /** LeRobot and openpi clip no normalised number. */
 const NO_BOUND = 1e9;
 /** The name of the robot of a policy whose actions are padded. */
@@ -72,7 +72,7 @@ export async function openPublicPolicy(path: string, options: PublicPolicyOption
   }
 }
 
-async function policyOf(model: PublicModel, { rate, horizon: given, statistics: file }: PublicPolicyOptions) {
+async function policyOf(model: PublicModel, { rate, horizon: given, statistics: named }: PublicPolicyOptions) {
   const { tensors, system, config, actionDimension } = model;
   const { name } = tensors;
   if (actionDimension === null || system === 'pi0-fast')
@@ -87,6 +87,7 @@ async function policyOf(model: PublicModel, { rate, horizon: given, statistics: 
   const features = Object.entries(config.input_features ?? {});
   const seen = features.flatMap(([key, { type }]) => (type === 'VISUAL' ? [key.replace(CAMERA, '')] : []));
   const cameras = config.input_features ? seen : OPENPI_CAMERAS;
+  const file = named ?? (await openpiAsset(model));
   const statistics =
     file === undefined ? await leRobotStatistics(model) : openpiStatistics(await jsonOf(file), file, system);
   const [actions, states] = [statistics.actions, statistics.states].map((own) => own?.mean.length ?? 0);
@@ -133,6 +134,26 @@ async function policyOf(model: PublicModel, { rate, horizon: given, statistics: 
     verify: () => tensors.verify(),
     close: () => tensors.close(),
   } satisfies Checkpoint;
+}
+
+/** The statistics among the assets of a folder of openpi; undefined for others. */
+async function openpiAsset({ folder, config, tensors: { name } }: PublicModel): Promise<string | undefined> {
+  if (folder === null || config.type !== undefined) return undefined;
+  const [{ readdir }, { kindOfPath }] = await Promise.all([
+    import('node:fs/promises'),
+    import('../../engine/files/files.ts'),
+  ]);
+  const robots = await readdir(`${folder}/assets`).catch(() => []);
+  const found: string[] = [];
+  for (const robot of robots.sort()) {
+    const file = `${folder}/assets/${robot}/norm_stats.json`;
+    if ((await kindOfPath(file)) === 'file') found.push(file);
+  }
+  if (found.length > 1)
+    throw new InputError(
+      `${name}: it has statistics of ${found.length} robots: give one with --statistics, as ${found[0]}`,
+    );
+  return found[0];
 }
 
 /** pi0 of openpi normalises by mean and deviation, pi0.5 by quantiles. */
@@ -230,7 +251,11 @@ const around = (mean: readonly number[], deviation: readonly number[]): [number[
 const LEAST_RANGE = 2 ** -20;
 
 /** Statistics by which numbers from low to high become -1 to 1, and of those where both are one, the number -1, as in LeRobot. */
-function columnsBetween(low: readonly number[], high: readonly number[], middle?: readonly number[]): ColumnStatistics {
+export function columnsBetween(
+  low: readonly number[],
+  high: readonly number[],
+  middle?: readonly number[],
+): ColumnStatistics {
   const end = high.map((own, d) =>
     own > low[d] || middle ? own : low[d] + LEAST_RANGE * Math.max(1, Math.abs(low[d])),
   );

@@ -56,7 +56,7 @@ export interface VisionLanguageFile {
 }
 
 /** The configuration that asks: image, question and answer, with the sizes and the longest question and answer of a trained model. */
-function askingConfiguration(trained: ModelConfiguration): ModelConfiguration {
+export function askingConfiguration(trained: ModelConfiguration): ModelConfiguration {
   const { backbone, backboneVariant, vocabulary, experts, depth, heads, kvHeads, headDimension, vision } = trained;
   if (!vision) throw new InputError('a vision-language model needs images, and this model has none');
   const longest = (input: BlockInput) =>

@@ -4,14 +4,17 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { encodeBfloat16, encodeFloat16 } from '../../engine/files/half.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
+import { readSafetensors } from '../../engine/index.ts';
 import { Architecture, type Model } from '../../model/architecture/model.ts';
 import { padded } from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
+import type { Checkpoint } from '../../model/training/checkpoint.ts';
 import { leRobotType, writeLeRobotPolicy } from '../../model/training/lerobot-policy.ts';
+import { writeOpenpiPolicy } from '../../model/training/openpi-policy.ts';
 import { isPublic, openPublicModel } from '../../model/training/public-model.ts';
 import { openPublicPolicy } from '../../model/training/public-policy.ts';
-import { EMBEDDING, openPublicTensors } from '../../model/training/public-tensors.ts';
+import { EMBEDDING, EXPERT_HEAD, openPublicTensors } from '../../model/training/public-tensors.ts';
 import { openPublicStart } from '../../model/training/start.ts';
 import { defaultTokenizerJson, TextTokenizer } from '../../tokenizers/index.ts';
 import { testDevice } from '../support/devices.ts';
@@ -332,6 +335,30 @@ test('a policy goes out as a folder of LeRobot and comes back the same', async (
   ]);
   expect(await isPublic(folder)).toBe(true);
   const back = await openPublicPolicy(folder, { rate: 10 });
+  await expectSame(policy, model, back);
+});
+
+test.each(['pi0', 'pi05'] as const)('%s goes out as a folder of openpi and comes back the same', async (kind) => {
+  const policy = await openpiPolicy(kind);
+  using model = await policy.loadModel(await testDevice('normal'));
+  const folder = join(root, `openpi-${kind}`);
+  await expect(writeOpenpiPolicy(folder, model, policy.settings)).rejects.toThrow('its backbone is width:64');
+  expect(await messageOf(readdir(folder))).toMatch('ENOENT');
+  await writeOpenpiPolicy(folder, model, policy.settings, true);
+  const file = await readSafetensors(join(folder, 'model.safetensors'));
+  expect([...file.tensors.keys()].sort()).toEqual([...parametersOf(kind).map(({ name }) => name), EXPERT_HEAD].sort());
+  await file.close();
+  const back = await openPublicPolicy(folder, { rate: 10, textTokenizer });
+  await expectSame(policy, model, back);
+  await mkdir(join(folder, 'assets/other'));
+  await writeFile(join(folder, 'assets/other/norm_stats.json'), '{}');
+  expect(await messageOf(openPublicPolicy(folder, { rate: 10, textTokenizer }))).toBe(
+    `/openpi-${kind}: it has statistics of 2 robots: give one with --statistics, as /openpi-${kind}/assets/other/norm_stats.json`,
+  );
+});
+
+/** Compares what two checkpoints make of one observation and one chunk, and their weights, and closes them. */
+async function expectSame(policy: Checkpoint, model: Model, back: Checkpoint): Promise<void> {
   using again = await back.loadModel(model.device);
   for (const parameter of model.parameters)
     expectClose(
@@ -348,7 +375,7 @@ test('a policy goes out as a folder of LeRobot and comes back the same', async (
   expectClose(theirs.denormaliseActions(chunk, raw), ours.denormaliseActions(chunk, raw), 1e-6, 'actions');
   await policy.close();
   await back.close();
-});
+}
 
 describe('what LeRobot has', () => {
   const statistics = { bound: 5, actions: column(6), states: column(6) };

@@ -1,0 +1,58 @@
+/** pi0 and pi0.5 as a folder that openpi's PyTorch programs open: weights, config.json, and the statistics among its assets. */
+import { InputError } from '../../engine/files/errors.ts';
+import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
+import type { Model } from '../architecture/model.ts';
+import { normalisers, toNormStats } from '../data/index.ts';
+import { leRobotType, type PolicySettings, weightsOf } from './lerobot-policy.ts';
+import { columnsBetween, OPENPI_CAMERAS } from './public-policy.ts';
+import { EXPERT_HEAD, PUBLIC_FILE } from './public-tensors.ts';
+
+/** The asset_id to give in openpi's AssetsConfig. */
+export const ASSET = 'robot';
+
+/** The width of actions that openpi's PyTorch model has in its source (pi0_pytorch.py). */
+const DIMENSION = 32;
+
+/**
+ * Writes a policy. Cameras and text tokenizer are those that openpi has for every policy, and are not written.
+ *
+ * @throws InputError if openpi has no such policy, also for its sizes unless `anySizes`, or for errors of the file system
+ */
+export async function writeOpenpiPolicy(
+  folder: string,
+  model: Model,
+  { encoding }: Pick<PolicySettings, 'encoding'>,
+  anySizes = false,
+): Promise<void> {
+  const { configuration } = model;
+  leRobotType({ configuration, encoding }, anySizes);
+  const { cameras, statistics, robots = {} } = encoding;
+  if (cameras.length > OPENPI_CAMERAS.length)
+    throw new InputError(
+      `openpi has no such policy: it has ${cameras.length} cameras, and there ${OPENPI_CAMERAS.length} are the most`,
+    );
+  if (configuration.actionDimension !== DIMENSION && !anySizes)
+    throw new InputError(
+      `openpi has no such policy: its actions have ${configuration.actionDimension} dimensions, and there all have ${DIMENSION}`,
+    );
+  const [{ mkdir }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
+  const { fileError, writeFileSafely } = await import('../../engine/files/files.ts');
+  const assets = join(folder, 'assets', ASSET);
+  await mkdir(assets, { recursive: true }).catch((error) => {
+    throw fileError(error, assets, 'make this folder');
+  });
+  const write = (path: string, json: unknown) => writeFileSafely(path, [`${JSON.stringify(json, null, 2)}\n`]);
+  const [given] = Object.values(robots);
+  const { actions, states } = normalisers(statistics ?? given.statistics);
+  const columns = ({ low, high }: typeof actions) => columnsBetween(Array.from(low), Array.from(high));
+  const stats = { bound: Infinity, actions: columns(actions), states: states && columns(states) };
+  await write(join(assets, 'norm_stats.json'), toNormStats(stats));
+  await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model, '', [EXPERT_HEAD]), {
+    metadata: { format: 'pt' },
+  });
+  await write(join(folder, 'config.json'), {
+    ...{ action_dim: configuration.actionDimension, action_horizon: configuration.horizon },
+    ...{ paligemma_variant: 'gemma_2b', action_expert_variant: 'gemma_300m' },
+    precision: configuration.precision === 'bf16' ? 'bfloat16' : 'float32',
+  });
+}
