@@ -10,7 +10,7 @@ export const dataNotes = [
   `The first opening reads every episode once, and keeps an index in the cache folder for as long as the files do not change; an interrupted one goes on where it stopped. Cameras that exist only as video are decoded by an installed ffmpeg into JPEG frames there. Images are read on demand, and so are actions and states beyond 256 MiB. Fields that are not read are named with the reason; insula data FOLDER shows what each becomes, and --map FILE chooses others. If the data lack language, images or state, a line reports it, and the model trains without them.`,
 ];
 
-/** How training goes on elsewhere and comes back; no line of a command is longer than 80 columns. A test runs the line of Python. */
+/** How training goes on elsewhere and comes back; no line of a command is longer than 80 columns. */
 export const machinesNotes = [
   `Past one machine: pi0 and pi0.5 of the published sizes train on with the distributed engines of LeRobot (pip install "lerobot[pi,training]"), and come back:
   insula convert --data FOLDER --out there/data
@@ -24,17 +24,15 @@ export const machinesNotes = [
   insula evaluate --checkpoint back.safetensors --data FOLDER
 insula train --from takes the same folder and --text-tokenizer, to train on here.`,
   `What changes on the way: the moments of the optimizer do not travel, so that they begin anew on each side. LeRobot has learning rate, warm-up and decay of its own (--policy.optimizer_lr, --policy.scheduler_warmup_steps), and --batch_size is that of one process. lerobot-train normalises by the quantiles of all episodes, in there/data/meta/stats.json, in place of those in there/policy; the folder that it writes has them, and the policy that comes back acts by them. LeRobot also learns the repeated last action behind the end of an episode.`,
-  `openpi loads one model.safetensors in training, without LeRobot's prefix of the names and with the head in place of the embeddings:
-  mkdir openpi && python -c "from safetensors.torch import *; save_file({
-    name[6:]: own for name, own in load_file('there/policy/model.safetensors')
-    .items() if 'embed_tokens' not in name}, 'openpi/model.safetensors')"
-In openpi's repository CONFIG names a TrainConfig with pytorch_weight_path, the folder openpi, and with your data (in LeRobot 2.1, which Insula reads and does not write) after scripts/compute_norm_stats.py:
+  `With openpi, whose PyTorch programs train in several processes as well:
+  insula convert --checkpoint FILE --format openpi --out there/openpi
+In its repository, CONFIG names a TrainConfig with your data (in LeRobot 2.1, which Insula reads and does not write), pytorch_weight_path='.../there/openpi', and AssetsConfig(assets_dir='.../there/openpi/assets', asset_id='robot'), with which the normalisation stays:
   torchrun --standalone --nnodes=1 --nproc_per_node=8 \\
     scripts/train_pytorch.py CONFIG --exp_name RUN
-  cd checkpoints/CONFIG/RUN/STEP && insula convert \\
-    --checkpoint model.safetensors --statistics assets/ID/norm_stats.json \\
-    --text-tokenizer .../there/policy/tokenizer --horizon STEPS --rate HZ \\
-    --out back.safetensors`,
+  cd checkpoints/CONFIG/RUN/STEP && insula convert --checkpoint . \\
+    --statistics assets/robot/norm_stats.json --text-tokenizer PALIGEMMA \\
+    --horizon STEPS --rate HZ --out back.safetensors
+What comes back has openpi's cameras (base_0_rgb, left_wrist_0_rgb, right_wrist_0_rgb); --map gives those of your data these names.`,
 ];
 
 /** What --preset chooses between. */

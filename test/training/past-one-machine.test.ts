@@ -1,12 +1,11 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { convert } from '../../cli/convert.ts';
-import { machinesNotes } from '../../cli/notes.ts';
 import type { ValuesOf } from '../../cli/options.ts';
 import { readSafetensors } from '../../engine/index.ts';
 import { AdamW } from '../../kernels/index.ts';
@@ -18,7 +17,8 @@ import { Encoding } from '../../model/policy/encoding.ts';
 import { BatchMaker } from '../../model/training/batches.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import { writeLeRobotPolicy } from '../../model/training/lerobot-policy.ts';
-import { openPublicTensors } from '../../model/training/public-tensors.ts';
+import { writeOpenpiPolicy } from '../../model/training/openpi-policy.ts';
+import { openPublicPolicy } from '../../model/training/public-policy.ts';
 import { TrainingStep } from '../../model/training/training-step.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 import { runCommand } from '../support/run-command.ts';
@@ -188,19 +188,27 @@ describe.skipIf(!python)(`past one machine${python ? '' : ' (skipped: INSULA_LER
     await returned.close();
   });
 
-  test("the line of help makes a file that openpi's loader takes whole, and its own comes back", {
+  test("openpi's training loads the folder for it whole, and what it saves comes back", {
     timeout: 300_000,
   }, async () => {
-    const [, line] = /python -c "(.*?)"$/ms.exec(machinesNotes.join('\n'))!;
-    await mkdir(path('openpi'));
-    await run('-c', line.replace('there/policy', path('policy')).replace('openpi/', `${path('openpi')}/`));
-    await run(program, 'openpi', path('policy'), path('openpi/model.safetensors'), path('saved.safetensors'));
-    const back = await openPublicTensors(path('saved.safetensors'));
-    const sent = await openPublicTensors(path('policy'));
-    expect([...back.tensors.keys()].sort()).toEqual([...model.parameters].map(({ name }) => name).sort());
-    for (const { name } of model.parameters)
-      expectClose(await back.readFinite(name, {}), await sent.readFinite(name, {}), 0, name);
-    await sent.close();
+    const policy = await openPublicPolicy(path('policy'), { rate: dataset.rate });
+    using sent = await policy.loadModel(model.device);
+    await writeOpenpiPolicy(path('openpi'), sent, policy.settings, true);
+    const step = path('checkpoints/CONFIG/RUN/STEP');
+    await cp(path('openpi/assets'), join(step, 'assets'), { recursive: true });
+    await run(program, 'openpi', path('policy'), path('openpi/model.safetensors'), join(step, 'model.safetensors'));
+    const statistics = join(step, 'assets/robot/norm_stats.json');
+    const options = { rate: dataset.rate, horizon: 4, textTokenizer: path('policy/tokenizer'), statistics };
+    const back = await openPublicPolicy(step, options);
+    using returned = await back.loadModel(model.device);
+    const weights = await weightsOf(returned);
+    expect([...weights.keys()]).toEqual([...sent.parameters].map(({ name }) => name));
+    for (const [name, own] of await weightsOf(sent)) expectClose(weights.get(name)!, own, 0, name);
+    const [actions, again] = [policy, back].map(({ settings }) =>
+      new Encoding(settings.encoding).denormaliseActions(normals(4 * 8, 5), { state: [0, 0] }),
+    );
+    expectClose(again, actions, 1e-6, 'actions in the units of the robot');
     await back.close();
+    await policy.close();
   });
 });
