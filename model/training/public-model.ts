@@ -1,5 +1,5 @@
 /**
- * pi0 and pi0.5 of openpi (PyTorch) and LeRobot as models, and to begin from also pi0-FAST and PaliGemma: which of them a checkpoint is
+ * pi0, pi0.5 and pi0-FAST of openpi (PyTorch) and LeRobot as models, and to begin from also PaliGemma: which of them a checkpoint is
  * and its sizes follow from its tensors, and are compared with the config.json beside them. Their text tokenizer, PaliGemma's, is in no
  * folder of openpi or LeRobot and is named by the user.
  */
@@ -7,7 +7,7 @@ import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { count, dictionary, readJsonFile } from '../../engine/files/json-schema.ts';
 import { readSafetensors } from '../../engine/index.ts';
-import { TextTokenizer, type TokenizerJson } from '../../tokenizers/index.ts';
+import { publicMappings, TextTokenizer, type TokenizerJson } from '../../tokenizers/index.ts';
 import { backboneOf } from '../architecture/backbones/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import { Architecture } from '../architecture/model.ts';
@@ -15,32 +15,36 @@ import type { EncodingSettings } from '../policy/encoding.ts';
 import { about, jsonOf } from '../policy/tokenizer-file.ts';
 import { configurationOf, type ModelSizes, systemNamed } from '../systems/index.ts';
 import { type Preset, presetNamed } from './presets.ts';
-import { EMBEDDING, listed, openPublicTensors, type PublicTensors } from './public-tensors.ts';
+import { EMBEDDING, HEAD, listed, openPublicTensors, type PublicTensors } from './public-tensors.ts';
 
 const feature = v.looseObject({ type: v.string(), shape: v.array(count()) });
 /** The fields of config.json that decide a model or say what it takes: LeRobot's, and openpi's `action_dim` and `action_horizon`. */
 const configSchema = v.looseObject({
   type: v.optional(v.string()),
+  model_type: v.optional(v.string()),
   max_action_dim: v.optional(count(1)),
   action_dim: v.optional(count(1)),
   max_state_dim: v.optional(count(1)),
   chunk_size: v.optional(count(1)),
   action_horizon: v.optional(count(1)),
   tokenizer_max_length: v.optional(count(1)),
+  max_decoding_steps: v.optional(count(1)),
+  fast_skip_tokens: v.optional(v.literal(publicMappings.openpi.skip)),
   image_resolution: v.optional(v.array(count(1))),
   input_features: v.optional(dictionary(feature)),
   output_features: v.optional(dictionary(feature)),
   use_relative_actions: v.optional(v.boolean()),
+  normalization_mapping: v.optional(dictionary(v.string())),
 });
 export type PublicConfig = v.InferOutput<typeof configSchema>;
 
 export interface PublicModel {
   readonly tensors: PublicTensors;
-  /** pi0-fast for a language model with images alone. */
+  /** pi0-fast for a language model with images alone, PaliGemma itself too. */
   readonly system: 'pi0' | 'pi05' | 'pi0-fast';
   /** Its sizes, with the training of the public recipe. */
   readonly preset: Preset;
-  /** Dimensions of its actions, robots' own padded; null without an action expert. */
+  /** Dimensions of its actions, robots' own padded; null without an action expert, whose action tokens are of any. */
   readonly actionDimension: number | null;
   readonly config: PublicConfig;
   /** The folder of config.json and what else belongs to the policy; null for a single file without. */
@@ -48,7 +52,11 @@ export interface PublicModel {
   /** The parts of an encoding that its weights fix. */
   readonly encoding: Pick<EncodingSettings, 'text' | 'stateAsText' | 'prompt' | 'stateBins' | 'leastRows'>;
   /** The model with this many cameras and actions in a chunk. */
-  configuration(cameras: number, horizon: number, precision?: ModelSizes['precision']): ModelConfiguration;
+  configuration(
+    cameras: number,
+    horizon: number,
+    own?: Partial<Pick<ModelSizes, 'precision' | 'actionDimension' | 'stateDimension'>>,
+  ): ModelConfiguration;
 }
 
 export interface PublicOptions {
@@ -99,18 +107,29 @@ async function modelOf(
   const folder = (await kindOfPath(`${beside}/config.json`)) === null ? null : beside;
   const config = folder ? await readJsonFile(`${folder}/config.json`, configSchema, 'the config.json of a policy') : {};
   const { system, preset, actionDimension } = sizesOf(tensors, config);
-  const configuration: PublicModel['configuration'] = (cameras, horizon, precision = 'f32') =>
-    configurationOf(systemNamed(system), {
-      ...{ ...preset, vocabulary: preset.vocabulary!, precision, horizon, actionDimension: actionDimension ?? 1 },
-      vision: { ...preset.vision, imageHeight: preset.vision.image, imageWidth: preset.vision.image, cameras },
-      promptTokens: config.tokenizer_max_length ?? (system === 'pi0' ? 48 : 200),
-      targetTokens: 1,
-      stateDimension: actionDimension ?? 0,
-    });
+  // No other loss reaches the head: where it differs from the embeddings, these are what acts.
+  const isTied = system !== 'pi0-fast' || config.type === undefined || !tensors.has(HEAD);
+  if (isTied) tensors.tie();
+  const prompt = system !== 'pi0-fast' ? system : config.type ? ('pi0-fast-lerobot' as const) : undefined;
+  const promptTokens = config.tokenizer_max_length ?? (system === 'pi0' ? 48 : 200);
+  const variant = isTied ? {} : { backboneVariant: { tied: false } };
+  const configuration: PublicModel['configuration'] = (cameras, horizon, own) =>
+    configurationOf(
+      { ...systemNamed(system), ...variant },
+      {
+        ...{ ...preset, vocabulary: preset.vocabulary!, horizon, actionDimension: actionDimension ?? 1 },
+        vision: { ...preset.vision, imageHeight: preset.vision.image, imageWidth: preset.vision.image, cameras },
+        // The begin of sequence behind the prompt is not one of LeRobot's tokens of it.
+        promptTokens: promptTokens + (prompt === 'pi0-fast-lerobot' ? 1 : 0),
+        targetTokens: config.max_decoding_steps ?? 256,
+        stateDimension: actionDimension ?? 0,
+        ...own,
+      },
+    );
   expectTensors(tensors, configuration(1, 1), system, partial);
   const text = await textOf(tensors.name, beside, preset.vocabulary!, textTokenizer);
-  const prompt = system === 'pi0-fast' ? {} : { prompt: system };
-  const encoding = { text, ...prompt, stateAsText: system !== 'pi0', stateBins: 256, leastRows: preset.vocabulary! };
+  const sizes = { stateAsText: system !== 'pi0', stateBins: 256, leastRows: preset.vocabulary! };
+  const encoding = { text, ...(prompt && { prompt }), ...sizes };
   return { tensors, system, preset, actionDimension, config, folder, encoding, configuration };
 }
 
@@ -122,7 +141,7 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
     tensors.has(['time_mlp_in.weight', 'action_time_mlp_in.weight'][i]),
   );
   const system: PublicModel['system'] = flow ?? 'pi0-fast';
-  if (!flow && !tensors.has(EMBEDDING))
+  if (!tensors.has(EMBEDDING))
     throw new InputError(
       `${tensors.name}: neither pi0, pi0.5, pi0-FAST nor PaliGemma: its tensors are ${listed([...tensors.tensors.keys()])}`,
     );
@@ -180,7 +199,7 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
     ['max_state_dim', config.max_state_dim, stateDimension],
     ['image_resolution', config.image_resolution?.join(' x '), `${image} x ${image}`],
   ] as const)
-    if (stated !== undefined && stated !== found)
+    if (stated !== undefined && found !== null && stated !== found)
       throw new InputError(`${tensors.name}: its config.json says ${field} ${stated}, and its tensors ${found}`);
   return { system, preset: { ...published, ...sizes, ...(!isPublished && named) } satisfies Preset, actionDimension };
 }

@@ -1,11 +1,12 @@
-/** pi0 and pi0.5 of openpi and LeRobot as policies that act here: with the statistics and cameras that lie beside their weights. */
+/** pi0, pi0.5 and pi0-FAST of openpi and LeRobot as policies that act here: with the statistics and cameras that lie beside their weights. */
 import * as v from 'valibot';
 import { InputError } from '../../engine/files/errors.ts';
 import { dictionary, readJsonFile } from '../../engine/files/json-schema.ts';
 import { readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
+import type { ActionTokenizer } from '../../tokenizers/index.ts';
 import { type ColumnStatistics, type DatasetStatistics, fromNormStats, ownSlotMap } from '../data/index.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
-import { jsonOf } from '../policy/tokenizer-file.ts';
+import { about, jsonOf, readTokenizer } from '../policy/tokenizer-file.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { checkEncoding } from './checkpoint-check.ts';
 import { emptyHistory } from './history.ts';
@@ -16,8 +17,8 @@ import { loadModel } from './saved-model.ts';
 /** The names of LeRobot's features and of its processors' files. */
 export const [STATE, ACTION, CAMERA] = ['observation.state', 'action', 'observation.images.'];
 export const processors = {
-  before: { file: 'policy_preprocessor.json', step: 'normalizer_processor' },
-  after: { file: 'policy_postprocessor.json', step: 'unnormalizer_processor' },
+  before: { file: 'policy_preprocessor.json', step: 'normalizer_processor', old: 'normalize_inputs' },
+  after: { file: 'policy_postprocessor.json', step: 'unnormalizer_processor', old: 'unnormalize_outputs' },
 } as const;
 
 /** The cameras of openpi's models. */
@@ -54,7 +55,12 @@ export interface PublicPolicyOptions extends PublicOptions {
   readonly horizon?: number;
   /** A norm_stats.json of openpi; LeRobot's folders have their own. */
   readonly statistics?: string;
+  /** The FAST tokenizer of a pi0-FAST: a published folder, or a file of `insula tokenize fit`. */
+  readonly tokenizer?: string;
 }
+
+/** The folder of the FAST tokenizer in those that Insula writes. */
+export const ACTION_TOKENIZER = 'action_tokenizer';
 
 /** @throws InputError if the policy is none that `openPublicModel` opens, or its statistics are missing or of another robot */
 export async function openPublicPolicy(path: string, options: PublicPolicyOptions): Promise<Checkpoint> {
@@ -67,13 +73,14 @@ export async function openPublicPolicy(path: string, options: PublicPolicyOption
   }
 }
 
-async function policyOf(model: PublicModel, { rate, horizon: given, statistics: file }: PublicPolicyOptions) {
-  const { tensors, system, config, actionDimension } = model;
+async function policyOf(
+  model: PublicModel,
+  { rate, horizon: given, statistics: file, tokenizer }: PublicPolicyOptions,
+) {
+  const { tensors, system, config } = model;
   const { name } = tensors;
-  if (actionDimension === null || system === 'pi0-fast')
-    throw new InputError(
-      `${name}: PaliGemma or pi0-FAST, whose action tokens have other ids than those here: begin from it with insula train --from`,
-    );
+  if (config.model_type !== undefined)
+    throw new InputError(`${name}: PaliGemma, which is no policy: begin from it with insula train --from`);
   if (rate === undefined)
     throw new InputError(`${name}: it does not record its control steps per second: give them with --rate`);
   const horizon = config.chunk_size ?? config.action_horizon ?? given;
@@ -85,28 +92,35 @@ async function policyOf(model: PublicModel, { rate, horizon: given, statistics: 
   const statistics =
     file === undefined ? await leRobotStatistics(model) : openpiStatistics(await jsonOf(file), file, system);
   const [actions, states] = [statistics.actions, statistics.states].map((own) => own?.mean.length ?? 0);
+  const actionDimension = model.actionDimension ?? actions;
+  const stateDimension = model.actionDimension ?? states;
   for (const [what, stated, own] of [
     ['actions', config.output_features?.[ACTION]?.shape[0], actions],
     ['states', config.input_features?.[STATE]?.shape[0], states],
   ] as const)
-    if (own > actionDimension || (stated !== undefined && stated !== own))
+    if (own > Math.max(actionDimension, stateDimension) || (stated !== undefined && stated !== own))
       throw new InputError(
         `${file ?? name}: statistics of ${own} dimensions of ${what}, and the policy has ${stated ?? actionDimension}: of another robot?`,
       );
-  const isPadded = actions < actionDimension || states < actionDimension;
+  const isPadded = actions < actionDimension || states < stateDimension;
   const dimensions = { name: ROBOT, actionDimension: actions, stateDimension: states };
   const encoding: EncodingSettings = {
-    ...model.encoding,
+    ...{ ...model.encoding, prompt: model.encoding.prompt ?? 'pi0-fast' },
     cameras,
     statistics: isPadded ? null : statistics,
     ...(isPadded && { robots: { [ROBOT]: { slots: ownSlotMap(dimensions, actionDimension), statistics } } }),
-    actions: null,
+    actions: system === 'pi0-fast' ? (await fastTokenizer(model, tokenizer)).toJSON() : null,
   };
-  const { dtype } = tensors.entry('paligemma_with_expert.gemma_expert.model.layers.0.self_attn.q_proj.weight');
+  if (system !== 'pi0-fast' && tokenizer !== undefined)
+    throw new InputError(`--tokenizer: ${system} has no action tokens; leave it out`);
+  const { dtype } = tensors.entry(
+    'paligemma_with_expert.paligemma.model.language_model.layers.0.self_attn.q_proj.weight',
+  );
   const precision = dtype === 'BF16' ? 'bf16' : 'f32';
-  const configuration = model.configuration(cameras.length, horizon, precision);
-  checkEncoding(encoding, configuration);
-  const data = { name, rate, actionDimension, stateDimension: actionDimension, cameras, instructions: 0 };
+  const sizes = { precision, actionDimension, stateDimension } as const;
+  const configuration = model.configuration(cameras.length, horizon, sizes);
+  about(name, () => checkEncoding(encoding, configuration));
+  const data = { name, rate, actionDimension, stateDimension, cameras, instructions: 0 };
   return {
     path: name,
     settings: {
@@ -127,34 +141,48 @@ async function policyOf(model: PublicModel, { rate, horizon: given, statistics: 
   } satisfies Checkpoint;
 }
 
-/** pi0 of openpi normalises by mean and deviation, pi0.5 by quantiles. */
+async function fastTokenizer({ tensors: { name }, folder }: PublicModel, given?: string): Promise<ActionTokenizer> {
+  const { kindOfPath } = await import('../../engine/files/files.ts');
+  const own = folder && `${folder}/${ACTION_TOKENIZER}`;
+  const path = given ?? (own && (await kindOfPath(own)) && own);
+  if (!path)
+    throw new InputError(`${name}: name the folder of its FAST tokenizer with --tokenizer, which is not in its own`);
+  return (await readTokenizer(path)).tokenizer;
+}
+
+/** pi0 of openpi normalises by mean and deviation, the others by quantiles. */
 function openpiStatistics(json: unknown, file: string, system: PublicModel['system']): DatasetStatistics {
   const { actions, states } = fromNormStats(json, file);
   const columns = (own: ColumnStatistics) =>
-    system === 'pi05' ? own : columnsBetween(...around(own.mean, own.std), own.mean);
+    system === 'pi0' ? columnsBetween(...around(own.mean, own.std), own.mean) : own;
   return { bound: NO_BOUND, actions: columns(actions), states: states && columns(states) };
 }
 
-async function leRobotStatistics({ tensors: { name }, folder }: PublicModel): Promise<DatasetStatistics> {
-  if (folder === null)
-    throw new InputError(`${name}: it has no statistics beside it: give openpi's norm_stats.json with --statistics`);
-  const states = await normalised(folder, processors.before, STATE, 'STATE');
-  const actions = await normalised(folder, processors.after, ACTION, 'ACTION');
-  if (!actions) throw new InputError(`${folder}/${processors.after.file}: its state has no statistics of "${ACTION}"`);
+async function leRobotStatistics(model: PublicModel): Promise<DatasetStatistics> {
+  const states = await normalised(model, processors.before, STATE, 'STATE');
+  const actions = await normalised(model, processors.after, ACTION, 'ACTION');
+  if (!actions)
+    throw new InputError(`${model.tensors.name}: its policy_postprocessor.json has no statistics of "${ACTION}"`);
   return { bound: NO_BOUND, actions, states };
 }
 
-/** The statistics by which a processor normalises a feature; null if it has none. */
+/** The statistics by which a processor normalises a feature, or LeRobot before 0.4, which had them beside the weights; null if it has none. */
 async function normalised(
-  folder: string,
-  { file, step: wanted }: (typeof processors)['before' | 'after'],
+  { tensors, folder, config }: PublicModel,
+  { file, step: wanted, old }: (typeof processors)['before' | 'after'],
   feature: string,
   type: string,
 ): Promise<ColumnStatistics | null> {
   const path = `${folder}/${file}`;
   const { kindOfPath } = await import('../../engine/files/files.ts');
-  if ((await kindOfPath(path)) === null)
-    throw new InputError(`${path} is missing: give openpi's norm_stats.json with --statistics`);
+  if (folder === null || (await kindOfPath(path)) === null) {
+    const mode = config.normalization_mapping?.[type] ?? 'MEAN_STD';
+    const columns = await columnsOf(tensors, `${old}.buffer_${feature.replaceAll('.', '_')}`, mode);
+    if (columns || feature !== ACTION) return columns;
+    throw new InputError(
+      `${tensors.name}: neither ${file} is beside it nor statistics are in it: give openpi's norm_stats.json with --statistics`,
+    );
+  }
   const { steps } = await readJsonFile(path, processorSchema, "a processor of LeRobot's");
   if (steps.some(({ config }, i) => steps[i].registry_name === 'relative_actions_processor' && config?.enabled))
     throw new InputError(`${path}: its actions are relative to the state, which is not read from LeRobot yet`);
@@ -170,19 +198,24 @@ async function normalised(
   }
 }
 
-async function columnsOf(state: SafetensorsFile, feature: string, mode: string): Promise<ColumnStatistics | null> {
-  const known = [...state.tensors.keys()].filter((name) => name.startsWith(`${feature}.`));
-  if (known.length === 0) return null;
+async function columnsOf(
+  source: Pick<SafetensorsFile, 'name' | 'has' | 'readFinite'>,
+  feature: string,
+  mode: string,
+): Promise<ColumnStatistics | null> {
+  const read = async (stat: string) => Array.from(await source.readFinite(`${feature}.${stat}`));
+  const known = Object.values(limits)
+    .flat()
+    .find((stat) => source.has(`${feature}.${stat}`));
+  if (known === undefined) return null;
   if (mode === 'IDENTITY') {
-    const { length } = await state.readFinite(known[0]);
+    const { length } = await read(known);
     return columnsBetween(Array(length).fill(-1), Array(length).fill(1));
   }
-  if (!limits[mode]) throw new InputError(`${state.name}: normalisation ${mode} of "${feature}" is not known`);
-  const [first, second] = await Promise.all(
-    limits[mode].map(async (name) => Array.from(await state.readFinite(`${feature}.${name}`))),
-  );
+  if (!limits[mode]) throw new InputError(`${source.name}: normalisation ${mode} of "${feature}" is not known`);
+  const [first, second] = await Promise.all(limits[mode].map(read));
   if (first.length !== second.length)
-    throw new InputError(`${state.name}: "${feature}" has statistics of ${first.length} and ${second.length} numbers`);
+    throw new InputError(`${source.name}: "${feature}" has statistics of ${first.length} and ${second.length} numbers`);
   return mode === 'MEAN_STD' ? columnsBetween(...around(first, second), first) : columnsBetween(first, second);
 }
 

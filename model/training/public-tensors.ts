@@ -1,5 +1,5 @@
 /**
- * The tensors of pi0 and pi0.5 as openpi (PyTorch) and LeRobot publish them, and of PaliGemma, under the names of the model's parameters:
+ * The tensors of pi0, pi0.5 and pi0-FAST as openpi (PyTorch) and LeRobot publish them, and of PaliGemma, under the names of the model's parameters:
  * one safetensors file, or several that an index names. The names differ between versions of both programs and of transformers.
  */
 import * as v from 'valibot';
@@ -20,9 +20,10 @@ export const HEAD = `${own.head}.weight`;
 /** A head that the expert's class has and nothing uses. */
 export const EXPERT_HEAD = `${own.expert('expert').replace(/model$/, 'lm_head')}.weight`;
 
-/** Tensors that no pi0 or pi0.5 uses: heads and tables of the classes, statistics (LeRobot before 0.4), a memory of LeRobot's pi0.5. */
-const UNUSED =
-  /gemma_expert\.(lm_head|model\.embed_tokens)\.|^(un)?normalize_|^proprio_history_proj\.|\.(inv_freq|position_ids)$/;
+/** Tensors that no pi0 or pi0.5 uses: heads and tables of the classes, a memory of LeRobot's pi0.5. */
+const UNUSED = /gemma_expert\.(lm_head|model\.embed_tokens)\.|^proprio_history_proj\.|\.(inv_freq|position_ids)$/;
+/** Statistics of LeRobot before 0.4, which are no parameters. */
+const STATISTICS = /^(un)?normalize_/;
 
 /** The parameter that a public name means. */
 export const parameterName = (name: string): string =>
@@ -76,7 +77,7 @@ async function filesOf(path: string): Promise<{ paths: string[]; placed: string[
 }
 
 export class PublicTensors implements SavedTensors {
-  readonly tensors: SavedTensors['tensors'];
+  readonly tensors = new Map<string, ReturnType<SafetensorsFile['entry']>>();
   private readonly places = new Map<string, Place>();
 
   constructor(
@@ -93,12 +94,18 @@ export class PublicTensors implements SavedTensors {
         this.places.set(parameter, { file, source });
       }
     const head = this.places.get(HEAD);
+    if (head && !this.places.has(EMBEDDING)) {
+      this.places.set(EMBEDDING, head);
+      this.places.delete(HEAD);
+    }
+    for (const [parameter, { file, source }] of this.places)
+      if (!STATISTICS.test(parameter)) this.tensors.set(parameter, file.entry(source));
+  }
+
+  /** Leaves out a head beside the embeddings. */
+  tie(): void {
     this.places.delete(HEAD);
-    // The losses of pi0 and pi0.5 do not reach the head: where both are there and differ, the embeddings are what acts.
-    if (head && !this.places.has(EMBEDDING)) this.places.set(EMBEDDING, head);
-    this.tensors = new Map(
-      Array.from(this.places, ([parameter, { file, source }]) => [parameter, file.entry(source)] as const),
-    );
+    this.tensors.delete(HEAD);
   }
 
   has(parameter: string): boolean {
@@ -115,7 +122,7 @@ export class PublicTensors implements SavedTensors {
     return file.readInto(source, target);
   }
 
-  readFinite(parameter: string, options: Parameters<SafetensorsFile['readFinite']>[1]) {
+  readFinite(parameter: string, options?: Parameters<SafetensorsFile['readFinite']>[1]) {
     const { file, source } = this.place(parameter);
     return file.readFinite(source, options);
   }

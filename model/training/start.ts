@@ -106,8 +106,8 @@ function startedBy(file: Start, { configuration, parameters }: Architecture): St
 
 const withoutRoot = (name: string): string => name.replace(/^.*(?=\b(vision_tower|multi_modal_projector))/, '');
 
-const familyOf = ({ backbone, backboneVariant = {} }: ModelConfiguration): string =>
-  JSON.stringify([backbone, Object.entries(backboneVariant).sort()]);
+const familyOf = ({ backbone, backboneVariant: { tied: _, ...own } = {} }: ModelConfiguration): string =>
+  JSON.stringify([backbone, Object.entries(own).sort()]);
 
 /** @throws InputError that names the first size in which the file's model and the preset differ */
 export function expectPresetSizes({ name: file, configuration }: Start, preset: Preset): void {
