@@ -239,8 +239,10 @@ function weightsOf({ parameters, configuration }: Model): TensorToWrite[] {
   const dtypeOf = (name: string) => (parameters.get(name).dtype === 'bf16' ? 'BF16' : 'F32');
   const named = (name: string, parameter = name) =>
     tensorToWrite(`model.${name}`, parameters.get(parameter), dtypeOf(parameter));
-  const kept = new Architecture(sampling(configuration)).parameters.map(({ name }) => named(name));
-  const tensors = parameters.has(HEAD) ? kept : [...kept, named(HEAD, EMBEDDING)];
+  const kept = new Architecture(sampling(configuration)).parameters.filter(({ name }) => name !== HEAD);
+  // LeRobot's loader makes the embeddings of the head, and keeps them where they come later.
+  const head = named(HEAD, parameters.has(HEAD) ? HEAD : EMBEDDING);
+  const tensors = [head, ...kept.map(({ name }) => named(name))];
   const { expert } = configuration.experts;
   if (!expert) return tensors;
   const shape = [configuration.vocabulary, expert.width];

@@ -38,7 +38,7 @@ def small(module):
     def paligemma(config, make=module.PaliGemmaForConditionalGenerationWithPiGemma):
         vision = config.vision_config
         vision.hidden_size, vision.intermediate_size, vision.projection_dim = 32, 80, WIDTHS["gemma_2b"][0]
-        vision.num_hidden_layers, vision.num_attention_heads = 2, 2
+        vision.num_hidden_layers, vision.num_attention_heads, vision.image_size = 2, 2, 28
         config.projection_dim, config.text_config.vocab_size, config._vocab_size = vision.projection_dim, VOCABULARY, VOCABULARY
         return make(config)
 
@@ -167,7 +167,8 @@ def write(kind, folder, tokenizer, fast=None):
     }
     if fast:
         target = torch.zeros(2, 64, dtype=torch.int32)
-        target[0, :50] = target[1, :64] = 1
+        # LeRobot's mean is that of all tokens of a batch, openpi's and Insula's that of the means of the examples.
+        target[:, :50] = 1
         given["targetValid"] = target
         given["target"] = torch.randint(3, 700, (2, 64), dtype=torch.int32) * target
     save_file({**given, **evaluate(policy, given), **processed(policy, folder)}, Path(folder) / "reference.safetensors")

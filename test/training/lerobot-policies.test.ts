@@ -195,7 +195,12 @@ describe.skipIf(!python)(
           special_tokens: { '<bos>': { id: '<bos>', ids: [2], tokens: ['<bos>'] } },
         },
       };
-      const config = { tokenizer_class: 'PreTrainedTokenizerFast', bos_token: '<bos>', pad_token: '<pad>' };
+      const config = {
+        tokenizer_class: 'PreTrainedTokenizerFast',
+        bos_token: '<bos>',
+        eos_token: '<eos>',
+        pad_token: '<pad>',
+      };
       await writeFile(join(folder, 'tokenizer/tokenizer.json'), JSON.stringify(json));
       await writeFile(join(folder, 'tokenizer/tokenizer_config.json'), JSON.stringify(config));
       const chunks = Array.from({ length: 8 }, (_, i) => ({ data: normals(42, 50 + i, 2), horizon: 6, dimension: 7 }));
@@ -250,7 +255,7 @@ describe.skipIf(!python)(
         if (isFast) {
           const demonstrated = Float32Array.from({ length: 42 }, (_, i) => Math.sin(i / 5));
           const tokens = encoding.actionTokens(encoding.normaliseActions(demonstrated, raw), 6);
-          expect([text.special.bos, ...tokens]).toEqual(Array.from(await read('processed/tokens')));
+          expect([text.special.bos, ...tokens, text.special.eos]).toEqual(Array.from(await read('processed/tokens')));
           const black = { width: 28, height: 28, pixels: new Uint8Array(28 * 28 * 3) };
           const complete: boolean[] = [];
           const [acted] = await new Policy(model, encoding).act([{ ...raw, images: { top: black, wrist: black } }], {
