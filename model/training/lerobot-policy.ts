@@ -67,9 +67,10 @@ function described(configuration: ModelConfiguration): Record<string, string> {
  */
 export function leRobotType({ configuration, encoding }: Settings, anySizes = false): LeRobotType {
   const refusal = (why: string) => new InputError(`LeRobot has no such policy: ${why}`);
-  const { experts, vision, blocks } = configuration;
+  const { experts, vision, blocks, objectives } = configuration;
   if (!vision) throw refusal('it has no cameras');
   const { expert } = experts;
+  if (!expert && !objectives.some(({ kind }) => kind === 'nextToken')) throw refusal('it has no action expert');
   const type = expert ? (expert.adaptive ? 'pi05' : 'pi0') : 'pi0_fast';
   const published = presetNamed('paligemma');
   const [[first, tower]] = Object.entries(vision.towers);

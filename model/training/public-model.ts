@@ -1,5 +1,5 @@
 /**
- * pi0, pi0.5 and pi0-FAST of openpi (PyTorch) and LeRobot as models, and to begin from also PaliGemma: which of them a checkpoint is
+ * pi0, pi0.5 and pi0-FAST of openpi (PyTorch) and LeRobot as models, and to begin from also PaliGemma and SigLIP: which of them a checkpoint is
  * and its sizes follow from its tensors, and are compared with the config.json beside them. Their text tokenizer, PaliGemma's, is in no
  * folder of openpi or LeRobot and is named by the user.
  */
@@ -10,6 +10,7 @@ import { readSafetensors } from '../../engine/index.ts';
 import { publicMappings, TextTokenizer, type TokenizerJson } from '../../tokenizers/index.ts';
 import { backboneOf } from '../architecture/backbones/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
+import type { ModelParameter } from '../architecture/layers.ts';
 import { Architecture } from '../architecture/model.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
 import { about, jsonOf } from '../policy/tokenizer-file.ts';
@@ -40,7 +41,7 @@ export type PublicConfig = v.InferOutput<typeof configSchema>;
 
 export interface PublicModel {
   readonly tensors: PublicTensors;
-  /** pi0-fast for a language model with images alone, PaliGemma itself too. */
+  /** pi0-fast for a language model with images alone, PaliGemma itself too, and for the tower of images alone, SigLIP. */
   readonly system: 'pi0' | 'pi05' | 'pi0-fast';
   /** Its sizes, with the training of the public recipe. */
   readonly preset: Preset;
@@ -64,6 +65,8 @@ export interface PublicOptions {
   readonly textTokenizer?: string;
   /** Tensors that are missing or have no place are no error. */
   readonly partial?: boolean;
+  /** The sizes of all but the tower, of a run from SigLIP. */
+  readonly preset?: Preset;
 }
 
 /** The folder of the tokenizer in those that Insula writes. */
@@ -100,13 +103,14 @@ export async function openPublicModel(path: string, options: PublicOptions): Pro
 async function modelOf(
   tensors: PublicTensors,
   path: string,
-  { textTokenizer, partial = false }: PublicOptions,
+  { textTokenizer, partial = false, preset: wanted }: PublicOptions,
 ): Promise<PublicModel> {
   const { kindOfPath } = await import('../../engine/files/files.ts');
   const beside = (await kindOfPath(path)) === 'folder' ? path : path.replace(/[/\\]?[^/\\]*$/, '') || '.';
   const folder = (await kindOfPath(`${beside}/config.json`)) === null ? null : beside;
   const config = folder ? await readJsonFile(`${folder}/config.json`, configSchema, 'the config.json of a policy') : {};
-  const { system, preset, actionDimension } = sizesOf(tensors, config);
+  const isTower = !tensors.has(EMBEDDING) && tensors.has(`${TOWER}.embeddings.patch_embedding.weight`);
+  const { system, preset, actionDimension } = isTower ? towerSizes(tensors, wanted) : sizesOf(tensors, config);
   // No other loss reaches the head: where it differs from the embeddings, these are what acts.
   const isTied = system !== 'pi0-fast' || config.type === undefined || !tensors.has(HEAD);
   if (isTied) tensors.tie();
@@ -117,7 +121,7 @@ async function modelOf(
     configurationOf(
       { ...systemNamed(system), ...variant },
       {
-        ...{ ...preset, vocabulary: preset.vocabulary!, horizon, actionDimension: actionDimension ?? 1 },
+        ...{ ...preset, vocabulary: preset.vocabulary ?? 1, horizon, actionDimension: actionDimension ?? 1 },
         vision: { ...preset.vision, imageHeight: preset.vision.image, imageWidth: preset.vision.image, cameras },
         // The begin of sequence behind the prompt is not one of LeRobot's tokens of it.
         promptTokens: promptTokens + (prompt === 'pi0-fast-lerobot' ? 1 : 0),
@@ -126,60 +130,83 @@ async function modelOf(
         ...own,
       },
     );
-  expectTensors(tensors, configuration(1, 1), system, partial);
-  const text = await textOf(tensors.name, beside, preset.vocabulary!, textTokenizer);
-  const sizes = { stateAsText: system !== 'pi0', stateBins: 256, leastRows: preset.vocabulary! };
-  const encoding = { text, ...(prompt && { prompt }), ...sizes };
+  const { parameters } = new Architecture(configuration(1, 1));
+  const expected = isTower ? parameters.filter(({ name }) => name.startsWith(TOWER)) : parameters;
+  expectTensors(tensors, expected, isTower ? 'SigLIP' : system, partial);
+  if (isTower && textTokenizer !== undefined)
+    throw new InputError(
+      `--text-tokenizer: ${tensors.name} is SigLIP, of which the images alone are used; leave it out`,
+    );
+  const states = { stateAsText: system !== 'pi0', stateBins: isTower ? preset.stateBins : 256 };
+  const encoding = {
+    ...(!isTower && { text: await textOf(tensors.name, beside, preset.vocabulary!, textTokenizer) }),
+    ...(prompt && { prompt }),
+    ...{ ...states, leastRows: preset.vocabulary },
+  };
   return { tensors, system, preset, actionDimension, config, folder, encoding, configuration };
 }
 
+/** The shape of a weight with so many axes. */
+function shapeOf(tensors: PublicTensors, name: string, axes: number): readonly number[] {
+  const { shape } = tensors.entry(`${name}.weight`);
+  if (shape.length === axes && !shape.includes(0)) return shape;
+  throw new InputError(`${tensors.name}: tensor ${quote(`${name}.weight`)} has shape [${shape.join(', ')}]`);
+}
+
+const depthOf = ({ tensors }: PublicTensors, prefix: string): number =>
+  [...tensors.keys()].filter((name) => name.startsWith(`${prefix}.layers.`) && name.endsWith('.q_proj.weight')).length;
+
+const { names } = backboneOf({ backbone: 'gemma' });
+const TOWER = names.tower('vision', true);
+
+function towerOf(tensors: PublicTensors): Preset['vision'] {
+  const [width, , patch] = shapeOf(tensors, `${TOWER}.embeddings.patch_embedding`, 4);
+  const [patches] = shapeOf(tensors, `${TOWER}.embeddings.position_embedding`, 2);
+  const [heads, side] = [towerHeads[width], Math.sqrt(patches)];
+  if (heads === undefined || !Number.isInteger(side))
+    throw new InputError(
+      `${tensors.name}: sizes of no published model: a tower of width ${width} for ${patches} patches`,
+    );
+  const [hidden] = shapeOf(tensors, `${TOWER}.encoder.layers.0.mlp.fc1`, 2);
+  return { width, depth: depthOf(tensors, `${TOWER}.encoder`), heads, hidden, patch, image: patch * side };
+}
+
+/** A model with a tower of SigLIP, otherwise of the wanted sizes. */
+function towerSizes(tensors: PublicTensors, wanted: Preset = presetNamed('paligemma')) {
+  const vision = towerOf(tensors);
+  const isSame = Object.entries(vision).every(([name, own]) => own === wanted.vision[name as keyof typeof vision]);
+  const preset = isSame ? wanted : { ...wanted, name: `${wanted.name}-siglip`, vision };
+  return { system: 'pi0-fast' as const, preset, actionDimension: null };
+}
+
 function sizesOf(tensors: PublicTensors, config: PublicConfig) {
-  const { names } = backboneOf({ backbone: 'gemma' });
   const [backbone, expert] = [names.expert('backbone'), names.expert('expert')];
-  const tower = names.tower('vision', true);
   const flow = (['pi05', 'pi0'] as const).find((_, i) =>
     tensors.has(['time_mlp_in.weight', 'action_time_mlp_in.weight'][i]),
   );
   const system: PublicModel['system'] = flow ?? 'pi0-fast';
   if (!tensors.has(EMBEDDING))
     throw new InputError(
-      `${tensors.name}: neither pi0, pi0.5, pi0-FAST nor PaliGemma: its tensors are ${listed([...tensors.tensors.keys()])}`,
+      `${tensors.name}: neither pi0, pi0.5, pi0-FAST, PaliGemma nor SigLIP: its tensors are ${listed([...tensors.tensors.keys()])}`,
     );
-  const shape = (name: string, axes: number): readonly number[] => {
-    const { shape } = tensors.entry(`${name}.weight`);
-    if (shape.length === axes && !shape.includes(0)) return shape;
-    throw new InputError(`${tensors.name}: tensor ${quote(`${name}.weight`)} has shape [${shape.join(', ')}]`);
-  };
-  const layers = (prefix: string) =>
-    [...tensors.tensors.keys()].filter((name) => name.startsWith(prefix) && name.endsWith('.q_proj.weight')).length;
+  const shape = (name: string, axes: number) => shapeOf(tensors, name, axes);
   const [queries, width] = shape(`${backbone}.layers.0.self_attn.q_proj`, 2);
   // All published models have one head of keys and values.
   const [headDimension] = shape(`${backbone}.layers.0.self_attn.k_proj`, 2);
-  const [towerWidth, , patch] = shape(`${tower}.embeddings.patch_embedding`, 4);
-  const [patches] = shape(`${tower}.embeddings.position_embedding`, 2);
-  const heads = towerHeads[towerWidth];
   const [rows, embedded] = shape(EMBEDDING.replace(/\.weight$/, ''), 2);
-  if (
-    heads === undefined ||
-    embedded !== width ||
-    !Number.isInteger(queries / headDimension) ||
-    !Number.isInteger(Math.sqrt(patches))
-  )
+  if (embedded !== width || !Number.isInteger(queries / headDimension))
     throw new InputError(
-      `${tensors.name}: sizes of no published model: a tower of width ${towerWidth} for ${patches} patches, and ${queries} query rows beside ${headDimension} of keys`,
+      `${tensors.name}: sizes of no published model: embeddings of width ${embedded}, and ${queries} query rows of width ${width} beside ${headDimension} of keys`,
     );
-  const image = patch * Math.sqrt(patches);
+  const vision = towerOf(tensors);
+  const { image } = vision;
   const published = presetNamed('paligemma');
   const { expert: usual } = published;
   const [hidden, expertWidth] = flow ? shape(`${expert}.layers.0.mlp.gate_proj`, 2) : [usual.hidden, usual.width];
   const sizes = {
     backbone: { width, hidden: shape(`${backbone}.layers.0.mlp.gate_proj`, 2)[0] },
     expert: { width: expertWidth, hidden },
-    ...{ depth: layers(`${backbone}.layers.`), heads: queries / headDimension, kvHeads: 1, headDimension },
-    vision: {
-      ...{ width: towerWidth, depth: layers(`${tower}.encoder.layers.`), heads },
-      ...{ hidden: shape(`${tower}.encoder.layers.0.mlp.fc1`, 2)[0], patch, image },
-    },
+    ...{ depth: depthOf(tensors, backbone), heads: queries / headDimension, kvHeads: 1, headDimension, vision },
     vocabulary: rows === PALIGEMMA_ROWS ? published.vocabulary! : rows,
   };
   const isPublished = Object.entries(sizes).every(
@@ -205,8 +232,12 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
 }
 
 /** @throws InputError that lists what is missing and what has no place, unless `partial`, and names a tensor of another shape */
-function expectTensors(tensors: PublicTensors, configuration: ModelConfiguration, system: string, partial: boolean) {
-  const { parameters } = new Architecture(configuration);
+function expectTensors(
+  tensors: PublicTensors,
+  parameters: readonly ModelParameter[],
+  system: string,
+  partial: boolean,
+): void {
   const names = new Set(parameters.map(({ name }) => name));
   // pi0.5 has no state token, and the expert's norms are adaptive; openpi and LeRobot pass over what old files have of both.
   const passed = system === 'pi05' ? /^state_proj\.|\.gemma_expert\..*norm\.weight$/ : /^$/;

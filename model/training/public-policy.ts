@@ -11,6 +11,7 @@ import type { Checkpoint } from './checkpoint.ts';
 import { checkEncoding } from './checkpoint-check.ts';
 import { emptyHistory } from './history.ts';
 import { openPublicModel, type PublicModel, type PublicOptions } from './public-model.ts';
+import { EMBEDDING } from './public-tensors.ts';
 import { runSettings } from './run-settings.ts';
 import { loadModel } from './saved-model.ts';
 
@@ -79,8 +80,8 @@ async function policyOf(
 ) {
   const { tensors, system, config } = model;
   const { name } = tensors;
-  if (config.model_type !== undefined)
-    throw new InputError(`${name}: PaliGemma, which is no policy: begin from it with insula train --from`);
+  if (config.model_type !== undefined || !tensors.has(EMBEDDING))
+    throw new InputError(`${name}: PaliGemma or SigLIP, no policy: begin from it with insula train --from`);
   if (rate === undefined)
     throw new InputError(`${name}: it does not record its control steps per second: give them with --rate`);
   const horizon = config.chunk_size ?? config.action_horizon ?? given;
@@ -89,6 +90,7 @@ async function policyOf(
   const features = Object.entries(config.input_features ?? {});
   const seen = features.flatMap(([key, { type }]) => (type === 'VISUAL' ? [key.replace(CAMERA, '')] : []));
   const cameras = config.input_features ? seen : OPENPI_CAMERAS;
+  if (cameras.length === 0) throw new InputError(`${name}: its config.json names no camera`);
   const statistics =
     file === undefined ? await leRobotStatistics(model) : openpiStatistics(await jsonOf(file), file, system);
   const [actions, states] = [statistics.actions, statistics.states].map((own) => own?.mean.length ?? 0);

@@ -20,8 +20,9 @@ export const HEAD = `${own.head}.weight`;
 /** A head that the expert's class has and nothing uses. */
 export const EXPERT_HEAD = `${own.expert('expert').replace(/model$/, 'lm_head')}.weight`;
 
-/** Tensors that no pi0 or pi0.5 uses: heads and tables of the classes, a memory of LeRobot's pi0.5. */
-const UNUSED = /gemma_expert\.(lm_head|model\.embed_tokens)\.|^proprio_history_proj\.|\.(inv_freq|position_ids)$/;
+/** Tensors that nothing uses: heads and tables of the classes, a memory of LeRobot's pi0.5, the text and the pooling of SigLIP. */
+const UNUSED =
+  /gemma_expert\.(lm_head|model\.embed_tokens)\.|^proprio_history_proj\.|\.(inv_freq|position_ids)$|^text_model\.|^logit_(scale|bias)$|\.vision_model\.head\./;
 /** Statistics of LeRobot before 0.4, which are no parameters. */
 const STATISTICS = /^(un)?normalize_/;
 
@@ -29,6 +30,7 @@ const STATISTICS = /^(un)?normalize_/;
 export const parameterName = (name: string): string =>
   name
     .replace(/^model\./, '')
+    .replace(/^vision_model\./, 'vision_tower.vision_model.')
     .replace(/^(language_model|vision_tower|multi_modal_projector|lm_head)\./, 'paligemma_with_expert.paligemma.$1.')
     .replace(/\.paligemma\.language_model\.lm_head\./, '.paligemma.lm_head.')
     .replace(/\.paligemma\.language_model\.model\./, '.paligemma.model.language_model.')
