@@ -141,7 +141,7 @@ async function actingCheckpoint(
     throw new InputError(`--out ${out}: a file of this name is there; choose another`);
   const { partial, rate, horizon, statistics, tokenizer } = values;
   const given = { partial, rate, horizon, statistics, tokenizer, textTokenizer };
-  const checkpoint = await openAny(await expectNamed(path, true), given);
+  const checkpoint = await openAny(await expectNamed(path, true), given, (line) => progress.note(line));
   try {
     const { settings, progress: trained } = checkpoint;
     const opened = (await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line))).device;
@@ -163,8 +163,12 @@ async function actingCheckpoint(
 }
 
 /** @throws InputError if an option is for a policy of openpi or LeRobot, and the checkpoint is none */
-async function openAny(path: string, options: PublicPolicyOptions): Promise<Checkpoint> {
-  if (await isPublic(path)) return openPublicPolicy(path, options);
+async function openAny(
+  path: string,
+  options: PublicPolicyOptions,
+  note: PublicPolicyOptions['note'],
+): Promise<Checkpoint> {
+  if (await isPublic(path)) return openPublicPolicy(path, { ...options, note });
   const [first] = Object.entries(options).filter(([, own]) => own !== undefined);
   const names: Record<string, string> = { textTokenizer: 'text-tokenizer' };
   if (first)

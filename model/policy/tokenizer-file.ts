@@ -90,9 +90,8 @@ export async function readTokenizer(path: string): Promise<TokenizerFile> {
 async function readPublished(folder: string): Promise<TokenizerFile> {
   const { join } = await import('node:path');
   const { kindOfPath } = await import('../../engine/files/files.ts');
-  const inside = join(folder, BPE, 'tokenizer.json');
-  const path = (await kindOfPath(inside)) === null ? join(folder, 'tokenizer.json') : inside;
-  const tokenizer = (await jsonOf(path)) as PublishedFast['tokenizer'];
+  const inside = (await kindOfPath(join(folder, 'tokenizer.json'))) === null ? BPE : '';
+  const tokenizer = (await jsonOf(join(folder, inside, 'tokenizer.json'))) as PublishedFast['tokenizer'];
   const processor = (await jsonOf(join(folder, 'processor_config.json'))) as PublishedFast['processor'];
   const { time_horizon: horizon, action_dim: dimension } = processor ?? {};
   const size = (value: unknown) => (Number.isInteger(value) && (value as number) > 0 ? (value as number) : null);

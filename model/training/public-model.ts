@@ -65,6 +65,8 @@ export interface PublicOptions {
   readonly textTokenizer?: string;
   /** Tensors that are missing or have no place are no error. */
   readonly partial?: boolean;
+  /** Is told what `partial` passes over. */
+  readonly note?: (line: string) => void;
   /** The sizes of all but the tower, of a run from SigLIP. */
   readonly preset?: Preset;
 }
@@ -103,7 +105,7 @@ export async function openPublicModel(path: string, options: PublicOptions): Pro
 async function modelOf(
   tensors: PublicTensors,
   path: string,
-  { textTokenizer, partial = false, preset: wanted }: PublicOptions,
+  { textTokenizer, partial = false, note, preset: wanted }: PublicOptions,
 ): Promise<PublicModel> {
   const { kindOfPath } = await import('../../engine/files/files.ts');
   const beside = (await kindOfPath(path)) === 'folder' ? path : path.replace(/[/\\]?[^/\\]*$/, '') || '.';
@@ -132,7 +134,8 @@ async function modelOf(
     );
   const { parameters } = new Architecture(configuration(1, 1));
   const expected = isTower ? parameters.filter(({ name }) => name.startsWith(TOWER)) : parameters;
-  expectTensors(tensors, expected, isTower ? 'SigLIP' : system, partial);
+  const lack = expectTensors(tensors, expected, isTower ? 'SigLIP' : system, partial);
+  if (lack) note?.(lack);
   if (isTower && textTokenizer !== undefined)
     throw new InputError(
       `--text-tokenizer: ${tensors.name} is SigLIP, of which the images alone are used; leave it out`,
@@ -185,7 +188,7 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
     tensors.has(['time_mlp_in.weight', 'action_time_mlp_in.weight'][i]),
   );
   const system: PublicModel['system'] = flow ?? 'pi0-fast';
-  if (!tensors.has(EMBEDDING))
+  if (!tensors.has(EMBEDDING) || !tensors.has(`${backbone}.layers.0.self_attn.q_proj.weight`))
     throw new InputError(
       `${tensors.name}: neither pi0, pi0.5, pi0-FAST, PaliGemma nor SigLIP: its tensors are ${listed([...tensors.tensors.keys()])}`,
     );
@@ -231,27 +234,27 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
   return { system, preset: { ...published, ...sizes, ...(!isPublished && named) } satisfies Preset, actionDimension };
 }
 
-/** @throws InputError that lists what is missing and what has no place, unless `partial`, and names a tensor of another shape */
+/** A line that lists what is missing and what has no place. @throws InputError of it, unless `partial`, or for another shape */
 function expectTensors(
   tensors: PublicTensors,
   parameters: readonly ModelParameter[],
   system: string,
   partial: boolean,
-): void {
+): string | null {
   const names = new Set(parameters.map(({ name }) => name));
   // pi0.5 has no state token, and the expert's norms are adaptive; openpi and LeRobot pass over what old files have of both.
   const passed = system === 'pi05' ? /^state_proj\.|\.gemma_expert\..*norm\.weight$/ : /^$/;
   const missing = [...names].filter((name) => !tensors.has(name));
   const unexpected = [...tensors.tensors.keys()].filter((name) => !names.has(name) && !passed.test(name));
-  if (!partial && missing.length + unexpected.length > 0) {
-    const parts = [
-      missing.length > 0 && `lacks ${listed(missing)}`,
-      unexpected.length > 0 && `has ${listed(unexpected)}, for which ${system} has no place`,
-    ].filter(Boolean);
-    throw new InputError(`${tensors.name}: it ${parts.join(', and ')}; --partial goes on without them`);
-  }
+  const parts = [
+    missing.length > 0 && `lacks ${listed(missing)}`,
+    unexpected.length > 0 && `has ${listed(unexpected)}, for which ${system} has no place`,
+  ].filter(Boolean);
+  const line = parts.length > 0 ? `${tensors.name}: it ${parts.join(', and ')}` : null;
+  if (line && !partial) throw new InputError(`${line}; --partial goes on without them`);
   for (const { name, shape } of parameters)
     if (tensors.has(name)) tensors.entry(name, name === EMBEDDING ? {} : { shape });
+  return line;
 }
 
 async function textOf(name: string, folder: string, rows: number, given?: string): Promise<TokenizerJson> {

@@ -76,7 +76,7 @@ export async function openPublicPolicy(path: string, options: PublicPolicyOption
 
 async function policyOf(
   model: PublicModel,
-  { rate, horizon: given, statistics: file, tokenizer }: PublicPolicyOptions,
+  { rate, horizon: given, statistics: file, tokenizer, partial }: PublicPolicyOptions,
 ) {
   const { tensors, system, config } = model;
   const { name } = tensors;
@@ -134,7 +134,7 @@ async function policyOf(
       variants: { attention: [], matmul: [] },
     },
     progress: { step: 0, history: emptyHistory() },
-    loadModel: (device) => loadModel(tensors, device, configuration),
+    loadModel: (device) => loadModel(tensors, device, configuration, partial),
     loadOptimizer() {
       throw new InputError(`${name}: it has no optimizer's moments: begin from it with insula train --from`);
     },

@@ -428,7 +428,9 @@ describe('pi0-FAST', () => {
     expectClose((await model.parameters.get(HEAD).read()) as Float32Array, head.values, 0, 'head');
     const folder = join(root, 'fast-out');
     await writeLeRobotPolicy(folder, model, policy.settings, true);
-    expect((await openPublicTensors(folder)).tensors.keys().next().value).toBe(HEAD);
+    const written = await openPublicTensors(folder);
+    expect(written.tensors.keys().next().value).toBe(HEAD);
+    await written.close();
     const back = await openPublicPolicy(folder, { rate: 10 });
     expect(back.settings.configuration).toEqual(policy.settings.configuration);
     using again = await back.loadModel(model.device);
@@ -456,6 +458,28 @@ describe('pi0-FAST', () => {
     expectClose((await model.parameters.get(HEAD).read()) as Float32Array, head.values, 0, 'head');
     await from.close();
   });
+});
+
+test('with partial, a policy begins what is missing at random, and says so', async () => {
+  const [missing, ...others] = weightsOf('pi0')
+    .filter(({ name }) => /^action_.*weight$/.test(name))
+    .reverse();
+  const all = weightsOf('pi0').filter(({ name }) => name !== missing.name);
+  const extra = { name: 'extra.bias', shape: [2], values: normals(2, 1) };
+  const path = await folderOf([...all, extra], { 'norm_stats.json': normStats(4, 5) });
+  const notes: string[] = [];
+  const policy = await openPublicPolicy(path, {
+    ...{ textTokenizer, rate: 10, horizon: 4, statistics: join(path, 'norm_stats.json'), partial: true },
+    note: (line) => void notes.push(line.replaceAll(root, '')),
+  });
+  expect(notes).toEqual([
+    expect.stringMatching(/^\/policy-\d+: it lacks "[^"]+", and has "extra\.bias", for which pi0 has no place$/),
+  ]);
+  using model = await policy.loadModel(await testDevice('normal'));
+  const read = async (name: string) => (await model.parameters.get(name).read()) as Float32Array;
+  expect((await read(missing.name)).every((own) => Math.abs(own) > 0 && Math.abs(own) < 1)).toBe(true);
+  expectClose(await read(others[0].name), others[0].values, 0, others[0].name);
+  await policy.close();
 });
 
 test('the names of tokenizers on a hub stay right when a folder moves', async () => {
