@@ -1,4 +1,5 @@
 /** Where places, state bins and actions lie in the vocabulary of a policy, and the text that it says around its actions. */
+import { InputError } from '../../engine/files/errors.ts';
 import {
   type ActionIds,
   actionIdsFromEnd,
@@ -21,7 +22,11 @@ export const aroundActions = (settings: EncodingSettings, text: TextTokenizer) =
   return { before: Array.from(text.encode(before)), behind: Array.from(text.encode(behind)) };
 };
 
-/** All follow the text, but for the actions of a published pi0-FAST, which take the place of ids of the text. */
+/**
+ * All follow the text, but for the actions of a published pi0-FAST, which take the place of ids of the text.
+ *
+ * @throws InputError if the text has too few
+ */
 export function tokenRanges(settings: EncodingSettings, text: TextTokenizer, actionCount: number): TokenRanges {
   const { locations, stateTokens, stateBins } = settings;
   const sizes: Record<string, number> = {};
@@ -30,6 +35,10 @@ export function tokenRanges(settings: EncodingSettings, text: TextTokenizer, act
   if (actionCount > 0 && !isPi0Fast(settings)) sizes.action = actionCount;
   const ranges: TokenRanges = rangesAfterText(text.vocabularySize, sizes);
   if (actionCount === 0 || !isPi0Fast(settings)) return ranges;
-  const { skip } = publicMappings.openpi;
-  return { ...ranges, action: actionIdsFromEnd({ vocabularySize: text.vocabularySize, size: actionCount, skip }) };
+  const [{ skip }, { vocabularySize }] = [publicMappings.openpi, text];
+  if (actionCount + skip > vocabularySize)
+    throw new InputError(
+      `a text tokenizer of ${vocabularySize} ids has no place for ${actionCount} action tokens before its last ${skip}: name PaliGemma's`,
+    );
+  return { ...ranges, action: actionIdsFromEnd({ vocabularySize, size: actionCount, skip }) };
 }

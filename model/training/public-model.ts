@@ -11,6 +11,7 @@ import { publicMappings, TextTokenizer, type TokenizerJson } from '../../tokeniz
 import { backboneOf } from '../architecture/backbones/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { ModelParameter } from '../architecture/layers.ts';
+import { MOST_TOKENS } from '../architecture/limits.ts';
 import { Architecture } from '../architecture/model.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
 import { about, jsonOf } from '../policy/tokenizer-file.ts';
@@ -26,8 +27,8 @@ const configSchema = v.looseObject({
   max_action_dim: v.optional(count(1)),
   action_dim: v.optional(count(1)),
   max_state_dim: v.optional(count(1)),
-  chunk_size: v.optional(count(1)),
-  action_horizon: v.optional(count(1)),
+  chunk_size: v.optional(count(1, MOST_TOKENS)),
+  action_horizon: v.optional(count(1, MOST_TOKENS)),
   tokenizer_max_length: v.optional(count(1)),
   max_decoding_steps: v.optional(count(1)),
   fast_skip_tokens: v.optional(v.literal(publicMappings.openpi.skip)),
@@ -113,8 +114,8 @@ async function modelOf(
   const config = folder ? await readJsonFile(`${folder}/config.json`, configSchema, 'the config.json of a policy') : {};
   const isTower = !tensors.has(EMBEDDING) && tensors.has(`${TOWER}.embeddings.patch_embedding.weight`);
   const { system, preset, actionDimension } = isTower ? towerSizes(tensors, wanted) : sizesOf(tensors, config);
-  // No other loss reaches the head: where it differs from the embeddings, these are what acts.
-  const isTied = system !== 'pi0-fast' || config.type === undefined || !tensors.has(HEAD);
+  // The losses of pi0 and pi0.5 do not reach the head: where it differs from the embeddings, these are what acts.
+  const isTied = system !== 'pi0-fast' || config.model_type !== undefined || !tensors.has(HEAD);
   if (isTied) tensors.tie();
   const prompt = system !== 'pi0-fast' ? system : config.type ? ('pi0-fast-lerobot' as const) : undefined;
   const promptTokens = config.tokenizer_max_length ?? (system === 'pi0' ? 48 : 200);

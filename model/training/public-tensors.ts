@@ -1,6 +1,7 @@
 /**
- * The tensors of pi0, pi0.5 and pi0-FAST as openpi (PyTorch) and LeRobot publish them, and of PaliGemma, under the names of the model's parameters:
- * one safetensors file, or several that an index names. The names differ between versions of both programs and of transformers.
+ * The tensors of pi0, pi0.5 and pi0-FAST as openpi (PyTorch) and LeRobot publish them, and of PaliGemma and SigLIP, under the names of
+ * the model's parameters: one safetensors file, or several that an index names. The names differ between versions of both programs and
+ * of transformers.
  */
 import * as v from 'valibot';
 import { counted, InputError, quote } from '../../engine/files/errors.ts';

@@ -219,6 +219,19 @@ describe.skipIf(!python)(
       await start.close();
     });
 
+    test('a run can begin from the SigLIP that transformers writes, whole or its tower', {
+      timeout: 300_000,
+    }, async () => {
+      const path = join(folder, 'siglip');
+      await run('siglip', path);
+      for (const own of [path, `${path}-vision`]) {
+        const start = await openPublicStart(own, {});
+        expect(start.preset.vision).toEqual({ width: 32, depth: 2, heads: 2, hidden: 80, patch: 14, image: 28 });
+        expect([...start.shapes.keys()].every((name) => name.includes('vision_tower'))).toBe(true);
+        await start.close();
+      }
+    });
+
     test.each(['pi0', 'pi05', 'pi0_fast'])(
       '%s goes from LeRobot to here and back',
       { timeout: 300_000 },

@@ -368,10 +368,8 @@ const quiet = { note() {}, compiled() {}, step() {}, heldOut() {}, acted() {}, s
 describe('pi0-FAST', () => {
   const raw = { instruction: ' Pick up_the cup', state: [0, 1, 2, -1, 0.5], images: {} };
   const text = TextTokenizer.default();
-  const fast = FastTokenizer.fit(
-    Array.from({ length: 8 }, (_, i) => ({ data: normals(16, 50 + i, 0.5), horizon: 4, dimension: 4 })),
-    { vocabularySize: 128, format: 'published' },
-  );
+  const chunks = Array.from({ length: 8 }, (_, i) => ({ data: normals(16, 50 + i, 0.5), horizon: 4, dimension: 4 }));
+  const fast = FastTokenizer.fit(chunks, { vocabularySize: 128, format: 'published' });
   const folders: Record<string, object> = {
     openpi: {},
     LeRobot: { 'config.json': { type: 'pi0_fast', chunk_size: 4, max_action_dim: 32, max_decoding_steps: 24 } },
