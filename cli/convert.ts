@@ -66,16 +66,19 @@ export const convert = command({
     ...ofData,
     rate: { ...rate, help: `${rate.help}, and ${ofPublic}`, needs: ['data', 'checkpoint'] },
     checkpoint: text(
-      'file that insula train wrote, or a pi0 or pi0.5 of openpi (PyTorch) or LeRobot, FOLDER or FILE, in place of a data set: it becomes one for acting alone, without moments and auxiliary heads. The low-rank matrices of --lora are merged into the matrices beside them; in bf16 this drops changes below 2^-9 of a weight',
+      'file that insula train wrote, or a pi0, pi0.5 or pi0-FAST of openpi (PyTorch) or LeRobot, FOLDER or FILE, in place of a data set: it becomes one for acting alone, without moments and auxiliary heads. The low-rank matrices of --lora are merged into the matrices beside them; in bf16 this drops changes below 2^-9 of a weight',
       { excludes: Object.keys(ofData) },
     ),
     format: choice(
-      'form of what is written: insula (default), a file; lerobot or openpi, the folder of a policy that LeRobot or the PyTorch programs of openpi open, of pi0, pi0.5 and what computes the same at their published sizes; or paligemma, a folder that transformers opens, of the vision-language part of a checkpoint, or of tiny, small or a vision-language FILE',
+      'form of what is written: insula (default), a file; lerobot or openpi, the folder of a policy that LeRobot or the PyTorch programs of openpi open, of pi0, pi0.5, for LeRobot pi0-FAST too, and what computes the same at their published sizes; or paligemma, a folder that transformers opens, of the vision-language part of a checkpoint, or of tiny, small or a vision-language FILE',
       ['insula', ...Object.keys(folderForms)],
       { needs: 'checkpoint' },
     ),
     ...publicOptions('checkpoint'),
     horizon: ofCheckpoint(number(`control steps in a chunk, ${ofPublic} without config.json`, 1)),
+    tokenizer: ofCheckpoint(
+      text('FAST tokenizer of a pi0-FAST of openpi or LeRobot: published folder, or file of insula tokenize fit'),
+    ),
     statistics: ofCheckpoint(text(`norm_stats.json, ${ofPublic} without processors`)),
     out: { ...text('folder for the LeRobot data set or policy, or file for the checkpoint; required'), value: 'PATH' },
     adapter: ofCheckpoint(deviceOptions.adapter),
@@ -139,7 +142,7 @@ async function dataSet(
 /** Writes a checkpoint for acting alone, without low-rank matrices. */
 async function actingCheckpoint(
   path: string,
-  { out, adapter, floor, tuning, format, partial, rate, horizon, statistics, 'text-tokenizer': textTokenizer }: Values,
+  { out, adapter, floor, tuning, format, 'text-tokenizer': textTokenizer, ...values }: Values,
   progress: Progress,
 ): Promise<Result<ConvertedCheckpoint>> {
   if (out === undefined) throw new InputError('convert: name a file for the checkpoint with --out');
@@ -147,8 +150,9 @@ async function actingCheckpoint(
   await expectWritable({ out: asFolder ? outputFolder('') : outputFile('') }, { out });
   if (!asFolder && (await stat(out).catch(() => null)))
     throw new InputError(`--out ${out}: a file of this name is there; choose another`);
-  const given = { partial, rate, horizon, statistics, textTokenizer };
-  const opened = await openAny(await expectNamed(path, true), given);
+  const { partial, rate, horizon, statistics, tokenizer } = values;
+  const given = { partial, rate, horizon, statistics, tokenizer, textTokenizer };
+  const opened = await openAny(await expectNamed(path, true), given, (line) => progress.note(line));
   try {
     const { device } = await openTunedDevice({ adapter, floor, tuning }, (line) => progress.note(line));
     try {
@@ -174,8 +178,12 @@ async function actingCheckpoint(
 }
 
 /** @throws InputError if an option is for a policy of openpi or LeRobot, and the checkpoint is none */
-async function openAny(path: string, options: PublicPolicyOptions): Promise<Checkpoint | VisionLanguageFile> {
-  if (await isPublic(path)) return openPublicPolicy(path, options);
+async function openAny(
+  path: string,
+  options: PublicPolicyOptions,
+  note: PublicPolicyOptions['note'],
+): Promise<Checkpoint | VisionLanguageFile> {
+  if (await isPublic(path)) return openPublicPolicy(path, { ...options, note });
   const [first] = Object.entries(options).filter(([, own]) => own !== undefined);
   const names: Record<string, string> = { textTokenizer: 'text-tokenizer' };
   if (first)

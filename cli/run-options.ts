@@ -138,7 +138,7 @@ export const runOptions = {
   horizon: number("control steps in a chunk; the system's own by default, one second in most", 1),
   from: {
     ...text(
-      "vision-language model that the weights begin from: tiny, small or FILE, or a pi0 or pi0.5 of openpi (PyTorch) or LeRobot, LeRobot's pi0-FAST or PaliGemma: FOLDER or FILE, whose sizes the preset then gets; or scratch for random weights; the preset's own, if there is one, by default in the built-in world, scratch with --data",
+      "vision-language model that the weights begin from: tiny, small or FILE, or a pi0, pi0.5 or pi0-FAST of openpi (PyTorch) or LeRobot, PaliGemma or SigLIP: FOLDER or FILE, whose sizes the preset then gets, of SigLIP those of the tower; or scratch for random weights; the preset's own, if there is one, by default in the built-in world, scratch with --data",
     ),
     read: ([name]: readonly string[]) => (name === 'scratch' ? null : name),
   },

@@ -75,8 +75,8 @@ export const train = command({
     { progress, signal, words },
   ): Promise<TrainResult> {
     const named = givenSettings(values);
-    const start = resume ? undefined : await publicStart(named.from, { textTokenizer, partial });
-    const given = { ...(start && { preset: start.preset }), ...named };
+    const start = resume ? undefined : await publicStart(named.from, { textTokenizer, partial, preset: named.preset });
+    const given = { ...named, ...(start && { preset: start.preset }) };
     try {
       const folder = await runFolder({ out, usual: usualFolder(settingsOfRun(given)), resume, overwrite }, (line) =>
         progress.note(line),

@@ -1,7 +1,6 @@
 /** Conversion between a robot's units and the model's: prompts, token ids and images, beside its numbers. */
 import { InputError, quote } from '../../engine/files/errors.ts';
 import {
-  type ActionIds,
   type ActionTokenizer,
   actionTokenizerFromJson,
   type ChunkGrammar,
@@ -10,10 +9,8 @@ import {
   decodeWithLocations,
   digitizeState,
   encodeWithLocations,
-  LOCATIONS,
   prompts,
   promptText,
-  rangesAfterText,
   TextTokenizer,
 } from '../../tokenizers/index.ts';
 import { type ModelConfiguration, sourceOf } from '../architecture/configuration.ts';
@@ -23,6 +20,7 @@ import { normaliseImage, resizeWithPadding, toSlots } from '../data/index.ts';
 import { NUMBERS, STATE } from '../systems/index.ts';
 import { RobotNumbers, type RobotSettings, type RobotState } from './robot-numbers.ts';
 import { featuresOf, type SubtaskSettings, SubtaskTokens } from './subtask.ts';
+import { aroundActions, isPi0Fast, type TokenRanges, tokenRanges } from './token-ranges.ts';
 
 /** Everything that a checkpoint stores so that observations are encoded as in training. Plain JSON. */
 export interface EncodingSettings extends RobotSettings {
@@ -33,10 +31,11 @@ export interface EncodingSettings extends RobotSettings {
   /** The vocabulary has a token for each bin of a state dimension. */
   readonly stateTokens?: boolean;
   /**
-   * The prompt of a published policy: pi0's is the instruction and a line feed; in pi0.5's a number below the first bin is -1. Otherwise
-   * that of `promptText`.
+   * The prompt of a published policy: pi0's is the instruction and a line feed; in the others a number below the first bin is -1. That of
+   * pi0-FAST, in lower case by openpi, ends before `Action: `, which is said with the actions; LeRobot puts another begin of sequence
+   * behind it when it acts, here in training too. Otherwise that of `promptText`.
    */
-  readonly prompt?: 'pi0' | 'pi05';
+  readonly prompt?: 'pi0' | 'pi05' | 'pi0-fast' | 'pi0-fast-lerobot';
   /** Number of bins of each state dimension. */
   readonly stateBins: number;
   /** Camera names in the order of the model's image slots. */
@@ -63,8 +62,8 @@ export interface RawObservation extends RobotState {
 interface ChunkWriter {
   /** The ids that may come next; null if the chunk is complete. */
   allowed(): Iterable<number> | null;
-  /** Appends one of them. */
-  write(id: number): true;
+  /** Appends one of them; false for the end of the actions. */
+  write(id: number): boolean;
   isComplete(): boolean;
   /** The normalised chunk; the rest of an incomplete chunk is zero. */
   decode(): Float32Array;
@@ -78,25 +77,22 @@ export class Encoding extends RobotNumbers {
   readonly subtask: SubtaskTokens | null;
   /** Grammars of action tokens by the shape of a chunk. */
   private readonly grammars = new Map<string, ChunkGrammar>();
-  private readonly ranges: Partial<Record<'location' | 'state' | 'action', ActionIds>>;
+  /** The ids that are said before and behind the action tokens. */
+  readonly around: ReturnType<typeof aroundActions>;
+  private readonly ranges: TokenRanges;
 
   constructor(readonly settings: EncodingSettings) {
     super(settings);
     this.text = settings.text ? new TextTokenizer(settings.text) : TextTokenizer.default();
     this.actions = settings.actions && actionTokenizerFromJson(settings.actions);
-    const { locations, stateTokens, stateBins } = settings;
-    const sizes: Record<string, number> = {};
-    if (locations) sizes.location = LOCATIONS;
-    if (stateTokens) sizes.state = stateBins;
-    if (this.actions) sizes.action = this.actions.vocabularySize;
-    this.ranges = rangesAfterText(this.text.vocabularySize, sizes);
+    this.around = aroundActions(settings, this.text);
+    this.ranges = tokenRanges(settings, this.text, this.actions?.vocabularySize ?? 0);
     this.subtask = settings.subtask ? new SubtaskTokens(settings.subtask, this.text, this.ranges.location) : null;
   }
 
   /** The number of ids with a meaning: text tokens, then location, state and action tokens if the model has them. */
   get idCount(): number {
-    const { action, state, location } = this.ranges;
-    return (action ?? state ?? location ?? this.text).vocabularySize;
+    return Math.max(this.text.vocabularySize, ...Object.values(this.ranges).map((own) => own.vocabularySize));
   }
 
   /** Rows of the embedding. */
@@ -131,12 +127,15 @@ export class Encoding extends RobotNumbers {
       stateAsText && state && normalise.states
         ? digitizeState(normalise.states.normalise(Float32Array.from(state)), {
             bins: stateBins,
-            clamp: prompt !== 'pi05',
+            clamp: prompt === undefined,
           })
         : undefined;
-    const text = promptText({ instruction: instruction ?? undefined, state: bins });
+    const lowerCase = prompt === 'pi0-fast';
+    const text = promptText({ instruction: instruction ?? undefined, state: bins, lowerCase });
     const saysFirst = request === 'subtask' || this.subtask !== null;
-    return this.text.encode(saysFirst ? text.replace(/Action: $/, 'Subtask: ') : text, { bos: true });
+    const end = saysFirst ? 'Subtask: ' : isPi0Fast(this.settings) ? '' : 'Action: ';
+    const ids = this.text.encode(text.replace(/Action: $/, end), { bos: true });
+    return prompt === 'pi0-fast-lerobot' ? Int32Array.from([...ids, this.text.special.bos]) : ids;
   }
 
   /** Ids in the joint vocabulary of an answer, without the end of sequence. Locations in it become location tokens. */
@@ -184,12 +183,13 @@ export class Encoding extends RobotNumbers {
     return this.text.encode(`${subtask};\nAction: `);
   }
 
-  /** Ids in the joint vocabulary of a normalised chunk, without the end of sequence. */
+  /** Ids in the joint vocabulary of a normalised chunk and of what stands around it, without the end of sequence. */
   actionTokens(data: Float32Array, horizon: number, robot?: string): Int32Array {
     const { action } = this.ranges;
     if (!this.actions || !action) throw new Error('this system has no discrete action tokens');
     const own = this.ownDimensions(data, robot);
-    return action.toVocabulary(this.actions.encode({ data: own, horizon, dimension: own.length / horizon }));
+    const ids = action.toVocabulary(this.actions.encode({ data: own, horizon, dimension: own.length / horizon }));
+    return Int32Array.from([...this.around.before, ...ids, ...this.around.behind]);
   }
 
   /**
@@ -209,7 +209,8 @@ export class Encoding extends RobotNumbers {
     const grammar = this.grammars.get(key) ?? tokenizer.grammar(shape);
     this.grammars.set(key, grammar);
     const written: number[] = [];
-    const introduction = [...(this.subtask?.introduction ?? [])];
+    const { before, behind } = this.around;
+    const introduction = [...(this.subtask?.introduction ?? before)];
     const most = tokens && tokens - introduction.length;
     let state = 0;
     return {
@@ -221,10 +222,11 @@ export class Encoding extends RobotNumbers {
           throw new InputError(
             `the action tokenizer has no token that may follow at ${state} of ${grammar.complete} of a chunk of ${shape.horizon} x ${shape.dimension} numbers: it cannot write such chunks`,
           );
-        return actionIds.toVocabulary(allowed);
+        return [...actionIds.toVocabulary(allowed), ...behind];
       },
       write(id) {
         if (introduction.shift() !== undefined) return true;
+        if (behind.includes(id)) return false;
         const [action] = actionIds.toActions([id]);
         written.push(action);
         state = grammar.next(state, action);

@@ -31,18 +31,23 @@ export async function writeTokenizer(
   await writeFileSafely(path, [`${JSON.stringify({ format: FORMAT, ...file })}\n`]);
 }
 
+/** Where transformers 5 looks for the tokenizer of a processor whose attribute has this name; transformers 4 does beside the processor. */
+const BPE = 'bpe_tokenizer';
+
 /** Writes a folder that transformers' AutoProcessor opens, as openpi and LeRobot do. */
 export async function writePublished(folder: string, tokenizer: FastTokenizer): Promise<void> {
   const files = tokenizer.toPublished();
   const { fileError, writeFileSafely } = await import('../../engine/files/files.ts');
   const [{ mkdir }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
-  await mkdir(folder, { recursive: true }).catch((error) => {
+  await mkdir(join(folder, BPE), { recursive: true }).catch((error) => {
     throw fileError(error, folder, 'make this folder');
   });
   const named = {
     'tokenizer.json': files.tokenizer,
-    'processor_config.json': files.processor,
     'tokenizer_config.json': files.tokenizerConfig,
+    [`${BPE}/tokenizer.json`]: files.tokenizer,
+    [`${BPE}/tokenizer_config.json`]: files.tokenizerConfig,
+    'processor_config.json': files.processor,
   };
   for (const [name, json] of Object.entries(named))
     await writeFileSafely(join(folder, name), [`${JSON.stringify(json, null, 2)}\n`]);
@@ -84,7 +89,9 @@ export async function readTokenizer(path: string): Promise<TokenizerFile> {
 
 async function readPublished(folder: string): Promise<TokenizerFile> {
   const { join } = await import('node:path');
-  const tokenizer = (await jsonOf(join(folder, 'tokenizer.json'))) as PublishedFast['tokenizer'];
+  const { kindOfPath } = await import('../../engine/files/files.ts');
+  const inside = (await kindOfPath(join(folder, 'tokenizer.json'))) === null ? BPE : '';
+  const tokenizer = (await jsonOf(join(folder, inside, 'tokenizer.json'))) as PublishedFast['tokenizer'];
   const processor = (await jsonOf(join(folder, 'processor_config.json'))) as PublishedFast['processor'];
   const { time_horizon: horizon, action_dim: dimension } = processor ?? {};
   const size = (value: unknown) => (Number.isInteger(value) && (value as number) > 0 ? (value as number) : null);

@@ -54,7 +54,8 @@ export async function fitBaselines(
 
 /** Add-one smoothing over the ids that robot data can have: action tokens, what is said before them, and the end of sequence. */
 function logProbabilities(counts: Float64Array, encoding: Encoding): Float64Array {
-  const said = new Set(encoding.subtask?.possible);
+  const { before, behind } = encoding.around;
+  const said = new Set([...(encoding.subtask?.possible ?? []), ...before, ...behind]);
   const possible = (id: number) => encoding.isAction(id) || id === encoding.endOfSequence || said.has(id);
   const total = counts.reduce((sum, count, id) => sum + (possible(id) ? count + 1 : 0), 0);
   return counts.map((count, id) => (possible(id) ? Math.log((count + 1) / total) : Number.NEGATIVE_INFINITY));

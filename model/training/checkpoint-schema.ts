@@ -125,7 +125,7 @@ const slotMapSchema = v.object({
 export const encodingSchema = v.object({
   text: v.optional(v.looseObject({})),
   stateAsText: v.boolean(),
-  prompt: v.optional(v.picklist(['pi0', 'pi05'])),
+  prompt: v.optional(v.picklist(['pi0', 'pi05', 'pi0-fast', 'pi0-fast-lerobot'])),
   stateTokens: v.optional(v.boolean()),
   stateBins: count(1, MOST_BINS),
   cameras: texts,

@@ -30,6 +30,7 @@ import {
 } from '../data/index.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
 import { numbersDimension } from '../policy/subtask.ts';
+import { isPi0Fast } from '../policy/token-ranges.ts';
 import { configurationOf, type ModelSizes, STATE, type System, withDraws } from '../systems/index.ts';
 import { type CoTraining, everyQuestion } from './co-training.ts';
 import { withGripperOf } from './gripper-fitting.ts';
@@ -197,11 +198,16 @@ export async function fitEncoding(
   const { statistics, robots } = measured;
   // A tokenizer with more ids than the preset has rows widens the table: the sizes of all else stay those of the preset.
   const leastRows = Math.max(preset.vocabulary ?? 0, start?.leastRows ?? 0);
+  const { prompt } = start ?? {};
+  const isFast = prompt !== undefined && isPi0Fast({ prompt });
+  const keepsPrompt = isFast
+    ? system.name === 'pi0-fast' && !subtask
+    : prompt !== undefined && (prompt === 'pi05') === system.stateAsText;
   const settings: EncodingSettings = {
     text: start?.text ?? defaultTokenizerJson(),
     stateAsText: system.stateAsText,
     ...(system.blocks.some(({ input, name }) => input === 'prompt' && name === STATE) && { stateTokens: true }),
-    ...(start?.prompt && (start.prompt === 'pi05') === system.stateAsText && { prompt: start.prompt }),
+    ...(keepsPrompt && { prompt }),
     stateBins: start?.stateBins ?? preset.stateBins,
     cameras: dataset.cameras.slice(0, system.cameras),
     ...measured,

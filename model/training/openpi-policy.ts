@@ -4,7 +4,8 @@ import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
 import type { Model } from '../architecture/model.ts';
 import { normalisers, toNormStats } from '../data/index.ts';
 import { leRobotType, type PolicySettings, weightsOf } from './lerobot-policy.ts';
-import { columnsBetween, OPENPI_CAMERAS } from './public-policy.ts';
+import { OPENPI_CAMERAS } from './public-policy.ts';
+import { columnsBetween } from './public-statistics.ts';
 import { PUBLIC_FILE } from './public-tensors.ts';
 
 /** The asset_id to give in openpi's AssetsConfig. */
@@ -25,7 +26,8 @@ export async function writeOpenpiPolicy(
   anySizes = false,
 ): Promise<void> {
   const { configuration } = model;
-  leRobotType({ configuration, encoding }, anySizes);
+  if (leRobotType({ configuration, encoding }, anySizes) === 'pi0_fast')
+    throw new InputError('openpi has no such policy: its PyTorch programs have no pi0-FAST');
   const { cameras, statistics, robots = {} } = encoding;
   if (cameras.length > OPENPI_CAMERAS.length)
     throw new InputError(

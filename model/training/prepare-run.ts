@@ -14,6 +14,7 @@ import { groupsOf } from '../architecture/rules.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { chooseHorizon, evaluationSamples, type Sample, type Split } from '../data/index.ts';
 import { Encoding } from '../policy/encoding.ts';
+import { isPi0Fast } from '../policy/token-ranges.ts';
 import { fitBaselines } from './baselines.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { answersDescription, type CoTraining, checkCoTraining } from './co-training.ts';
@@ -81,7 +82,10 @@ export async function prepareRun(options: RunOptions): Promise<PreparedRun> {
     throw new InputError('--delta: the slot maps of --robot say which actions are differences; leave one of them out');
   const dataset = settings.delta && options.dataset.robots ? withDeltas(options.dataset) : options.dataset;
   const relative = settings.delta && !dataset.robots ? deltaDimensions(dataset) : undefined;
-  const system = systemOf(settings);
+  const named = systemOf(settings);
+  // A published pi0-FAST goes on with the matrix of its logits.
+  const continues = from && isPi0Fast(from.encoding) && named.name === 'pi0-fast';
+  const system = continues ? { ...named, backboneVariant: from.configuration.backboneVariant } : named;
   expectTokens(settings);
   expectRules(settings, { images: dataset.cameras.length > 0, state: dataset.stateDimension > 0 });
   const fitting = {

@@ -1,5 +1,5 @@
 /**
- * pi0 and pi0.5 of openpi (PyTorch) and LeRobot as models, and to begin from also pi0-FAST and PaliGemma: which of them a checkpoint is
+ * pi0, pi0.5 and pi0-FAST of openpi (PyTorch) and LeRobot as models, and to begin from also PaliGemma and SigLIP: which of them a checkpoint is
  * and its sizes follow from its tensors, and are compared with the config.json beside them. Their text tokenizer, PaliGemma's, is in no
  * folder of openpi or LeRobot and is named by the user.
  */
@@ -7,50 +7,60 @@ import * as v from 'valibot';
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { count, dictionary, readJsonFile } from '../../engine/files/json-schema.ts';
 import { readSafetensors } from '../../engine/index.ts';
-import { TextTokenizer, type TokenizerJson } from '../../tokenizers/index.ts';
+import { publicMappings, TextTokenizer, type TokenizerJson } from '../../tokenizers/index.ts';
 import { backboneOf } from '../architecture/backbones/index.ts';
 import type { ModelConfiguration } from '../architecture/configuration.ts';
+import type { ModelParameter } from '../architecture/layers.ts';
+import { MOST_TOKENS } from '../architecture/limits.ts';
 import { Architecture } from '../architecture/model.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
 import { about, jsonOf } from '../policy/tokenizer-file.ts';
 import { configurationOf, type ModelSizes, systemNamed } from '../systems/index.ts';
 import { type Preset, presetNamed } from './presets.ts';
-import { EMBEDDING, listed, openPublicTensors, type PublicTensors } from './public-tensors.ts';
+import { EMBEDDING, HEAD, listed, openPublicTensors, type PublicTensors } from './public-tensors.ts';
 
 const feature = v.looseObject({ type: v.string(), shape: v.array(count()) });
 /** The fields of config.json that decide a model or say what it takes: LeRobot's, openpi's `action_dim` and `action_horizon`, and transformers'. */
 const configSchema = v.looseObject({
   type: v.optional(v.string()),
+  model_type: v.optional(v.string()),
   max_action_dim: v.optional(count(1)),
   action_dim: v.optional(count(1)),
   max_state_dim: v.optional(count(1)),
-  chunk_size: v.optional(count(1)),
-  action_horizon: v.optional(count(1)),
+  chunk_size: v.optional(count(1, MOST_TOKENS)),
+  action_horizon: v.optional(count(1, MOST_TOKENS)),
   tokenizer_max_length: v.optional(count(1)),
+  max_decoding_steps: v.optional(count(1)),
+  fast_skip_tokens: v.optional(v.literal(publicMappings.openpi.skip)),
   image_resolution: v.optional(v.array(count(1))),
   input_features: v.optional(dictionary(feature)),
   output_features: v.optional(dictionary(feature)),
   use_relative_actions: v.optional(v.boolean()),
   text_config: v.optional(v.looseObject({ num_key_value_heads: v.optional(count(1)) })),
   vision_config: v.optional(v.looseObject({ num_attention_heads: v.optional(count(1)) })),
+  normalization_mapping: v.optional(dictionary(v.string())),
 });
 export type PublicConfig = v.InferOutput<typeof configSchema>;
 
 export interface PublicModel {
   readonly tensors: PublicTensors;
-  /** pi0-fast for a language model with images alone. */
+  /** pi0-fast for a language model with images alone, PaliGemma itself too, and for the tower of images alone, SigLIP. */
   readonly system: 'pi0' | 'pi05' | 'pi0-fast';
   /** Its sizes, with the training of the public recipe. */
   readonly preset: Preset;
-  /** Dimensions of its actions, robots' own padded; null without an action expert. */
+  /** Dimensions of its actions, robots' own padded; null without an action expert, whose action tokens are of any. */
   readonly actionDimension: number | null;
   readonly config: PublicConfig;
-  /** The folder of config.json and what else belongs to the policy; null for a single file without. */
-  readonly folder: string | null;
+  /** The folder of config.json and what else belongs to the policy. */
+  readonly folder: string;
   /** The parts of an encoding that its weights fix. */
   readonly encoding: Pick<EncodingSettings, 'text' | 'stateAsText' | 'prompt' | 'stateBins' | 'leastRows'>;
   /** The model with this many cameras and actions in a chunk. */
-  configuration(cameras: number, horizon: number, precision?: ModelSizes['precision']): ModelConfiguration;
+  configuration(
+    cameras: number,
+    horizon: number,
+    own?: Partial<Pick<ModelSizes, 'precision' | 'actionDimension' | 'stateDimension'>>,
+  ): ModelConfiguration;
 }
 
 export interface PublicOptions {
@@ -58,6 +68,10 @@ export interface PublicOptions {
   readonly textTokenizer?: string;
   /** Tensors that are missing or have no place are no error. */
   readonly partial?: boolean;
+  /** Is told what `partial` passes over. */
+  readonly note?: (line: string) => void;
+  /** The sizes of all but the tower, of a run from SigLIP. */
+  readonly preset?: Preset;
 }
 
 /** The folder of the tokenizer in those that Insula writes. */
@@ -94,78 +108,115 @@ export async function openPublicModel(path: string, options: PublicOptions): Pro
 async function modelOf(
   tensors: PublicTensors,
   path: string,
-  { textTokenizer, partial = false }: PublicOptions,
+  { textTokenizer, partial = false, note, preset: wanted }: PublicOptions,
 ): Promise<PublicModel> {
   const { kindOfPath } = await import('../../engine/files/files.ts');
-  const beside = (await kindOfPath(path)) === 'folder' ? path : path.replace(/[/\\]?[^/\\]*$/, '') || '.';
-  const folder = (await kindOfPath(`${beside}/config.json`)) === null ? null : beside;
-  const config = folder ? await readJsonFile(`${folder}/config.json`, configSchema, 'the config.json of a policy') : {};
-  const { system, preset, actionDimension } = sizesOf(tensors, config);
-  const configuration: PublicModel['configuration'] = (cameras, horizon, precision = 'f32') =>
-    configurationOf(systemNamed(system), {
-      ...{ ...preset, vocabulary: preset.vocabulary!, precision, horizon, actionDimension: actionDimension ?? 1 },
-      vision: { ...preset.vision, imageHeight: preset.vision.image, imageWidth: preset.vision.image, cameras },
-      promptTokens: config.tokenizer_max_length ?? (system === 'pi0' ? 48 : 200),
-      targetTokens: 1,
-      stateDimension: actionDimension ?? 0,
-    });
-  expectTensors(tensors, configuration(1, 1), system, partial);
-  const text = await textOf(tensors.name, beside, preset.vocabulary!, textTokenizer);
-  const prompt = system === 'pi0-fast' ? {} : { prompt: system };
-  const encoding = { text, ...prompt, stateAsText: system !== 'pi0', stateBins: 256, leastRows: preset.vocabulary! };
+  const folder = (await kindOfPath(path)) === 'folder' ? path : path.replace(/[/\\]?[^/\\]*$/, '') || '.';
+  const described = `${folder}/config.json`;
+  const config =
+    (await kindOfPath(described)) === null
+      ? {}
+      : await readJsonFile(described, configSchema, 'the config.json of a policy');
+  const isTower = !tensors.has(EMBEDDING) && tensors.has(`${TOWER}.embeddings.patch_embedding.weight`);
+  const { system, preset, actionDimension } = isTower ? towerSizes(tensors, config, wanted) : sizesOf(tensors, config);
+  // The losses of pi0 and pi0.5 do not reach the head: where it differs from the embeddings, these are what acts.
+  const isTied = system !== 'pi0-fast' || config.model_type !== undefined || !tensors.has(HEAD);
+  if (isTied) tensors.tie();
+  const prompt = system !== 'pi0-fast' ? system : config.type ? ('pi0-fast-lerobot' as const) : undefined;
+  const promptTokens = config.tokenizer_max_length ?? (system === 'pi0' ? 48 : 200);
+  const variant = isTied ? {} : { backboneVariant: { tied: false } };
+  const configuration: PublicModel['configuration'] = (cameras, horizon, own) =>
+    configurationOf(
+      { ...systemNamed(system), ...variant },
+      {
+        ...{ ...preset, vocabulary: preset.vocabulary ?? 1, horizon, actionDimension: actionDimension ?? 1 },
+        vision: { ...preset.vision, imageHeight: preset.vision.image, imageWidth: preset.vision.image, cameras },
+        // The begin of sequence behind the prompt is not one of LeRobot's tokens of it.
+        promptTokens: promptTokens + (prompt === 'pi0-fast-lerobot' ? 1 : 0),
+        targetTokens: config.max_decoding_steps ?? 256,
+        stateDimension: actionDimension ?? 0,
+        ...own,
+      },
+    );
+  const { parameters } = new Architecture(configuration(1, 1));
+  const expected = isTower ? parameters.filter(({ name }) => name.startsWith(TOWER)) : parameters;
+  const lack = expectTensors(tensors, expected, isTower ? 'SigLIP' : system, partial);
+  if (lack) note?.(lack);
+  if (isTower && textTokenizer !== undefined)
+    throw new InputError(
+      `--text-tokenizer: ${tensors.name} is SigLIP, of which the images alone are used; leave it out`,
+    );
+  const states = { stateAsText: system !== 'pi0', stateBins: isTower ? preset.stateBins : 256 };
+  const encoding = {
+    ...(!isTower && { text: await textOf(tensors.name, folder, preset.vocabulary!, textTokenizer) }),
+    ...(prompt && { prompt }),
+    ...{ ...states, leastRows: preset.vocabulary },
+  };
   return { tensors, system, preset, actionDimension, config, folder, encoding, configuration };
 }
 
+/** The shape of a weight with so many axes. */
+function shapeOf(tensors: PublicTensors, name: string, axes: number): readonly number[] {
+  const { shape } = tensors.entry(`${name}.weight`);
+  if (shape.length === axes && !shape.includes(0)) return shape;
+  throw new InputError(`${tensors.name}: tensor ${quote(`${name}.weight`)} has shape [${shape.join(', ')}]`);
+}
+
+const depthOf = ({ tensors }: PublicTensors, prefix: string): number =>
+  [...tensors.keys()].filter((name) => name.startsWith(`${prefix}.layers.`) && name.endsWith('.q_proj.weight')).length;
+
+const { names } = backboneOf({ backbone: 'gemma' });
+const TOWER = names.tower('vision', true);
+
+function towerOf(tensors: PublicTensors, config: PublicConfig): Preset['vision'] {
+  const [width, , patch] = shapeOf(tensors, `${TOWER}.embeddings.patch_embedding`, 4);
+  const [patches] = shapeOf(tensors, `${TOWER}.embeddings.position_embedding`, 2);
+  const [heads, side] = [config.vision_config?.num_attention_heads ?? towerHeads[width], Math.sqrt(patches)];
+  if (heads === undefined || width % heads !== 0 || !Number.isInteger(side))
+    throw new InputError(
+      `${tensors.name}: sizes of no published model: a tower of width ${width} for ${patches} patches`,
+    );
+  const [hidden] = shapeOf(tensors, `${TOWER}.encoder.layers.0.mlp.fc1`, 2);
+  return { width, depth: depthOf(tensors, `${TOWER}.encoder`), heads, hidden, patch, image: patch * side };
+}
+
+/** A model with a tower of SigLIP, otherwise of the wanted sizes. */
+function towerSizes(tensors: PublicTensors, config: PublicConfig, wanted: Preset = presetNamed('paligemma')) {
+  const vision = towerOf(tensors, config);
+  const isSame = Object.entries(vision).every(([name, own]) => own === wanted.vision[name as keyof typeof vision]);
+  const preset = isSame ? wanted : { ...wanted, name: `${wanted.name}-siglip`, vision };
+  return { system: 'pi0-fast' as const, preset, actionDimension: null };
+}
+
 function sizesOf(tensors: PublicTensors, config: PublicConfig) {
-  const { names } = backboneOf({ backbone: 'gemma' });
   const [backbone, expert] = [names.expert('backbone'), names.expert('expert')];
-  const tower = names.tower('vision', true);
   const flow = (['pi05', 'pi0'] as const).find((_, i) =>
     tensors.has(['time_mlp_in.weight', 'action_time_mlp_in.weight'][i]),
   );
   const system: PublicModel['system'] = flow ?? 'pi0-fast';
-  if (!flow && !tensors.has(EMBEDDING))
+  if (!tensors.has(EMBEDDING) || !tensors.has(`${backbone}.layers.0.self_attn.q_proj.weight`))
     throw new InputError(
-      `${tensors.name}: neither pi0, pi0.5, pi0-FAST nor PaliGemma: its tensors are ${listed([...tensors.tensors.keys()])}`,
+      `${tensors.name}: neither pi0, pi0.5, pi0-FAST, PaliGemma nor SigLIP: its tensors are ${listed([...tensors.tensors.keys()])}`,
     );
-  const shape = (name: string, axes: number): readonly number[] => {
-    const { shape } = tensors.entry(`${name}.weight`);
-    if (shape.length === axes && !shape.includes(0)) return shape;
-    throw new InputError(`${tensors.name}: tensor ${quote(`${name}.weight`)} has shape [${shape.join(', ')}]`);
-  };
-  const layers = (prefix: string) =>
-    [...tensors.tensors.keys()].filter((name) => name.startsWith(prefix) && name.endsWith('.q_proj.weight')).length;
+  const shape = (name: string, axes: number) => shapeOf(tensors, name, axes);
   const [queries, width] = shape(`${backbone}.layers.0.self_attn.q_proj`, 2);
   // Of policies no file says the heads of keys and values: all published ones have one.
   const kvHeads = config.text_config?.num_key_value_heads ?? 1;
   const headDimension = shape(`${backbone}.layers.0.self_attn.k_proj`, 2)[0] / kvHeads;
-  const [towerWidth, , patch] = shape(`${tower}.embeddings.patch_embedding`, 4);
-  const [patches] = shape(`${tower}.embeddings.position_embedding`, 2);
-  const heads = config.vision_config?.num_attention_heads ?? towerHeads[towerWidth];
   const [rows, embedded] = shape(EMBEDDING.replace(/\.weight$/, ''), 2);
-  if (
-    heads === undefined ||
-    towerWidth % heads !== 0 ||
-    embedded !== width ||
-    !Number.isInteger(headDimension) ||
-    !Number.isInteger(queries / headDimension) ||
-    !Number.isInteger(Math.sqrt(patches))
-  )
+  if (embedded !== width || !Number.isInteger(headDimension) || !Number.isInteger(queries / headDimension))
     throw new InputError(
-      `${tensors.name}: sizes of no published model: a tower of width ${towerWidth} for ${patches} patches, and ${queries} query rows beside ${headDimension} of keys`,
+      `${tensors.name}: sizes of no published model: embeddings of width ${embedded}, and ${queries} query rows of width ${width} beside ${headDimension} of keys`,
     );
-  const image = patch * Math.sqrt(patches);
+  const vision = towerOf(tensors, config);
+  const { image } = vision;
   const published = presetNamed('paligemma');
   const { expert: usual } = published;
   const [hidden, expertWidth] = flow ? shape(`${expert}.layers.0.mlp.gate_proj`, 2) : [usual.hidden, usual.width];
   const sizes = {
     backbone: { width, hidden: shape(`${backbone}.layers.0.mlp.gate_proj`, 2)[0] },
     expert: { width: expertWidth, hidden },
-    ...{ depth: layers(`${backbone}.layers.`), heads: queries / headDimension, kvHeads, headDimension },
-    vision: {
-      ...{ width: towerWidth, depth: layers(`${tower}.encoder.layers.`), heads },
-      ...{ hidden: shape(`${tower}.encoder.layers.0.mlp.fc1`, 2)[0], patch, image },
-    },
+    ...{ depth: depthOf(tensors, backbone), heads: queries / headDimension, kvHeads, headDimension, vision },
     vocabulary: rows === PALIGEMMA_ROWS ? published.vocabulary! : rows,
   };
   const isPublished = Object.entries(sizes).every(
@@ -185,28 +236,32 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
     ['max_state_dim', config.max_state_dim, stateDimension],
     ['image_resolution', config.image_resolution?.join(' x '), `${image} x ${image}`],
   ] as const)
-    if (stated !== undefined && stated !== found)
+    if (stated !== undefined && found !== null && stated !== found)
       throw new InputError(`${tensors.name}: its config.json says ${field} ${stated}, and its tensors ${found}`);
   return { system, preset: { ...published, ...sizes, ...(!isPublished && named) } satisfies Preset, actionDimension };
 }
 
-/** @throws InputError that lists what is missing and what has no place, unless `partial`, and names a tensor of another shape */
-function expectTensors(tensors: PublicTensors, configuration: ModelConfiguration, system: string, partial: boolean) {
-  const { parameters } = new Architecture(configuration);
+/** A line that lists what is missing and what has no place. @throws InputError of it, unless `partial`, or for another shape */
+function expectTensors(
+  tensors: PublicTensors,
+  parameters: readonly ModelParameter[],
+  system: string,
+  partial: boolean,
+): string | null {
   const names = new Set(parameters.map(({ name }) => name));
   // pi0.5 has no state token, and the expert's norms are adaptive; openpi and LeRobot pass over what old files have of both.
   const passed = system === 'pi05' ? /^state_proj\.|\.gemma_expert\..*norm\.weight$/ : /^$/;
   const missing = [...names].filter((name) => !tensors.has(name));
   const unexpected = [...tensors.tensors.keys()].filter((name) => !names.has(name) && !passed.test(name));
-  if (!partial && missing.length + unexpected.length > 0) {
-    const parts = [
-      missing.length > 0 && `lacks ${listed(missing)}`,
-      unexpected.length > 0 && `has ${listed(unexpected)}, for which ${system} has no place`,
-    ].filter(Boolean);
-    throw new InputError(`${tensors.name}: it ${parts.join(', and ')}; --partial goes on without them`);
-  }
+  const parts = [
+    missing.length > 0 && `lacks ${listed(missing)}`,
+    unexpected.length > 0 && `has ${listed(unexpected)}, for which ${system} has no place`,
+  ].filter(Boolean);
+  const line = parts.length > 0 ? `${tensors.name}: it ${parts.join(', and ')}` : null;
+  if (line && !partial) throw new InputError(`${line}; --partial goes on without them`);
   for (const { name, shape } of parameters)
     if (tensors.has(name)) tensors.entry(name, name === EMBEDDING ? {} : { shape });
+  return line;
 }
 
 async function textOf(name: string, folder: string, rows: number, given?: string): Promise<TokenizerJson> {

@@ -1,6 +1,7 @@
 /**
- * The tensors of pi0 and pi0.5 as openpi (PyTorch) and LeRobot publish them, and of PaliGemma, under the names of the model's parameters:
- * one safetensors file, or several that an index names. The names differ between versions of both programs and of transformers.
+ * The tensors of pi0, pi0.5 and pi0-FAST as openpi (PyTorch) and LeRobot publish them, and of PaliGemma and SigLIP, under the names of
+ * the model's parameters: one safetensors file, or several that an index names. The names differ between versions of both programs and
+ * of transformers.
  */
 import * as v from 'valibot';
 import { counted, InputError, quote } from '../../engine/files/errors.ts';
@@ -20,14 +21,17 @@ export const HEAD = `${own.head}.weight`;
 /** A head that the expert's class has and nothing uses. */
 export const EXPERT_HEAD = `${own.expert('expert').replace(/model$/, 'lm_head')}.weight`;
 
-/** Tensors that no pi0 or pi0.5 uses: heads and tables of the classes, statistics (LeRobot before 0.4), a memory of LeRobot's pi0.5. */
+/** Tensors that nothing uses: heads and tables of the classes, a memory of LeRobot's pi0.5, the text and the pooling of SigLIP. */
 const UNUSED =
-  /gemma_expert\.(lm_head|model\.embed_tokens)\.|^(un)?normalize_|^proprio_history_proj\.|\.(inv_freq|position_ids)$/;
+  /gemma_expert\.(lm_head|model\.embed_tokens)\.|^proprio_history_proj\.|\.(inv_freq|position_ids)$|^text_model\.|^logit_(scale|bias)$|\.vision_model\.head\./;
+/** Statistics of LeRobot before 0.4, which are no parameters. */
+const STATISTICS = /^(un)?normalize_/;
 
 /** The parameter that a public name means. */
 export const parameterName = (name: string): string =>
   name
     .replace(/^model\./, '')
+    .replace(/^vision_model\./, 'vision_tower.vision_model.')
     .replace(/^(language_model|vision_tower|multi_modal_projector|lm_head)\./, 'paligemma_with_expert.paligemma.$1.')
     .replace(/\.paligemma\.language_model\.lm_head\./, '.paligemma.lm_head.')
     .replace(/\.paligemma\.language_model\.model\./, '.paligemma.model.language_model.')
@@ -76,7 +80,7 @@ async function filesOf(path: string): Promise<{ paths: string[]; placed: string[
 }
 
 export class PublicTensors implements SavedTensors {
-  readonly tensors: SavedTensors['tensors'];
+  readonly tensors = new Map<string, ReturnType<SafetensorsFile['entry']>>();
   private readonly places = new Map<string, Place>();
 
   constructor(
@@ -93,12 +97,18 @@ export class PublicTensors implements SavedTensors {
         this.places.set(parameter, { file, source });
       }
     const head = this.places.get(HEAD);
+    if (head && !this.places.has(EMBEDDING)) {
+      this.places.set(EMBEDDING, head);
+      this.places.delete(HEAD);
+    }
+    for (const [parameter, { file, source }] of this.places)
+      if (!STATISTICS.test(parameter)) this.tensors.set(parameter, file.entry(source));
+  }
+
+  /** Leaves out a head beside the embeddings. */
+  tie(): void {
     this.places.delete(HEAD);
-    // The losses of pi0 and pi0.5 do not reach the head: where both are there and differ, the embeddings are what acts.
-    if (head && !this.places.has(EMBEDDING)) this.places.set(EMBEDDING, head);
-    this.tensors = new Map(
-      Array.from(this.places, ([parameter, { file, source }]) => [parameter, file.entry(source)] as const),
-    );
+    this.tensors.delete(HEAD);
   }
 
   has(parameter: string): boolean {
@@ -115,7 +125,7 @@ export class PublicTensors implements SavedTensors {
     return file.readInto(source, target);
   }
 
-  readFinite(parameter: string, options: Parameters<SafetensorsFile['readFinite']>[1]) {
+  readFinite(parameter: string, options?: Parameters<SafetensorsFile['readFinite']>[1]) {
     const { file, source } = this.place(parameter);
     return file.readFinite(source, options);
   }

@@ -114,11 +114,18 @@ export function expectFitting(
   file.verifyMetadata();
 }
 
-/** A model with the values of the file's tensors. */
-export async function loadModel(file: SavedTensors, device: Device, configuration: ModelConfiguration) {
+/** A model with the values of the file's tensors; with `partial`, those that it lacks are random. */
+export async function loadModel(
+  file: SavedTensors,
+  device: Device,
+  configuration: ModelConfiguration,
+  partial = false,
+): Promise<Model> {
   const model = new Model(device, configuration);
   try {
-    for (const parameter of model.parameters) await file.readInto(parameter.name, parameter);
+    if (partial) model.initialise(0);
+    for (const parameter of model.parameters)
+      if (!partial || file.tensors.has(parameter.name)) await file.readInto(parameter.name, parameter);
   } catch (error) {
     model.dispose();
     throw error;

@@ -20,7 +20,7 @@ export type Start = Pick<VisionLanguageFile, 'name' | 'configuration' | 'shapes'
   >;
 };
 
-/** A published pi0, pi0.5 or pi0-FAST, or PaliGemma, as a start. @throws InputError as `openPublicModel` */
+/** A published pi0, pi0.5 or pi0-FAST, PaliGemma or SigLIP as a start, with the preset of the run. @throws InputError as `openPublicModel` */
 export async function openPublicStart(
   path: string,
   options: PublicOptions,
@@ -28,7 +28,8 @@ export async function openPublicStart(
   const { tensors, encoding, preset, actionDimension, configuration } = await openPublicModel(path, options);
   const [name, own] = [tensors.name, configuration(1, 1)];
   return {
-    ...{ name, configuration: own, preset, actionDimension },
+    // SigLIP takes the other sizes of a preset that is given; the sizes of whole models are compared with it.
+    ...{ name, configuration: own, preset: (tensors.has(EMBEDDING) && options.preset) || preset, actionDimension },
     encoding: { ...encoding, statistics: null },
     shapes: new Map(
       Array.from(tensors.tensors, ([name, { shape }]) => [
@@ -106,8 +107,8 @@ function startedBy(file: Start, { configuration, parameters }: Architecture): St
 
 const withoutRoot = (name: string): string => name.replace(/^.*(?=\b(vision_tower|multi_modal_projector))/, '');
 
-const familyOf = ({ backbone, backboneVariant = {} }: ModelConfiguration): string =>
-  JSON.stringify([backbone, Object.entries(backboneVariant).sort()]);
+const familyOf = ({ backbone, backboneVariant: { tied: _, ...own } = {} }: ModelConfiguration): string =>
+  JSON.stringify([backbone, Object.entries(own).sort()]);
 
 /** @throws InputError that names the first size in which the file's model and the preset differ */
 export function expectPresetSizes({ name: file, configuration }: Start, preset: Preset): void {
@@ -163,7 +164,8 @@ export function startLines(file: Start, architecture: Architecture): string[] {
   const shown = `${unexpected.slice(0, 3).join(', ')}${unexpected.length > 3 ? ` and ${unexpected.length - 3} more` : ''}`;
   return [
     `${file.name}: ${names.size} of ${parameters.length} tensors begin from it; anew begin ${anew.join(', ') || 'none'}`,
-    ...(attendsAlike([file.configuration, configuration])
+    ...(!started.some(({ parameter }) => parameter.group === 'backbone') ||
+    attendsAlike([file.configuration, configuration])
       ? []
       : [
           `${file.name}: its images and prompt attend otherwise than those of this model, so that much of what it knows is lost at first`,

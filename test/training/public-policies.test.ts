@@ -1,22 +1,30 @@
-import { mkdir, mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { encodeBfloat16, encodeFloat16 } from '../../engine/files/half.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
 import { readSafetensors } from '../../engine/index.ts';
-import { Architecture, type Model } from '../../model/architecture/model.ts';
-import { padded } from '../../model/data/index.ts';
+import { Architecture, Model } from '../../model/architecture/model.ts';
+import { fromNormStats, padded } from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
+import { writePublished } from '../../model/policy/tokenizer-file.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
 import type { Checkpoint } from '../../model/training/checkpoint.ts';
 import { leRobotType, writeLeRobotPolicy } from '../../model/training/lerobot-policy.ts';
 import { writeOpenpiPolicy } from '../../model/training/openpi-policy.ts';
+import { presetNamed } from '../../model/training/presets.ts';
 import { isPublic, openPublicModel } from '../../model/training/public-model.ts';
 import { openPublicPolicy } from '../../model/training/public-policy.ts';
 import { EMBEDDING, EXPERT_HEAD, HEAD, openPublicTensors } from '../../model/training/public-tensors.ts';
 import { openPublicStart } from '../../model/training/start.ts';
-import { defaultTokenizerJson, TextTokenizer } from '../../tokenizers/index.ts';
+import {
+  BinActionTokenizer,
+  defaultTokenizerJson,
+  FastTokenizer,
+  publicMappings,
+  TextTokenizer,
+} from '../../tokenizers/index.ts';
 import { testDevice } from '../support/devices.ts';
 import { expectClose, normals } from '../support/numbers.ts';
 import { syntheticDataset } from '../support/synthetic-dataset.ts';
@@ -31,7 +39,7 @@ const sizes = {
   ...{ promptTokens: 64, targetTokens: 1, horizon: 4, actionDimension: 6, stateDimension: 6 },
 };
 const parametersOf = (system: string) => new Architecture(configurationOf(systemNamed(system), sizes)).parameters;
-type Kind = 'pi0' | 'pi05';
+type Kind = 'pi0' | 'pi05' | 'pi0-fast';
 
 interface Written {
   readonly name: string;
@@ -120,7 +128,7 @@ describe('names', () => {
       unused('proprio_history_proj.weight'),
     ],
   };
-  for (const kind of ['pi0', 'pi05'] as const)
+  for (const kind of ['pi0', 'pi05', 'pi0-fast'] as const)
     test.each(Object.keys(variants))(`of ${kind}: %s`, async (variant) => {
       const own = weightsOf(kind);
       const path = await folderOf(variants[variant](own));
@@ -128,7 +136,10 @@ describe('names', () => {
       expect(model.system).toBe(kind);
       expect(model.preset).toMatchObject({ depth: 2, heads: 8, kvHeads: 1, headDimension: 16, vocabulary });
       expect(model.preset.vision).toEqual({ width: 32, depth: 1, heads: 2, hidden: 40, patch: 14, image: 28 });
-      expect(model.configuration(2, 4)).toMatchObject({ experts: { backbone: sizes.backbone, expert: sizes.expert } });
+      const { backbone, expert } = sizes;
+      expect(model.configuration(2, 4).experts).toMatchObject(
+        kind === 'pi0-fast' ? { backbone } : { backbone, expert },
+      );
       for (const { name, values } of own) expectClose(await model.tensors.readFinite(name, {}), values, 0, name);
       await model.tensors.close();
     });
@@ -191,7 +202,17 @@ describe('refusals, in one line', () => {
     'another architecture': [
       () => [{ name: 'model.diffusion.unet.weight', shape: [4], values: normals(4, 1) }],
       {},
-      /neither pi0, pi0\.5, pi0-FAST nor PaliGemma: its tensors are "diffusion\.unet\.weight"$/,
+      /neither pi0, pi0\.5, pi0-FAST, PaliGemma nor SigLIP: its tensors are "diffusion\.unet\.weight"$/,
+    ],
+    'the expert of another architecture': [
+      () => weightsOf('pi0').filter(({ name }) => /^action_|^state_/.test(name)),
+      { 'config.json': { type: 'smolvla' } },
+      /neither pi0, .* nor SigLIP: its tensors are "action_in_proj\.weight", /,
+    ],
+    'FAST ids at another place': [
+      () => weightsOf('pi0-fast'),
+      { 'config.json': { type: 'pi0_fast', fast_skip_tokens: 64 } },
+      /config\.json: this is not the config\.json of a policy: "fast_skip_tokens"/,
     ],
     'missing and unexpected tensors': [
       () => [
@@ -312,8 +333,172 @@ test('statistics of another robot, and what no folder says', async () => {
   );
   expect(await messageOf(openPublicPolicy(path, { textTokenizer }))).toMatch(/give them with --rate$/);
   expect(await messageOf(openPublicPolicy(path, { textTokenizer, rate: 10 }))).toMatch(
-    /policy_preprocessor\.json is missing/,
+    /neither policy_postprocessor\.json is beside it nor statistics are in it: give openpi's norm_stats\.json with --statistics$/,
   );
+});
+
+test('statistics inside the file, as LeRobot before 0.4 has them', async () => {
+  const own = (name: string, values: readonly number[]): Written => ({
+    ...{ name, shape: [values.length], values: Float32Array.from(values) },
+  });
+  const [inputs, outputs] = ['normalize_inputs.buffer_observation_state', 'unnormalize_outputs.buffer_action'];
+  const statistics = [
+    ...[own(`${inputs}.mean`, numbers(5, 1)), own(`${inputs}.std`, numbers(5, 2))],
+    ...[own(`${outputs}.mean`, numbers(4, 3)), own(`${outputs}.std`, numbers(4, 4))],
+  ];
+  const config = { type: 'pi0', chunk_size: 4, input_features: {}, normalization_mapping: { ACTION: 'MEAN_STD' } };
+  const path = await folderOf([...weightsOf('pi0'), ...statistics], { 'config.json': config });
+  const open = () => openPublicPolicy(path, { textTokenizer, rate: 10 });
+  await expect(open()).rejects.toThrow(/config\.json names no camera$/);
+  const seen = { ...config, input_features: { 'observation.images.top': { type: 'VISUAL', shape: [3, 28, 28] } } };
+  await writeFile(join(path, 'config.json'), JSON.stringify(seen));
+  const policy = await open();
+  const chunk = Float32Array.from([0.5, 0.25, 0, -1, 9, 9]);
+  const expected = numbers(4, 3).map((mean, d) => mean + chunk[d] * (4 + d / 4));
+  expectClose(
+    new Encoding(policy.settings.encoding).denormaliseActions(chunk, { state: null }),
+    expected,
+    1e-6,
+    'actions',
+  );
+  await policy.close();
+});
+
+/** A run of no step. */
+const short = { steps: 0, batch: 1, heldOutSteps: 1, finalHeldOutSteps: 1 };
+const quiet = { note() {}, compiled() {}, step() {}, heldOut() {}, acted() {}, saved() {}, openLoop() {} };
+
+describe('pi0-FAST', () => {
+  const raw = { instruction: ' Pick up_the cup', state: [0, 1, 2, -1, 0.5], images: {} };
+  const text = TextTokenizer.default();
+  const chunks = Array.from({ length: 8 }, (_, i) => ({ data: normals(16, 50 + i, 0.5), horizon: 4, dimension: 4 }));
+  const fast = FastTokenizer.fit(chunks, { vocabularySize: 128, format: 'published' });
+  const folders: Record<string, object> = {
+    openpi: {},
+    LeRobot: { 'config.json': { type: 'pi0_fast', chunk_size: 4, max_action_dim: 32, max_decoding_steps: 24 } },
+  };
+  const policyOf = async (kind: string, own: readonly Written[] = weightsOf('pi0-fast')) => {
+    const tokenizer = join(root, 'fast');
+    await writePublished(tokenizer, fast);
+    const path = await folderOf(own, { ...folders[kind], 'norm_stats.json': normStats(4, 5) });
+    const statistics = join(path, 'norm_stats.json');
+    const options = { textTokenizer, rate: 10, horizon: 4, statistics };
+    expect(await messageOf(openPublicPolicy(path, options))).toMatch(
+      /name the folder of its FAST tokenizer with --tok/,
+    );
+    return openPublicPolicy(path, { ...options, tokenizer });
+  };
+
+  test.each(Object.keys(folders))('of %s: prompt, ids, and the end of the actions', async (kind) => {
+    const policy = await policyOf(kind);
+    const { configuration, encoding: settings } = policy.settings;
+    expect(configuration).toMatchObject({ horizon: 4, actionDimension: 4, stateDimension: 5 });
+    const encoding = new Encoding(settings);
+    // The statistics are quantiles: openpi's numbers are not clamped to a bin.
+    const bins = raw.state.map((own, d) => Math.floor(((2 * (own - (d / 4 - 2))) / 5) * 128));
+    const prompt = (instruction: string) =>
+      text.encode(`Task: ${instruction}, State: ${bins.join(' ')};\n`, { bos: true });
+    const expected = kind === 'openpi' ? prompt('pick up the cup') : [...prompt('Pick up the cup'), text.special.bos];
+    expect(Array.from(encoding.promptIds(raw))).toEqual(Array.from(expected));
+
+    const data = normals(16, 50, 0.5);
+    const own = fast.encode({ data, horizon: 4, dimension: 4 });
+    const before = Array.from(text.encode('Action: '));
+    const [end] = text.encode('|');
+    const ids = Array.from(own, (id) => text.vocabularySize - 1 - 128 - id);
+    expect(Array.from(encoding.actionTokens(data, 4))).toEqual([...before, ...ids, end]);
+    const shape = { horizon: 4, dimension: 4, tokens: 24 };
+    const [whole, cut] = [encoding.chunkWriter(shape), encoding.chunkWriter(shape)];
+    for (const id of [...before, ...ids]) {
+      expect([...whole.allowed()!]).toContain(id);
+      expect(whole.write(id)).toBe(true);
+    }
+    expect(whole.allowed()).toBeNull();
+    expect(whole.decode()).toEqual(fast.decode(own, shape));
+    for (const id of [...before, ...ids.slice(0, 3)]) cut.write(id);
+    expect([...cut.allowed()!]).toContain(end);
+    expect([cut.write(end), cut.isComplete()]).toEqual([false, false]);
+    expect(cut.decode()).toEqual(fast.decodeRelaxed(own.subarray(0, 3), shape).data);
+    await policy.close();
+  });
+
+  test('goes out as a folder of LeRobot with a head of its own, and comes back the same', async () => {
+    const head = { name: HEAD, shape: [vocabulary, 64], values: normals(vocabulary * 64, 3, 0.1) };
+    const policy = await policyOf('LeRobot', [...weightsOf('pi0-fast'), head]);
+    using model = await policy.loadModel(await testDevice('normal'));
+    expectClose((await model.parameters.get(HEAD).read()) as Float32Array, head.values, 0, 'head');
+    const folder = join(root, 'fast-out');
+    await writeLeRobotPolicy(folder, model, policy.settings, true);
+    const written = await openPublicTensors(folder);
+    expect(written.tensors.keys().next().value).toBe(HEAD);
+    await written.close();
+    const back = await openPublicPolicy(folder, { rate: 10 });
+    expect(back.settings.configuration).toEqual(policy.settings.configuration);
+    using again = await back.loadModel(model.device);
+    for (const { name } of model.parameters)
+      expect(await again.parameters.get(name).read()).toEqual(await model.parameters.get(name).read());
+    const [ours, theirs] = [policy, back].map(({ settings }) => new Encoding(settings.encoding));
+    expect(theirs.promptIds(raw)).toEqual(ours.promptIds(raw));
+    const data = normals(16, 50, 0.5);
+    expect(theirs.actionTokens(data, 4)).toEqual(ours.actionTokens(data, 4));
+    await back.close();
+    await policy.close();
+  });
+
+  test('a run goes on with its prompt, its ids and its head', async () => {
+    const head = { name: HEAD, shape: [vocabulary, 64], values: normals(vocabulary * 64, 3, 0.1) };
+    const path = await folderOf([...weightsOf('pi0-fast'), head], folders.LeRobot as Record<string, unknown>);
+    const from = await openPublicStart(path, { textTokenizer });
+    const preset = { ...from.preset, ...short, fastVocabulary: 128 };
+    const { policy } = await trainRun(join(root, 'fast-run.safetensors'), {
+      ...{ system: 'pi0-fast', preset, steps: 0, batch: 1, dataset: syntheticDataset(), from, listener: quiet },
+    });
+    using model: Model = policy.model;
+    expect(policy.encoding.settings.prompt).toBe('pi0-fast-lerobot');
+    expect(model.configuration).toMatchObject({ vocabulary, backboneVariant: { tied: false } });
+    expectClose((await model.parameters.get(HEAD).read()) as Float32Array, head.values, 0, 'head');
+    await from.close();
+  });
+});
+
+test('with partial, a policy begins what is missing at random, and says so', async () => {
+  const [missing, ...others] = weightsOf('pi0')
+    .filter(({ name }) => /^action_.*weight$/.test(name))
+    .reverse();
+  const all = weightsOf('pi0').filter(({ name }) => name !== missing.name);
+  const extra = { name: 'extra.bias', shape: [2], values: normals(2, 1) };
+  const path = await folderOf([...all, extra], { 'norm_stats.json': normStats(4, 5) });
+  const notes: string[] = [];
+  const policy = await openPublicPolicy(path, {
+    ...{ textTokenizer, rate: 10, horizon: 4, statistics: join(path, 'norm_stats.json'), partial: true },
+    note: (line) => void notes.push(line.replaceAll(root, '')),
+  });
+  expect(notes).toEqual([
+    expect.stringMatching(/^\/policy-\d+: it lacks "[^"]+", and has "extra\.bias", for which pi0 has no place$/),
+  ]);
+  using model = await policy.loadModel(await testDevice('normal'));
+  const read = async (name: string) => (await model.parameters.get(name).read()) as Float32Array;
+  expect((await read(missing.name)).every((own) => Math.abs(own) > 0 && Math.abs(own) < 1)).toBe(true);
+  expectClose(await read(others[0].name), others[0].values, 0, others[0].name);
+  await policy.close();
+});
+
+test('the names of tokenizers on a hub stay right when a folder moves', async () => {
+  const { vocabularySize } = publicMappings.openpi;
+  const json = defaultTokenizerJson();
+  const last = { ...json.added_tokens[0], id: vocabularySize - 1, content: '<last>' };
+  const text = { ...json, added_tokens: [...json.added_tokens, last] };
+  const configuration = configurationOf(systemNamed('pi05'), {
+    ...{ ...sizes, vocabulary: vocabularySize, backbone: { width: 8, hidden: 8 }, expert: { width: 8, hidden: 8 } },
+  });
+  const statistics = fromNormStats(normStats(6, 6), 'statistics');
+  const shared = { stateAsText: true, stateBins: 256, cameras: ['a', 'b'], actions: null };
+  using model = new Model(await testDevice('normal'), configuration);
+  const folder = join(root, 'hub');
+  await writeLeRobotPolicy(folder, model, { configuration, encoding: { ...shared, text, statistics } }, true);
+  const { steps } = JSON.parse(await readFile(join(folder, 'policy_preprocessor.json'), 'utf8'));
+  const step = steps.find((own: { registry_name: string }) => own.registry_name === 'tokenizer_processor');
+  expect(step.config.tokenizer_name).toBe('google/paligemma-3b-pt-224');
 });
 
 test('a policy goes out as a folder of LeRobot and comes back the same', async () => {
@@ -410,7 +595,13 @@ describe('what LeRobot has', () => {
     ['pi05', { stateBins: 16 }, /its prompt has no state in 256 bins/],
     ['pi05', { relative: [true] }, /its actions are relative to the state/],
     ['pi05', { statistics: null }, /it has statistics of 0 robots/],
-    ['pi0-fast', {}, /it has no action expert/],
+    ['pi0-fast', {}, /its prompt and the ids of its action tokens are not those of LeRobot's pi0_fast/],
+    [
+      'pi0-fast',
+      { prompt: 'pi0-fast-lerobot', actions: new BinActionTokenizer().toJSON() },
+      /its action tokenizer is not of the published form/,
+    ],
+    ['openvla-oft', {}, /it has no action expert/],
     ['transfusion', {}, /it has no action expert/],
     ['pi0-text-state', {}, /it differs from pi0 in its blocks: image \(images, backbone/],
   ])('not %s with %j', (system, own, message) => expect(() => typeOf(system, own)).toThrow(message));
@@ -423,11 +614,10 @@ test('a run begins from a published policy, its robot in the first dimensions', 
   const dataset = padded(syntheticDataset(), from.configuration.actionDimension, path);
   expect(dataset).toMatchObject({ actionDimension: 6, stateDimension: 6 });
   const notes: string[] = [];
-  const listener = { note: (line: string) => void notes.push(line.replaceAll(root, '')) };
-  const quiet = { compiled() {}, step() {}, heldOut() {}, acted() {}, saved() {}, openLoop() {} };
-  const preset = { ...from.preset, steps: 0, batch: 1, heldOutSteps: 1, finalHeldOutSteps: 1 };
+  const listener = { ...quiet, note: (line: string) => void notes.push(line.replaceAll(root, '')) };
+  const preset = { ...from.preset, ...short };
   const { policy } = await trainRun(join(root, 'run.safetensors'), {
-    ...{ system: 'pi05', preset, steps: 0, batch: 1, dataset, from, listener: { ...listener, ...quiet } },
+    ...{ system: 'pi05', preset, steps: 0, batch: 1, dataset, from, listener },
   });
   using model: Model = policy.model;
   expect(notes.filter((line) => line.startsWith('/policy-'))).toEqual([
@@ -460,7 +650,60 @@ test('a run begins from PaliGemma, in both forms of its names', async () => {
     }
     await from.close();
     expect(await messageOf(openPublicPolicy(path, { textTokenizer, rate: 1 }))).toMatch(
-      /begin from it with insula train --from$/,
+      /PaliGemma or SigLIP, no policy: begin from it with insula train --from$/,
     );
   }
+});
+
+describe('SigLIP', () => {
+  const tower = (root: string) =>
+    weightsOf('pi05')
+      .filter(({ name }) => name.includes('vision_tower'))
+      .map((own) => ({ ...own, name: own.name.replace(/^.*vision_model\./, root) }));
+  const unused = (name: string): Written => ({ name, shape: [2, 3], values: normals(6, 1) });
+  const whole = () => [
+    ...tower('vision_model.'),
+    ...['vision_model.head.probe', 'text_model.final_layer_norm.weight', 'logit_scale'].map(unused),
+  ];
+
+  test.each([
+    ['its tower', () => tower('vision_model.')],
+    ['a whole one', whole],
+    ['the tower of older transformers', () => tower('vision_tower.vision_model.')],
+  ])('a run begins from %s, in a preset of its own', async (_, tensors) => {
+    const preset = presetNamed('tiny');
+    const from = await openPublicStart(await folderOf(tensors()), { preset });
+    const vision = { width: 32, depth: 1, heads: 2, hidden: 40, patch: 14, image: 28 };
+    expect(from.preset).toEqual({ ...preset, name: 'tiny-siglip', vision });
+    const notes: string[] = [];
+    const listener = { ...quiet, note: (line: string) => void notes.push(line.replaceAll(root, '')) };
+    const { policy } = await trainRun(join(root, `siglip-${made}.safetensors`), {
+      ...{ system: 'knowledge-insulation', preset: { ...from.preset, ...short }, steps: 0, batch: 1 },
+      ...{ dataset: syntheticDataset(), from, listener },
+    });
+    using model: Model = policy.model;
+    expect(notes.filter((line) => line.startsWith('/policy-'))).toEqual([
+      expect.stringMatching(
+        /^\/policy-\d+: 21 of \d+ tensors begin from it; anew begin vision \(2\), backbone \(\d+\), expert/,
+      ),
+    ]);
+    for (const { name, values } of weightsOf('pi05').filter((own) => own.name.includes('vision_tower')))
+      expectClose((await model.parameters.get(name).read()) as Float32Array, values, 0, name);
+    await from.close();
+  });
+
+  test('is no policy, takes no text, and is whole', async () => {
+    const path = await folderOf(whole());
+    expect(await messageOf(openPublicPolicy(path, { rate: 1 }))).toMatch(
+      /no policy: begin from it with insula train --from$/,
+    );
+    expect(await messageOf(openPublicStart(path, { textTokenizer }))).toMatch(/^--text-tokenizer: .* leave it out$/);
+    const less = await folderOf([
+      ...whole().filter((_, i) => i !== 1),
+      unused('vision_model.embeddings.class_embedding'),
+    ]);
+    expect(await messageOf(openPublicStart(less, {}))).toMatch(
+      /it lacks "[^"]+", and has "[^"]+class_embedding", for which SigLIP has no place; --partial goes on/,
+    );
+  });
 });
