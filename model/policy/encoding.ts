@@ -20,7 +20,7 @@ import { normaliseImage, resizeWithPadding, toSlots } from '../data/index.ts';
 import { NUMBERS, STATE } from '../systems/index.ts';
 import { RobotNumbers, type RobotSettings, type RobotState } from './robot-numbers.ts';
 import { featuresOf, type SubtaskSettings, SubtaskTokens } from './subtask.ts';
-import { aroundActions, isPi0Fast, type TokenRanges, tokenRanges } from './token-ranges.ts';
+import { aroundActions, isPi0Fast, type publishedPrompts, type TokenRanges, tokenRanges } from './token-ranges.ts';
 
 /** Everything that a checkpoint stores so that observations are encoded as in training. Plain JSON. */
 export interface EncodingSettings extends RobotSettings {
@@ -30,12 +30,8 @@ export interface EncodingSettings extends RobotSettings {
   readonly stateAsText: boolean;
   /** The vocabulary has a token for each bin of a state dimension. */
   readonly stateTokens?: boolean;
-  /**
-   * The prompt of a published policy: pi0's is the instruction and a line feed; in the others a number below the first bin is -1. That of
-   * pi0-FAST, in lower case by openpi, ends before `Action: `, which is said with the actions; LeRobot puts another begin of sequence
-   * behind it when it acts, here in training too. Otherwise that of `promptText`.
-   */
-  readonly prompt?: 'pi0' | 'pi05' | 'pi0-fast' | 'pi0-fast-lerobot';
+  /** The prompt of a published policy; that of `promptText` by default. */
+  readonly prompt?: (typeof publishedPrompts)[number];
   /** Number of bins of each state dimension. */
   readonly stateBins: number;
   /** Camera names in the order of the model's image slots. */

@@ -15,6 +15,7 @@ import { objectiveSchema } from '../architecture/objectives/settings.ts';
 import { precisions } from '../architecture/precision.ts';
 import { type SlotMap, statisticsSchema } from '../data/index.ts';
 import type { EncodingSettings } from '../policy/encoding.ts';
+import { publishedPrompts } from '../policy/token-ranges.ts';
 import { historySchema } from './history.ts';
 import { type RunSettings, runSettingsSchema } from './run-settings.ts';
 import { type RunData, runDataSchema } from './same-run.ts';
@@ -125,7 +126,7 @@ const slotMapSchema = v.object({
 export const encodingSchema = v.object({
   text: v.optional(v.looseObject({})),
   stateAsText: v.boolean(),
-  prompt: v.optional(v.picklist(['pi0', 'pi05', 'pi0-fast', 'pi0-fast-lerobot'])),
+  prompt: v.optional(v.picklist(publishedPrompts)),
   stateTokens: v.optional(v.boolean()),
   stateBins: count(1, MOST_BINS),
   cameras: texts,

@@ -67,7 +67,7 @@ function described(configuration: ModelConfiguration): Record<string, string> {
  * configuration cannot say otherwise
  */
 export function leRobotType({ configuration, encoding }: PolicySettings, anySizes = false): LeRobotType {
-  const refusal = (why: string) => new InputError(`LeRobot has no such policy: ${why}`);
+  const refusal = (why: string) => new InputError(`openpi and LeRobot have no such policy: ${why}`);
   const { experts, vision, blocks, objectives } = configuration;
   if (!vision) throw refusal('it has no cameras');
   const { expert } = experts;
@@ -130,7 +130,7 @@ export function leRobotType({ configuration, encoding }: PolicySettings, anySize
     const [found, known] = [size, published[name as keyof typeof sizes]].map((own) =>
       JSON.stringify(own).replace(/["{}]/g, ''),
     );
-    if (found !== known) throw refusal(`its ${name} is ${found}, and LeRobot knows ${known} alone`);
+    if (found !== known) throw refusal(`its ${name} is ${found}, and theirs ${known} alone`);
   }
   return type;
 }
@@ -138,7 +138,7 @@ export function leRobotType({ configuration, encoding }: PolicySettings, anySize
 /**
  * Writes a policy. The file of config.json comes last: without it no program opens the folder.
  *
- * @throws InputError if LeRobot has no such policy (`leRobotType`), or for errors of the file system
+ * @throws InputError if openpi and LeRobot have no such policy (`leRobotType`), or for errors of the file system
  */
 export async function writeLeRobotPolicy(
   folder: string,

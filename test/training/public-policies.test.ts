@@ -1,106 +1,37 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { encodeBfloat16, encodeFloat16 } from '../../engine/files/half.ts';
-import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
+import { describe, expect, test } from 'vitest';
 import { readSafetensors } from '../../engine/index.ts';
-import { Architecture, Model } from '../../model/architecture/model.ts';
-import { fromNormStats, padded } from '../../model/data/index.ts';
+import { Model } from '../../model/architecture/model.ts';
+import { fromNormStats } from '../../model/data/index.ts';
 import { Encoding } from '../../model/policy/encoding.ts';
-import { writePublished } from '../../model/policy/tokenizer-file.ts';
 import { configurationOf, systemNamed } from '../../model/systems/index.ts';
 import type { Checkpoint } from '../../model/training/checkpoint.ts';
 import { leRobotType, writeLeRobotPolicy } from '../../model/training/lerobot-policy.ts';
 import { writeOpenpiPolicy } from '../../model/training/openpi-policy.ts';
-import { presetNamed } from '../../model/training/presets.ts';
 import { isPublic, openPublicModel } from '../../model/training/public-model.ts';
 import { openPublicPolicy } from '../../model/training/public-policy.ts';
 import { EMBEDDING, EXPERT_HEAD, HEAD, openPublicTensors } from '../../model/training/public-tensors.ts';
-import { openPublicStart } from '../../model/training/start.ts';
-import {
-  BinActionTokenizer,
-  defaultTokenizerJson,
-  FastTokenizer,
-  publicMappings,
-  TextTokenizer,
-} from '../../tokenizers/index.ts';
+import { BinActionTokenizer, defaultTokenizerJson, publicMappings } from '../../tokenizers/index.ts';
 import { testDevice } from '../support/devices.ts';
 import { expectClose, normals } from '../support/numbers.ts';
-import { syntheticDataset } from '../support/synthetic-dataset.ts';
-import { trainRun } from '../support/train-run.ts';
+import {
+  embedding,
+  type Kind,
+  normStats,
+  numbers,
+  old,
+  parametersOf,
+  publishedFolders,
+  renamed,
+  sizes,
+  vocabulary,
+  type Written,
+  weightsOf,
+  write,
+} from '../support/published.ts';
 
-const vocabulary = TextTokenizer.default().vocabularySize + 3;
-const sizes = {
-  backbone: { width: 64, hidden: 96 },
-  expert: { width: 32, hidden: 48 },
-  ...{ depth: 2, heads: 8, kvHeads: 1, headDimension: 16, vocabulary },
-  vision: { width: 32, depth: 1, heads: 2, hidden: 40, patch: 14, imageHeight: 28, imageWidth: 28, cameras: 2 },
-  ...{ promptTokens: 64, targetTokens: 1, horizon: 4, actionDimension: 6, stateDimension: 6 },
-};
-const parametersOf = (system: string) => new Architecture(configurationOf(systemNamed(system), sizes)).parameters;
-type Kind = 'pi0' | 'pi05' | 'pi0-fast';
-
-interface Written {
-  readonly name: string;
-  readonly shape: readonly number[];
-  readonly values: Float32Array;
-  readonly dtype?: 'F32' | 'BF16' | 'F16';
-}
-
-/** The tensors of a model under their own names. */
-const weightsOf = (kind: Kind): Written[] =>
-  parametersOf(kind).map(({ name, shape }, i) => ({
-    ...{ name, shape },
-    values: normals(
-      shape.reduce((a, b) => a * b, 1),
-      900 + i,
-      0.1,
-    ),
-  }));
-
-const write = (path: string, tensors: readonly Written[]) =>
-  writeSafetensors(
-    path,
-    tensors.map(({ name, shape, values, dtype = 'F32' }) => ({
-      ...{ name, shape, dtype },
-      data: { F32: (own: Float32Array) => own, BF16: encodeBfloat16, F16: encodeFloat16 }[dtype](values),
-    })),
-    { metadata: { format: 'pt' } },
-  );
-
-let root = '';
-let textTokenizer = '';
-let made = 0;
-beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), 'insula-public-'));
-  textTokenizer = join(root, 'tokenizer.json');
-  await writeFile(textTokenizer, JSON.stringify(defaultTokenizerJson()));
-});
-afterAll(() => rm(root, { recursive: true, force: true }));
-
-/** A folder with these tensors and files. */
-async function folderOf(tensors: readonly Written[], files: Readonly<Record<string, unknown>> = {}): Promise<string> {
-  const folder = join(root, `policy-${made++}`);
-  await mkdir(folder);
-  if (tensors.length > 0) await write(join(folder, 'model.safetensors'), tensors);
-  for (const [name, json] of Object.entries(files)) await writeFile(join(folder, name), JSON.stringify(json));
-  return folder;
-}
-
-const messageOf = (action: Promise<unknown>) =>
-  action.then(
-    () => 'no error',
-    (error: Error) => error.message.replaceAll(root, ''),
-  );
-
-const renamed = (own: readonly Written[], change: (name: string) => string): Written[] =>
-  own.map((tensor) => ({ ...tensor, name: change(tensor.name) }));
-const old = (name: string) =>
-  name
-    .replace('paligemma.model.language_model.', 'paligemma.language_model.model.')
-    .replace(/paligemma\.model\.(vision_tower|multi_modal_projector)/, 'paligemma.$1');
-const embedding = { name: EMBEDDING, shape: [vocabulary, 64] };
+const { root, textTokenizer, folderOf, messageOf } = await publishedFolders();
 
 describe('names', () => {
   const head = 'paligemma_with_expert.paligemma.lm_head.weight';
@@ -204,6 +135,14 @@ describe('refusals, in one line', () => {
       {},
       /neither pi0, pi0\.5, pi0-FAST, PaliGemma nor SigLIP: its tensors are "diffusion\.unet\.weight"$/,
     ],
+    'a language model alone': [
+      () =>
+        renamed(weightsOf('pi0-fast'), (name) => name.replace(/^.*\.language_model\./, 'model.')).filter(({ name }) =>
+          name.startsWith('model.'),
+        ),
+      { 'config.json': { model_type: 'llama' } },
+      /neither pi0, .* nor SigLIP: its tensors are "embed_tokens\.weight", /,
+    ],
     'the expert of another architecture': [
       () => weightsOf('pi0').filter(({ name }) => /^action_|^state_/.test(name)),
       { 'config.json': { type: 'smolvla' } },
@@ -283,17 +222,6 @@ describe('refusals, in one line', () => {
   });
 });
 
-const numbers = (length: number, from: number) => Array.from({ length }, (_, i) => from + i / 4);
-const normStats = (actions: number, states: number) => {
-  const columns = (length: number) => ({
-    mean: numbers(length, 0),
-    std: numbers(length, 1),
-    q01: numbers(length, -2),
-    q99: numbers(length, 3),
-  });
-  return { norm_stats: { actions: columns(actions), state: columns(states) } };
-};
-
 /** A policy as openpi has it, with statistics of a robot of 4 action and 5 state dimensions. */
 async function openpiPolicy(kind: Kind, stats = normStats(4, 5)) {
   const path = await folderOf(weightsOf(kind), {
@@ -364,103 +292,6 @@ test('statistics inside the file, as LeRobot before 0.4 has them', async () => {
   await policy.close();
 });
 
-/** A run of no step. */
-const short = { steps: 0, batch: 1, heldOutSteps: 1, finalHeldOutSteps: 1 };
-const quiet = { note() {}, compiled() {}, step() {}, heldOut() {}, acted() {}, saved() {}, openLoop() {} };
-
-describe('pi0-FAST', () => {
-  const raw = { instruction: ' Pick up_the cup', state: [0, 1, 2, -1, 0.5], images: {} };
-  const text = TextTokenizer.default();
-  const chunks = Array.from({ length: 8 }, (_, i) => ({ data: normals(16, 50 + i, 0.5), horizon: 4, dimension: 4 }));
-  const fast = FastTokenizer.fit(chunks, { vocabularySize: 128, format: 'published' });
-  const folders: Record<string, object> = {
-    openpi: {},
-    LeRobot: { 'config.json': { type: 'pi0_fast', chunk_size: 4, max_action_dim: 32, max_decoding_steps: 24 } },
-  };
-  const policyOf = async (kind: string, own: readonly Written[] = weightsOf('pi0-fast')) => {
-    const tokenizer = join(root, 'fast');
-    await writePublished(tokenizer, fast);
-    const path = await folderOf(own, { ...folders[kind], 'norm_stats.json': normStats(4, 5) });
-    const statistics = join(path, 'norm_stats.json');
-    const options = { textTokenizer, rate: 10, horizon: 4, statistics };
-    expect(await messageOf(openPublicPolicy(path, options))).toMatch(
-      /name the folder of its FAST tokenizer with --tok/,
-    );
-    return openPublicPolicy(path, { ...options, tokenizer });
-  };
-
-  test.each(Object.keys(folders))('of %s: prompt, ids, and the end of the actions', async (kind) => {
-    const policy = await policyOf(kind);
-    const { configuration, encoding: settings } = policy.settings;
-    expect(configuration).toMatchObject({ horizon: 4, actionDimension: 4, stateDimension: 5 });
-    const encoding = new Encoding(settings);
-    // The statistics are quantiles: openpi's numbers are not clamped to a bin.
-    const bins = raw.state.map((own, d) => Math.floor(((2 * (own - (d / 4 - 2))) / 5) * 128));
-    const prompt = (instruction: string) =>
-      text.encode(`Task: ${instruction}, State: ${bins.join(' ')};\n`, { bos: true });
-    const expected = kind === 'openpi' ? prompt('pick up the cup') : [...prompt('Pick up the cup'), text.special.bos];
-    expect(Array.from(encoding.promptIds(raw))).toEqual(Array.from(expected));
-
-    const data = normals(16, 50, 0.5);
-    const own = fast.encode({ data, horizon: 4, dimension: 4 });
-    const before = Array.from(text.encode('Action: '));
-    const [end] = text.encode('|');
-    const ids = Array.from(own, (id) => text.vocabularySize - 1 - 128 - id);
-    expect(Array.from(encoding.actionTokens(data, 4))).toEqual([...before, ...ids, end]);
-    const shape = { horizon: 4, dimension: 4, tokens: 24 };
-    const [whole, cut] = [encoding.chunkWriter(shape), encoding.chunkWriter(shape)];
-    for (const id of [...before, ...ids]) {
-      expect([...whole.allowed()!]).toContain(id);
-      expect(whole.write(id)).toBe(true);
-    }
-    expect(whole.allowed()).toBeNull();
-    expect(whole.decode()).toEqual(fast.decode(own, shape));
-    for (const id of [...before, ...ids.slice(0, 3)]) cut.write(id);
-    expect([...cut.allowed()!]).toContain(end);
-    expect([cut.write(end), cut.isComplete()]).toEqual([false, false]);
-    expect(cut.decode()).toEqual(fast.decodeRelaxed(own.subarray(0, 3), shape).data);
-    await policy.close();
-  });
-
-  test('goes out as a folder of LeRobot with a head of its own, and comes back the same', async () => {
-    const head = { name: HEAD, shape: [vocabulary, 64], values: normals(vocabulary * 64, 3, 0.1) };
-    const policy = await policyOf('LeRobot', [...weightsOf('pi0-fast'), head]);
-    using model = await policy.loadModel(await testDevice('normal'));
-    expectClose((await model.parameters.get(HEAD).read()) as Float32Array, head.values, 0, 'head');
-    const folder = join(root, 'fast-out');
-    await writeLeRobotPolicy(folder, model, policy.settings, true);
-    const written = await openPublicTensors(folder);
-    expect(written.tensors.keys().next().value).toBe(HEAD);
-    await written.close();
-    const back = await openPublicPolicy(folder, { rate: 10 });
-    expect(back.settings.configuration).toEqual(policy.settings.configuration);
-    using again = await back.loadModel(model.device);
-    for (const { name } of model.parameters)
-      expect(await again.parameters.get(name).read()).toEqual(await model.parameters.get(name).read());
-    const [ours, theirs] = [policy, back].map(({ settings }) => new Encoding(settings.encoding));
-    expect(theirs.promptIds(raw)).toEqual(ours.promptIds(raw));
-    const data = normals(16, 50, 0.5);
-    expect(theirs.actionTokens(data, 4)).toEqual(ours.actionTokens(data, 4));
-    await back.close();
-    await policy.close();
-  });
-
-  test('a run goes on with its prompt, its ids and its head', async () => {
-    const head = { name: HEAD, shape: [vocabulary, 64], values: normals(vocabulary * 64, 3, 0.1) };
-    const path = await folderOf([...weightsOf('pi0-fast'), head], folders.LeRobot as Record<string, unknown>);
-    const from = await openPublicStart(path, { textTokenizer });
-    const preset = { ...from.preset, ...short, fastVocabulary: 128 };
-    const { policy } = await trainRun(join(root, 'fast-run.safetensors'), {
-      ...{ system: 'pi0-fast', preset, steps: 0, batch: 1, dataset: syntheticDataset(), from, listener: quiet },
-    });
-    using model: Model = policy.model;
-    expect(policy.encoding.settings.prompt).toBe('pi0-fast-lerobot');
-    expect(model.configuration).toMatchObject({ vocabulary, backboneVariant: { tied: false } });
-    expectClose((await model.parameters.get(HEAD).read()) as Float32Array, head.values, 0, 'head');
-    await from.close();
-  });
-});
-
 test('with partial, a policy begins what is missing at random, and says so', async () => {
   const [missing, ...others] = weightsOf('pi0')
     .filter(({ name }) => /^action_.*weight$/.test(name))
@@ -506,7 +337,7 @@ test('a policy goes out as a folder of LeRobot and comes back the same', async (
   using model = await policy.loadModel(await testDevice('normal'));
   const folder = join(root, 'out');
   expect(() => leRobotType(policy.settings)).toThrow(
-    'LeRobot has no such policy: its backbone is width:64,hidden:96, and LeRobot knows width:2048,hidden:16384 alone',
+    'openpi and LeRobot have no such policy: its backbone is width:64,hidden:96, and theirs width:2048,hidden:16384 alone',
   );
   await writeLeRobotPolicy(folder, model, policy.settings, true);
   expect((await readdir(folder)).sort()).toEqual([
@@ -605,105 +436,4 @@ describe('what LeRobot has', () => {
     ['transfusion', {}, /it has no action expert/],
     ['pi0-text-state', {}, /it differs from pi0 in its blocks: image \(images, backbone/],
   ])('not %s with %j', (system, own, message) => expect(() => typeOf(system, own)).toThrow(message));
-});
-
-test('a run begins from a published policy, its robot in the first dimensions', async () => {
-  const own = weightsOf('pi05');
-  const path = await folderOf(own, { 'config.json': { type: 'pi05', chunk_size: 4 } });
-  const from = await openPublicStart(path, { textTokenizer });
-  const dataset = padded(syntheticDataset(), from.configuration.actionDimension, path);
-  expect(dataset).toMatchObject({ actionDimension: 6, stateDimension: 6 });
-  const notes: string[] = [];
-  const listener = { ...quiet, note: (line: string) => void notes.push(line.replaceAll(root, '')) };
-  const preset = { ...from.preset, ...short };
-  const { policy } = await trainRun(join(root, 'run.safetensors'), {
-    ...{ system: 'pi05', preset, steps: 0, batch: 1, dataset, from, listener },
-  });
-  using model: Model = policy.model;
-  expect(notes.filter((line) => line.startsWith('/policy-'))).toEqual([
-    expect.stringMatching(/^\/policy-\d+: (\d+) of \1 tensors begin from it; anew begin none$/),
-  ]);
-  for (const { name, values } of own)
-    expectClose((await model.parameters.get(name).read()) as Float32Array, values, 0, name);
-  expect(policy.encoding.settings).toMatchObject({ leastRows: vocabulary, stateBins: 256 });
-  expect(policy.encoding.settings.locations).toBeUndefined();
-  await from.close();
-});
-
-test('a run begins from PaliGemma, in both forms of its names', async () => {
-  const own = parametersOf('pi0-fast').map(({ name, shape }, i) => ({
-    ...{ name, shape },
-    values: normals(
-      shape.reduce((a, b) => a * b, 1),
-      900 + i,
-      0.1,
-    ),
-  }));
-  const inModel = (name: string) => name.replace('paligemma_with_expert.paligemma.', '');
-  for (const change of [inModel, (name: string) => inModel(old(name))]) {
-    const path = await folderOf(renamed(own, change), { 'config.json': { model_type: 'paligemma' } });
-    const from = await openPublicStart(path, { textTokenizer });
-    expect(from.actionDimension).toBeNull();
-    for (const { name, shape, values } of own) {
-      expect(from.shapes.get(name)).toEqual(shape);
-      expectClose(await from.read(name), values, 0, name);
-    }
-    await from.close();
-    expect(await messageOf(openPublicPolicy(path, { textTokenizer, rate: 1 }))).toMatch(
-      /PaliGemma or SigLIP, no policy: begin from it with insula train --from$/,
-    );
-  }
-});
-
-describe('SigLIP', () => {
-  const tower = (root: string) =>
-    weightsOf('pi05')
-      .filter(({ name }) => name.includes('vision_tower'))
-      .map((own) => ({ ...own, name: own.name.replace(/^.*vision_model\./, root) }));
-  const unused = (name: string): Written => ({ name, shape: [2, 3], values: normals(6, 1) });
-  const whole = () => [
-    ...tower('vision_model.'),
-    ...['vision_model.head.probe', 'text_model.final_layer_norm.weight', 'logit_scale'].map(unused),
-  ];
-
-  test.each([
-    ['its tower', () => tower('vision_model.')],
-    ['a whole one', whole],
-    ['the tower of older transformers', () => tower('vision_tower.vision_model.')],
-  ])('a run begins from %s, in a preset of its own', async (_, tensors) => {
-    const preset = presetNamed('tiny');
-    const from = await openPublicStart(await folderOf(tensors()), { preset });
-    const vision = { width: 32, depth: 1, heads: 2, hidden: 40, patch: 14, image: 28 };
-    expect(from.preset).toEqual({ ...preset, name: 'tiny-siglip', vision });
-    const notes: string[] = [];
-    const listener = { ...quiet, note: (line: string) => void notes.push(line.replaceAll(root, '')) };
-    const { policy } = await trainRun(join(root, `siglip-${made}.safetensors`), {
-      ...{ system: 'knowledge-insulation', preset: { ...from.preset, ...short }, steps: 0, batch: 1 },
-      ...{ dataset: syntheticDataset(), from, listener },
-    });
-    using model: Model = policy.model;
-    expect(notes.filter((line) => line.startsWith('/policy-'))).toEqual([
-      expect.stringMatching(
-        /^\/policy-\d+: 21 of \d+ tensors begin from it; anew begin vision \(2\), backbone \(\d+\), expert/,
-      ),
-    ]);
-    for (const { name, values } of weightsOf('pi05').filter((own) => own.name.includes('vision_tower')))
-      expectClose((await model.parameters.get(name).read()) as Float32Array, values, 0, name);
-    await from.close();
-  });
-
-  test('is no policy, takes no text, and is whole', async () => {
-    const path = await folderOf(whole());
-    expect(await messageOf(openPublicPolicy(path, { rate: 1 }))).toMatch(
-      /no policy: begin from it with insula train --from$/,
-    );
-    expect(await messageOf(openPublicStart(path, { textTokenizer }))).toMatch(/^--text-tokenizer: .* leave it out$/);
-    const less = await folderOf([
-      ...whole().filter((_, i) => i !== 1),
-      unused('vision_model.embeddings.class_embedding'),
-    ]);
-    expect(await messageOf(openPublicStart(less, {}))).toMatch(
-      /it lacks "[^"]+", and has "[^"]+class_embedding", for which SigLIP has no place; --partial goes on/,
-    );
-  });
 });

@@ -96,7 +96,8 @@ describe.each([
     expectClose(new Encoding(encoding).denormaliseActions(chunk, own), expected, 1e-6, 'actions');
     const isRelative = mask.includes(1);
     const type = () => leRobotType({ configuration, encoding }, true);
-    if (isRelative) expect(type).toThrow('LeRobot has no such policy: its actions are relative to the state');
+    if (isRelative)
+      expect(type).toThrow('openpi and LeRobot have no such policy: its actions are relative to the state');
     else expect(type()).toBe('pi05');
   });
 });
