@@ -4,6 +4,7 @@ import { type ExecutionKind, executionKinds, scheduleOf } from '../model/policy/
 import { type Message, NumberArray } from '../model/policy/serving/messages.ts';
 import {
   type ExpectedObservation,
+  namesOf,
   type ObservationKeys,
   readObservation,
 } from '../model/policy/serving/observations.ts';
@@ -56,7 +57,7 @@ export const serve = command({
   },
   interruptible: true,
   notes: [
-    "The protocol is that of openpi's serve_policy.py: its clients (WebsocketClientPolicy of the package openpi-client) connect as they are. An observation has a picture for each camera, a state in the robot's units and a prompt; names such as observation/image, images/top or observation.state are found by their last part, and a camera that is None is masked. A connection is an episode; reset: True in an observation begins the next one. Nothing is encrypted, and nobody is asked who they are: give --host only in a network that you trust.",
+    "The protocol is that of openpi's serve_policy.py: its clients (WebsocketClientPolicy of the package openpi-client) connect as they are. An observation has a picture for each camera, a state in the robot's units and a prompt; names such as observation/image, images/top or observation.state are found by their last part, and a camera that is None is masked; a prompt that is None is no instruction. A connection is an episode; reset: True in an observation begins the next one. Nothing is encrypted, and nobody is asked who they are: give --host only in a network that you trust.",
   ],
   async run(values, { progress, signal }) {
     const path = await expectNamed(values.checkpoint);
@@ -181,7 +182,7 @@ function answeringBy(thread: PolicyThread, { metadata, expected, keys, page, pro
     metadata,
     async answer(session, message) {
       const { observation, reset, unused } = readObservation(message, expected, keys);
-      const unusedNames = unused.map(quote).join(', ');
+      const unusedNames = namesOf(unused);
       if (unusedNames !== (unusedOf.get(session) ?? ''))
         progress.note(`session ${session}: not used: ${unusedNames || 'nothing'}`);
       unusedOf.set(session, unusedNames);

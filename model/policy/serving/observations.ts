@@ -46,7 +46,7 @@ function leaves(message: Message, path = ''): [string, Message][] {
 
 /**
  * Reads openpi's observations: nested or flat maps of pictures [height, width, 3] or [3, height, width], bytes or floats from 0 to 1; a state
- * in the robot's units; and `prompt` or `task`. A camera that is None is masked. `reset: true` begins an episode.
+ * in the robot's units; and `prompt` or `task`. A camera or prompt that is None is not there. `reset: true` begins an episode.
  *
  * @throws InputError if a picture, the state or the instruction is missing or has another form
  */
@@ -69,7 +69,7 @@ export function readObservation(
   };
   const missing = (what: string, option: string) =>
     new InputError(
-      `no ${what}: the observation has ${found.map(([key]) => quote(key)).join(', ')}; insula serve --key ${option}=KEY names another`,
+      `no ${what}: the observation has ${namesOf(found.map(([key]) => key))}; insula serve --key ${option}=KEY names another`,
     );
   const images: Record<string, Image | null> = {};
   for (const camera of expected.cameras) {
@@ -85,18 +85,34 @@ export function readObservation(
     throw new InputError(
       `the state has ${state!.length} numbers; this policy was trained with ${expected.state}: send those of its robot`,
     );
-  const prompt = take('prompt', keys.prompt) ?? (keys.prompt === undefined ? take('task', undefined) : undefined);
-  const instruction = prompt ?? null;
-  if (instruction !== null && typeof instruction !== 'string')
-    throw new InputError('the prompt is no text; send one string');
-  const reset = take('reset', undefined) === true;
+  const named = take('prompt', keys.prompt);
+  const prompt = named === undefined && keys.prompt === undefined ? take('task', undefined) : named;
+  if (prompt === undefined) throw missing('prompt, which is None where there is no instruction', 'prompt');
+  if (prompt !== null && typeof prompt !== 'string') throw new InputError('the prompt is no text; send one string');
+  if (prompt?.includes('\ufffd')) throw new InputError('the prompt is no UTF-8');
+  const reset = truthOf(take('reset', undefined) ?? false);
   return {
-    observation: { images, state: expected.state === null ? null : state, instruction, robot: expected.robot },
+    observation: { images, state: expected.state === null ? null : state, instruction: prompt, robot: expected.robot },
     ...{ reset, unused: [...unused] },
   };
 }
 
 const plainPath = (key: string) => key.replaceAll('.', '/');
+
+/** Keys for a line: a message may have thousands. */
+export function namesOf(keys: readonly string[]): string {
+  const most = 20;
+  const more = keys.length > most ? ` and ${keys.length - most} more` : '';
+  return keys.slice(0, most).map(quote).join(', ') + more;
+}
+
+/** A truth as Python's and NumPy's types write it. */
+function truthOf(value: Message): boolean {
+  const own = value instanceof NumberArray && value.data.length === 1 ? value.data[0] : value;
+  if (own !== true && own !== false && own !== 0 && own !== 1)
+    throw new InputError(`reset is ${quote(own)}; send True or False`);
+  return Boolean(own);
+}
 
 function numbersOf(value: Message, what: string): number[] {
   const numbers =
