@@ -186,9 +186,10 @@ function answeringBy(thread: PolicyThread, { metadata, expected, keys, page, pro
       if (unusedNames !== (unusedOf.get(session) ?? ''))
         progress.note(`session ${session}: not used: ${unusedNames || 'nothing'}`);
       unusedOf.set(session, unusedNames);
-      const { answer, milliseconds } = await thread.answer(session, observation, reset);
-      await page?.show(session, observation, answer, milliseconds);
-      const { actions, dimension, said } = answer;
+      const answer = await thread.answer(session, observation, reset);
+      const { actions, dimension, said, milliseconds } = answer;
+      const isThere = unusedOf.has(session); // a robot may leave meanwhile
+      if (isThere) page?.show(session, observation, answer);
       return {
         actions: new NumberArray([actions.length / dimension, dimension], actions),
         ...(said && { said: said.words }),
