@@ -156,15 +156,16 @@ async function vanished(count: number): Promise<void> {
 }
 
 test('a session is forgotten while its answer is under way', async () => {
-  let release = () => {};
+  let release: (() => void) | null = null;
   const answering: Answering = { ...echo(), answer: () => new Promise((done) => (release = () => done({}))) };
   server = await servePolicy(answering, { host: '127.0.0.1', port: 0 });
   const { socket, next } = await client(server.port);
   await next();
   socket.send(packMessage({}));
+  while (!release) await wait(5);
   socket.terminate();
   await vanished(1);
-  release();
+  (release as () => void)();
 });
 
 test('a client that sends and never reads waits in its socket', async () => {
