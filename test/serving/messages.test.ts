@@ -164,6 +164,11 @@ test.each([
   ['a state of another robot', { ...right, state: [1, 2, 3] }, /3 numbers; this policy was trained with 2/],
   ['a state that is no number', { ...right, state: [1, Number.NaN] }, /NaN at 1/],
   ['no state', { ...right, state: undefined }, /no state/],
+  [
+    'an array of millions for a state',
+    { ...right, state: new NumberArray([4e6], new Float32Array(4e6)) },
+    /4000000 numbers; at most 4096/,
+  ],
   ['a matrix for a state', { ...right, state: new NumberArray([1, 2], Float32Array.of(1, 2)) }, /one axis/],
   [
     'no prompt',

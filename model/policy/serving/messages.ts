@@ -25,7 +25,13 @@ export type Message =
   | { readonly [key: string]: Message };
 
 type Reader = (bytes: ArrayBuffer) => NumberArray['data'];
-const float64 = (numbers: ArrayLike<number> | BigInt64Array | BigUint64Array) => Float64Array.from(numbers, Number);
+/** Loops and copies: iterators and callbacks take a second for a few pictures. */
+const float64 = (numbers: ArrayLike<number>) => new Float64Array(numbers);
+function float64OfIntegers(integers: BigInt64Array | BigUint64Array): Float64Array<ArrayBuffer> {
+  const numbers = new Float64Array(integers.length);
+  for (let i = 0; i < integers.length; i++) numbers[i] = Number(integers[i]);
+  return numbers;
+}
 /** NumPy's names of little-endian types: bytes of an element, and what makes numbers of them. */
 const readers: Readonly<Record<string, readonly [bytes: number, read: Reader]>> = {
   '|b1': [1, (bytes) => new Uint8Array(bytes)],
@@ -35,8 +41,8 @@ const readers: Readonly<Record<string, readonly [bytes: number, read: Reader]>> 
   '<i2': [2, (bytes) => float64(new Int16Array(bytes))],
   '<u4': [4, (bytes) => float64(new Uint32Array(bytes))],
   '<i4': [4, (bytes) => float64(new Int32Array(bytes))],
-  '<u8': [8, (bytes) => float64(new BigUint64Array(bytes))],
-  '<i8': [8, (bytes) => float64(new BigInt64Array(bytes))],
+  '<u8': [8, (bytes) => float64OfIntegers(new BigUint64Array(bytes))],
+  '<i8': [8, (bytes) => float64OfIntegers(new BigInt64Array(bytes))],
   '<f2': [2, (bytes) => decodeFloat16(new Uint16Array(bytes))],
   '<f4': [4, (bytes) => new Float32Array(bytes)],
   '<f8': [8, (bytes) => new Float64Array(bytes)],

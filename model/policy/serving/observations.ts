@@ -29,6 +29,9 @@ export interface ReadObservation {
   readonly unused: readonly string[];
 }
 
+/** More numbers than the state of any robot has. */
+const MOST_NUMBERS = 4096;
+
 const PREFIX = /^(observation|obs|images)\//;
 
 /** `observation.images.top`, `images/top` and `top` are one name. */
@@ -115,6 +118,8 @@ function truthOf(value: Message): boolean {
 }
 
 function numbersOf(value: Message, what: string): number[] {
+  if (value instanceof NumberArray && value.data.length > MOST_NUMBERS)
+    throw new InputError(`the ${what} has ${value.data.length} numbers; at most ${MOST_NUMBERS} are read`);
   const numbers =
     value instanceof NumberArray && value.shape.length <= 1
       ? [...value.data]
@@ -149,7 +154,8 @@ function imageOf(value: Message, camera: string): Image {
 
 function bytesOf(data: Float32Array | Float64Array, refuse: (problem: string) => InputError): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(data.length);
-  for (const [i, own] of data.entries()) {
+  for (let i = 0; i < data.length; i++) {
+    const own = data[i];
     if (!(own >= 0 && own <= 1)) throw refuse(`${own} at number ${i}; pictures are bytes, or floats from 0 to 1`);
     bytes[i] = Math.trunc(255 * own); // as openpi makes bytes of them
   }
