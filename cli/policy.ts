@@ -7,6 +7,7 @@ import { actingObjective, objectivesOf } from '../model/architecture/objectives/
 import type { Dataset, Episode } from '../model/data/dataset.ts';
 import { mixDatasets } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
+import { type ExecutionKind, type ExecutionOptions, scheduleOf } from '../model/policy/execution.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { pretrainedUrl } from '../model/pretrained/index.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
@@ -167,4 +168,30 @@ function refuseOtherRobot(path: string, dataset: Dataset, { data, configuration,
     throw new InputError(
       `"${name}" has no camera ${lacking.join(', ')}, which ${path} was trained with; it has ${dataset.cameras.join(', ') || 'none'}`,
     );
+}
+
+/** The options of how chunks are carried out. */
+interface ExecutionValues {
+  readonly execution?: ExecutionKind;
+  readonly 'execute-steps'?: number;
+  readonly delay?: number;
+}
+
+export const executionOf = ({
+  execution,
+  'execute-steps': executeSteps,
+  delay,
+}: ExecutionValues): ExecutionOptions => ({
+  ...{ execution, executeSteps },
+  delay: delay ?? (execution === 'real-time-chunking' ? 1 : 0),
+});
+
+/** @throws InputError if the policy's chunks cannot be executed so */
+export function expectExecution(values: ExecutionValues, { run, configuration }: CheckpointSettings): void {
+  const { continues = false } = actingObjective(objectivesOf(configuration)) ?? {};
+  if (values.execution === 'real-time-chunking' && !continues)
+    throw new InputError(
+      `--execution real-time-chunking: ${run.system} does not act by a flow, so its chunks continue no others; choose another execution`,
+    );
+  scheduleOf(executionOf(values), configuration.horizon);
 }

@@ -1,6 +1,6 @@
 /** `insula serve`: a trained policy behind openpi's websocket protocol. */
 import { InputError, quote } from '../engine/index.ts';
-import { type ExecutionKind, executionKinds, scheduleOf } from '../model/policy/execution.ts';
+import { type ExecutionKind, executionKinds } from '../model/policy/execution.ts';
 import { type Message, NumberArray } from '../model/policy/serving/messages.ts';
 import {
   type ExpectedObservation,
@@ -14,7 +14,7 @@ import type { CheckpointSettings } from '../model/training/checkpoint.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { choice, decimal, flag, list, number, seedNumber, text } from './options.ts';
-import { expectNamed, expectTokensToDraw, openPolicy } from './policy.ts';
+import { executionOf, expectExecution, expectNamed, expectTokensToDraw, openPolicy } from './policy.ts';
 import { PolicyThread } from './policy-thread.ts';
 import type { Progress } from './progress.ts';
 import type { ServeWork } from './serve-worker.ts';
@@ -44,9 +44,11 @@ export const serve = command({
         needs: { execution: inSteps },
       },
     ),
-    delay: number('control steps that pass while a chunk is computed; by default 0', 0, {
-      needs: { execution: inSteps },
-    }),
+    delay: number(
+      'control steps that pass while a chunk is computed, in which answers come from the old one; by default 1 for real-time chunking, otherwise 0',
+      0,
+      { needs: { execution: inSteps } },
+    ),
     steps: number('Euler steps of a flow, DDIM steps of a diffusion; 10 by default', 1),
     seed: seedNumber('chooses the noise, and the tokens with --temperature; 0 by default'),
     temperature: decimal('draws tokens by the softmax of their logits divided by this; the likeliest by default', {
@@ -77,12 +79,10 @@ export const serve = command({
     await checkpoint.close();
     const { settings } = checkpoint;
     if (temperature !== undefined) expectTokensToDraw(settings);
-    const { horizon } = settings.configuration;
-    const carrying = { execution, executeSteps: values['execute-steps'], delay: values.delay };
-    if (execution) scheduleOf(carrying, horizon);
+    if (execution) expectExecution(values, settings);
     const robot = robotOf(settings, values.robot);
     const keys = keysOf(values.key ?? [], robot.expected);
-    const options = { ...carrying, seed, temperature, steps };
+    const options = { ...executionOf(values), seed, temperature, steps };
     const work: ServeWork = {
       checkpoint: path,
       device: { adapter, floor, tuning },

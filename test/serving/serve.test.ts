@@ -245,6 +245,11 @@ test('bad options are one line', async () => {
   await error({ key: ['front=a', 'front=b'] }).toThrow('given twice');
   await error({ temperature: 1 }).toThrow('writes no tokens');
   await error({ execution: 'receding-horizon', 'execute-steps': 1000 }).toThrow('--execute-steps 1000');
+  const regression = join(folder, 'regression.safetensors');
+  await trainRun(regression, { steps: 1, system: 'openvla-oft' });
+  await error({ checkpoint: regression, execution: 'real-time-chunking' }).toThrow(
+    'openvla-oft does not act by a flow',
+  );
   await error({ adapter: 'no such adapter' }).toThrow(/no WebGPU adapter/);
 });
 
