@@ -132,6 +132,9 @@ async function dataOf(
   });
   const dataset = asTrained(chosen, settings);
   refuseOtherRobot(path, dataset, settings);
+  const lacking = lackingCameras(dataset, settings.encoding);
+  if (lacking.length > 0)
+    progress.note(`"${dataset.name}" has no camera ${lacking.join(', ')}, which ${path} takes: it is masked`);
   if (dataset.name !== trained.name && !trained.name.split(',').includes(dataset.name))
     progress.note(
       `"${dataset.name}" is not what ${path} was trained on: its actions keep the units and ranges of "${trained.name}"`,
@@ -151,6 +154,9 @@ function asTrained(dataset: Dataset, { encoding: { robots = {} } }: CheckpointSe
   return mixDatasets([{ dataset, slots: robots[robot].slots }]);
 }
 
+const lackingCameras = ({ cameras }: Dataset, encoding: CheckpointSettings['encoding']) =>
+  encoding.cameras.filter((camera) => !cameras.includes(camera));
+
 function refuseOtherRobot(path: string, dataset: Dataset, { data, configuration, encoding }: CheckpointSettings): void {
   const { name } = dataset;
   const state = encoding.statistics?.states?.mean.length ?? dataset.stateDimension;
@@ -163,10 +169,12 @@ function refuseOtherRobot(path: string, dataset: Dataset, { data, configuration,
       throw new InputError(
         `"${name}" has ${own} ${what}; ${path} was trained with ${trained}: give data of that robot`,
       );
-  const lacking = dataset.robots ? [] : encoding.cameras.filter((camera) => !dataset.cameras.includes(camera));
-  if (lacking.length > 0)
+  const lacking = lackingCameras(dataset, encoding);
+  // Robots of several may have some of the cameras, or none.
+  const isOther = dataset.cameras.length > 0 && lacking.length === encoding.cameras.length;
+  if (lacking.length > 0 && (!dataset.robots || isOther))
     throw new InputError(
-      `"${name}" has no camera ${lacking.join(', ')}, which ${path} was trained with; it has ${dataset.cameras.join(', ') || 'none'}`,
+      `"${name}" has no camera ${lacking.join(', ')}, which ${path} was trained with; it has ${dataset.cameras.join(', ') || 'none'}; --map gives them other names`,
     );
 }
 
