@@ -12,7 +12,7 @@ import { InputError } from '../engine/index.ts';
 import { actingObjective, objectivesOf } from '../model/architecture/objectives/index.ts';
 import type { Dataset } from '../model/data/dataset.ts';
 import { evaluationSamples, expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
-import { type ExecutionOptions, executionKinds, scheduleOf } from '../model/policy/execution.ts';
+import { executionKinds, scheduleOf } from '../model/policy/execution.ts';
 import { writeEpisodes } from '../model/report/episodes.ts';
 import type { FilmedEpisode } from '../model/report/film-strip.ts';
 import { fitBaselines } from '../model/training/baselines.ts';
@@ -26,7 +26,16 @@ import { TABLETOP } from './data.ts';
 import { deviceOptions } from './device.ts';
 import { choice, flag, number, outputFolder, seedNumber, text, type ValuesOf } from './options.ts';
 import { takeNewFolder } from './outputs.ts';
-import { expectNamed, expectNoise, isSeeing, type Loaded, policyOptions, withPolicy } from './policy.ts';
+import {
+  executionOf,
+  expectExecution,
+  expectNamed,
+  expectNoise,
+  isSeeing,
+  type Loaded,
+  policyOptions,
+  withPolicy,
+} from './policy.ts';
 import type { Progress } from './progress.ts';
 import { ALL, evaluatedSceneOptions, kinds, scenesToEvaluate } from './scenes.ts';
 import { evaluateSeeing, SCENES, type SeeingResult, seeingLines } from './seeing.ts';
@@ -174,21 +183,6 @@ async function evaluatePolicy(values: EvaluateValues, progress: Progress): Promi
   } finally {
     for (const leave of leaves) await leave();
   }
-}
-
-const executionOf = ({ execution, 'execute-steps': executeSteps, delay }: EvaluateValues): ExecutionOptions => ({
-  ...{ execution, executeSteps },
-  delay: delay ?? (execution === 'real-time-chunking' ? 1 : 0),
-});
-
-/** @throws InputError if the policy's chunks cannot be executed so */
-function expectExecution(values: EvaluateValues, { run, configuration }: CheckpointSettings): void {
-  const { continues = false } = actingObjective(objectivesOf(configuration)) ?? {};
-  if (values.execution === 'real-time-chunking' && !continues)
-    throw new InputError(
-      `--execution real-time-chunking: ${run.system} does not act by a flow, so its chunks continue no others; choose another execution`,
-    );
-  scheduleOf(executionOf(values), configuration.horizon);
 }
 
 /** The result, and the data set to record. */

@@ -4,8 +4,6 @@ import type { Answer } from '../model/policy/serving/served-policy.ts';
 import type { Progress } from './progress.ts';
 import type { FromWorker, ServeWork, ToWorker } from './serve-worker.ts';
 
-type Answered = Extract<FromWorker, { answer: Answer }>;
-
 /** The thread that holds device and policy (serve-worker.ts), from the side that talks to clients. */
 export class PolicyThread {
   /** The adapter's description. */
@@ -14,7 +12,7 @@ export class PolicyThread {
   readonly failed: Promise<never>;
   answers = 0;
   private readonly worker: Worker;
-  private readonly asked = new Map<number, { resolve(answer: Answered): void; reject(error: Error): void }>();
+  private readonly asked = new Map<number, { resolve(answer: Answer): void; reject(error: Error): void }>();
   private next = 0;
 
   constructor(work: ServeWork, progress: Progress) {
@@ -44,7 +42,7 @@ export class PolicyThread {
 
   answer(session: number, observation: Extract<ToWorker, { id: number }>['observation'], reset: boolean) {
     const id = this.next++;
-    return new Promise<Answered>((resolve, reject) => {
+    return new Promise<Answer>((resolve, reject) => {
       this.asked.set(id, { resolve, reject });
       this.send({ id, session, observation, reset });
     });
@@ -72,7 +70,7 @@ export class PolicyThread {
     this.asked.delete(message.id);
     if ('answer' in message) {
       this.answers += 1;
-      asked?.resolve(message);
+      asked?.resolve(message.answer);
     } else asked?.reject(message.isInput ? new InputError(message.error) : new Error(message.error));
   }
 }

@@ -7,6 +7,7 @@ import { actingObjective, objectivesOf } from '../model/architecture/objectives/
 import type { Dataset, Episode } from '../model/data/dataset.ts';
 import { mixDatasets } from '../model/data/index.ts';
 import { Encoding } from '../model/policy/encoding.ts';
+import { type ExecutionKind, type ExecutionOptions, scheduleOf } from '../model/policy/execution.ts';
 import { Policy } from '../model/policy/policy.ts';
 import { pretrainedUrl } from '../model/pretrained/index.ts';
 import { PACKED_QUESTIONS } from '../model/systems/index.ts';
@@ -131,6 +132,9 @@ async function dataOf(
   });
   const dataset = asTrained(chosen, settings);
   refuseOtherRobot(path, dataset, settings);
+  const lacking = lackingCameras(dataset, settings.encoding);
+  if (lacking.length > 0)
+    progress.note(`"${dataset.name}" has no camera ${lacking.join(', ')}, which ${path} takes: it is masked`);
   if (dataset.name !== trained.name && !trained.name.split(',').includes(dataset.name))
     progress.note(
       `"${dataset.name}" is not what ${path} was trained on: its actions keep the units and ranges of "${trained.name}"`,
@@ -150,6 +154,9 @@ function asTrained(dataset: Dataset, { encoding: { robots = {} } }: CheckpointSe
   return mixDatasets([{ dataset, slots: robots[robot].slots }]);
 }
 
+const lackingCameras = ({ cameras }: Dataset, encoding: CheckpointSettings['encoding']) =>
+  encoding.cameras.filter((camera) => !cameras.includes(camera));
+
 function refuseOtherRobot(path: string, dataset: Dataset, { data, configuration, encoding }: CheckpointSettings): void {
   const { name } = dataset;
   const state = encoding.statistics?.states?.mean.length ?? dataset.stateDimension;
@@ -162,9 +169,37 @@ function refuseOtherRobot(path: string, dataset: Dataset, { data, configuration,
       throw new InputError(
         `"${name}" has ${own} ${what}; ${path} was trained with ${trained}: give data of that robot`,
       );
-  const lacking = dataset.robots ? [] : encoding.cameras.filter((camera) => !dataset.cameras.includes(camera));
-  if (lacking.length > 0)
+  const lacking = lackingCameras(dataset, encoding);
+  // Robots of several may have some of the cameras, or none.
+  const isOther = dataset.cameras.length > 0 && lacking.length === encoding.cameras.length;
+  if (lacking.length > 0 && (!dataset.robots || isOther))
     throw new InputError(
-      `"${name}" has no camera ${lacking.join(', ')}, which ${path} was trained with; it has ${dataset.cameras.join(', ') || 'none'}`,
+      `"${name}" has no camera ${lacking.join(', ')}, which ${path} was trained with; it has ${dataset.cameras.join(', ') || 'none'}; --map gives them other names`,
     );
+}
+
+/** The options of how chunks are carried out. */
+interface ExecutionValues {
+  readonly execution?: ExecutionKind;
+  readonly 'execute-steps'?: number;
+  readonly delay?: number;
+}
+
+export const executionOf = ({
+  execution,
+  'execute-steps': executeSteps,
+  delay,
+}: ExecutionValues): ExecutionOptions => ({
+  ...{ execution, executeSteps },
+  delay: delay ?? (execution === 'real-time-chunking' ? 1 : 0),
+});
+
+/** @throws InputError if the policy's chunks cannot be executed so */
+export function expectExecution(values: ExecutionValues, { run, configuration }: CheckpointSettings): void {
+  const { continues = false } = actingObjective(objectivesOf(configuration)) ?? {};
+  if (values.execution === 'real-time-chunking' && !continues)
+    throw new InputError(
+      `--execution real-time-chunking: ${run.system} does not act by a flow, so its chunks continue no others; choose another execution`,
+    );
+  scheduleOf(executionOf(values), configuration.horizon);
 }

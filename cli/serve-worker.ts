@@ -26,7 +26,7 @@ export type ToWorker =
 export type FromWorker =
   | { readonly ready: string }
   | { readonly note: string }
-  | { readonly id: number; readonly answer: Answer; readonly milliseconds: number }
+  | { readonly id: number; readonly answer: Answer }
   | { readonly id: number; readonly error: string; readonly isInput: boolean };
 
 const { checkpoint: path, device: choice, dimension, options }: ServeWork = workerData;
@@ -55,26 +55,29 @@ async function recover(error: unknown): Promise<Policy | null> {
 
 const served = new ServedPolicy(policy, dimension, options, recover);
 
-/** One observation at a time: the adapter computes one after another anyway, and every answer is the same whoever else asks. */
-let turn: Promise<void> = Promise.resolve();
+/** Answers under way. */
+const asked = new Set<Promise<void>>();
 
-parentPort?.on('message', (message: ToWorker) => {
-  turn = turn.then(async () => {
-    if (message === null) {
-      policy.model.dispose();
-      device.close();
-      parentPort?.close();
-    } else if ('forget' in message) served.forget(message.forget);
-    else await answer(message);
-  });
+parentPort?.on('message', async (message: ToWorker) => {
+  if (message === null) {
+    await Promise.all(asked);
+    await served.idle();
+    policy.model.dispose();
+    device.close();
+    parentPort?.close();
+  } else if ('forget' in message) served.forget(message.forget);
+  else {
+    const own = answer(message);
+    asked.add(own);
+    await own;
+    asked.delete(own);
+  }
 });
 send({ ready: device.description });
 
 async function answer({ id, session, observation, reset }: Exclude<ToWorker, null | { forget: number }>) {
-  const start = performance.now();
   try {
-    const answer = await served.answer(session, observation, reset);
-    send({ id, answer, milliseconds: performance.now() - start });
+    send({ id, answer: await served.answer(session, observation, reset) });
   } catch (error) {
     const { name, message } = error as Error;
     send({ id, error: message, isInput: name === 'InputError' });

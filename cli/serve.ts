@@ -1,9 +1,10 @@
 /** `insula serve`: a trained policy behind openpi's websocket protocol. */
 import { InputError, quote } from '../engine/index.ts';
-import { type ExecutionKind, executionKinds, scheduleOf } from '../model/policy/execution.ts';
+import { type ExecutionKind, executionKinds } from '../model/policy/execution.ts';
 import { type Message, NumberArray } from '../model/policy/serving/messages.ts';
 import {
   type ExpectedObservation,
+  namesOf,
   type ObservationKeys,
   readObservation,
 } from '../model/policy/serving/observations.ts';
@@ -13,7 +14,7 @@ import type { CheckpointSettings } from '../model/training/checkpoint.ts';
 import { command } from './command.ts';
 import { deviceOptions } from './device.ts';
 import { choice, decimal, flag, list, number, seedNumber, text } from './options.ts';
-import { expectNamed, expectTokensToDraw, openPolicy } from './policy.ts';
+import { executionOf, expectExecution, expectNamed, expectTokensToDraw, openPolicy } from './policy.ts';
 import { PolicyThread } from './policy-thread.ts';
 import type { Progress } from './progress.ts';
 import type { ServeWork } from './serve-worker.ts';
@@ -43,9 +44,11 @@ export const serve = command({
         needs: { execution: inSteps },
       },
     ),
-    delay: number('control steps that pass while a chunk is computed; by default 0', 0, {
-      needs: { execution: inSteps },
-    }),
+    delay: number(
+      'control steps that pass while a chunk is computed, in which answers come from the old one; by default 1 for real-time chunking, otherwise 0',
+      0,
+      { needs: { execution: inSteps } },
+    ),
     steps: number('Euler steps of a flow, DDIM steps of a diffusion; 10 by default', 1),
     seed: seedNumber('chooses the noise, and the tokens with --temperature; 0 by default'),
     temperature: decimal('draws tokens by the softmax of their logits divided by this; the likeliest by default', {
@@ -56,7 +59,7 @@ export const serve = command({
   },
   interruptible: true,
   notes: [
-    "The protocol is that of openpi's serve_policy.py: its clients (WebsocketClientPolicy of the package openpi-client) connect as they are. An observation has a picture for each camera, a state in the robot's units and a prompt; names such as observation/image, images/top or observation.state are found by their last part, and a camera that is None is masked. A connection is an episode; reset: True in an observation begins the next one. Nothing is encrypted, and nobody is asked who they are: give --host only in a network that you trust.",
+    "The protocol is that of openpi's serve_policy.py: its clients (WebsocketClientPolicy of the package openpi-client) connect as they are. An observation has a picture for each camera, a state in the robot's units and a prompt; names such as observation/image, images/top or observation.state are found by their last part, and a camera that is None is masked; a prompt that is None is no instruction. A connection is an episode; reset: True in an observation begins the next one. Nothing is encrypted, and nobody is asked who they are: give --host only in a network that you trust.",
   ],
   async run(values, { progress, signal }) {
     const path = await expectNamed(values.checkpoint);
@@ -76,12 +79,10 @@ export const serve = command({
     await checkpoint.close();
     const { settings } = checkpoint;
     if (temperature !== undefined) expectTokensToDraw(settings);
-    const { horizon } = settings.configuration;
-    const carrying = { execution, executeSteps: values['execute-steps'], delay: values.delay };
-    if (execution) scheduleOf(carrying, horizon);
+    if (execution) expectExecution(values, settings);
     const robot = robotOf(settings, values.robot);
     const keys = keysOf(values.key ?? [], robot.expected);
-    const options = { ...carrying, seed, temperature, steps };
+    const options = { ...executionOf(values), seed, temperature, steps };
     const work: ServeWork = {
       checkpoint: path,
       device: { adapter, floor, tuning },
@@ -181,13 +182,14 @@ function answeringBy(thread: PolicyThread, { metadata, expected, keys, page, pro
     metadata,
     async answer(session, message) {
       const { observation, reset, unused } = readObservation(message, expected, keys);
-      const unusedNames = unused.map(quote).join(', ');
+      const unusedNames = namesOf(unused);
       if (unusedNames !== (unusedOf.get(session) ?? ''))
         progress.note(`session ${session}: not used: ${unusedNames || 'nothing'}`);
       unusedOf.set(session, unusedNames);
-      const { answer, milliseconds } = await thread.answer(session, observation, reset);
-      await page?.show(session, observation, answer, milliseconds);
-      const { actions, dimension, said } = answer;
+      const answer = await thread.answer(session, observation, reset);
+      const { actions, dimension, said, milliseconds } = answer;
+      const isThere = unusedOf.has(session); // a robot may leave meanwhile
+      if (isThere) page?.show(session, observation, answer);
       return {
         actions: new NumberArray([actions.length / dimension, dimension], actions),
         ...(said && { said: said.words }),

@@ -12,7 +12,7 @@ import { Progress } from '../cli/progress.ts';
 import { showData } from '../cli/show-data.ts';
 import type { ActResult } from '../cli/text.ts';
 import { printable, quote } from '../engine/files/errors.ts';
-import { openDataset } from '../model/data/index.ts';
+import { mixDatasets, openDataset, ownSlotMap, writeLeRobot } from '../model/data/index.ts';
 import { html } from '../model/report/markup.ts';
 import { differences } from '../model/training/same-run.ts';
 import { actionsFile, message, rows } from './data/synthetic.ts';
@@ -240,4 +240,32 @@ test('a policy of a mixture acts on one of its data sets by itself', async () =>
   expect(await message(runCommand(act, { ...options, dataset: ['fast'] }))).toContain(
     '"fast" is not one of the robots that the policy was trained on (seven, three)',
   );
+});
+
+test('a policy of a robot with slots is told which of its cameras the data lack', async () => {
+  const seenBy = (cameras: string[]) => {
+    const own = syntheticDataset({ episodes: 2 });
+    const episodes = own.episodes.map((one) => ({
+      ...one,
+      cameras,
+      image: (_: string, i: number) => one.image('front', i),
+    }));
+    return { ...own, cameras, episodes };
+  };
+  const dataset = seenBy(['front', 'wrist']);
+  const checkpoint = join(folder, 'slots.safetensors');
+  const trained = mixDatasets([{ dataset, slots: ownSlotMap(dataset) }]);
+  (await trainRun(checkpoint, { dataset: trained, steps: 1 })).policy.model.dispose();
+  const notes: string[] = [];
+  const progress = Object.assign(new Silent(), { note: (line: string) => notes.push(line) });
+  const acting = async (...cameras: string[]) => {
+    const data = join(folder, `seen-by-${cameras.join('-')}`);
+    await writeLeRobot(data, seenBy(cameras));
+    return runCommand(act, { checkpoint, data: [data] }, { progress });
+  };
+  await expect(acting('side')).rejects.toThrow(
+    /no camera front, wrist, which .* it has side; --map gives them other names/,
+  );
+  await acting('side', 'wrist');
+  expect(notes.filter((line) => line.includes('masked'))).toEqual([expect.stringContaining('no camera front, which')]);
 });

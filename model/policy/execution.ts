@@ -86,11 +86,15 @@ type CallPolicy<Observation> = (
 export class Executor<Observation> {
   /** Chunks that have actions left, the oldest first. */
   private kept: Kept[] = [];
+  /** The chunks that are being computed, and the control steps since they were asked for. */
+  private coming: { readonly kept: Promise<Kept>; age: number } | null = null;
 
+  /** With `meanwhile`, actions of the old chunk are given while a delay's next one is computed; without, the world stands still. */
   constructor(
     private readonly call: CallPolicy<Observation>,
     private readonly dimension: number,
     private readonly options: ExecutionOptions = {},
+    private readonly meanwhile = false,
   ) {}
 
   /**
@@ -99,15 +103,29 @@ export class Executor<Observation> {
    * @throws InputError if the chunks are too short for the options
    */
   async next(observe: () => readonly Observation[]): Promise<Float32Array[]> {
+    await this.arrive();
     const newest = this.kept.at(-1);
-    if (!newest || newest.age === newest.schedule.every) await this.renew(observe(), newest);
+    if (!this.coming && (!newest || newest.age >= newest.schedule.every)) {
+      this.coming = { kept: this.renewed(observe(), newest), age: 0 };
+      this.coming.kept.catch(() => {}); // whoever waits for the chunks gets the error
+      await this.arrive();
+    }
     const actions = this.actions();
-    for (const own of this.kept) own.age += 1;
+    for (const own of [...this.kept, ...(this.coming ? [this.coming] : [])]) own.age += 1;
     this.kept = this.kept.filter(({ age, horizon }) => age < horizon);
     return actions;
   }
 
-  private async renew(observations: readonly Observation[], newest: Kept | undefined): Promise<void> {
+  /** Takes the chunks that are coming, if it is their time or the world stands still. */
+  private async arrive(): Promise<void> {
+    const { coming } = this;
+    const newest = this.kept.at(-1);
+    if (!coming || (this.meanwhile && newest && coming.age < newest.schedule.delay)) return;
+    this.coming = null;
+    this.kept.push({ ...(await coming.kept), age: coming.age });
+  }
+
+  private async renewed(observations: readonly Observation[], newest: Kept | undefined): Promise<Kept> {
     const { call, dimension, options } = this;
     const previous =
       newest && options.execution === 'real-time-chunking'
@@ -121,7 +139,7 @@ export class Executor<Observation> {
         `the policy's chunk for episode ${wrong} has ${lengths[wrong]} numbers; expected [horizon, ${dimension}]`,
       );
     const horizon = Math.min(...lengths) / dimension;
-    this.kept.push({ chunks, horizon, schedule: scheduleOf(options, horizon), age: 0 });
+    return { chunks, horizon, schedule: scheduleOf(options, horizon), age: 0 };
   }
 
   private actions(): Float32Array[] {

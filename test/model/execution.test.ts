@@ -50,6 +50,36 @@ test('real-time chunking gives the policy what is left of its chunks', async () 
   expect(none).toEqual([undefined, undefined, undefined]);
 });
 
+test('a robot gets actions of the old chunk while a delay lasts, and a failed call is made again', async () => {
+  const options = { execution: 'real-time-chunking', executeSteps: 2, delay: 2 } as const;
+  let finish = (_: Float32Array[] | Error) => {};
+  let called = 0;
+  const policy = () =>
+    new Promise<Float32Array[]>((resolve, reject) => {
+      called += 1;
+      finish = (own) => (own instanceof Error ? reject(own) : resolve(own));
+    });
+  const executor = new Executor(policy, 1, options, true);
+  const chunk = (call: number) => [Float32Array.from({ length: HORIZON }, (_, i) => 100 * call + i)];
+  const next = async () => (await executor.next(() => [0]))[0][0];
+  const begun = () => new Promise(setImmediate);
+  const first = next();
+  await begun();
+  finish(chunk(1));
+  expect([await first, await next()]).toEqual([100, 101]);
+  // The second call is under way for as long as the delay.
+  expect([await next(), await next(), called]).toEqual([102, 103, 2]);
+  const late = next();
+  finish(chunk(2));
+  expect([await late, await next(), called]).toEqual([202, 203, 3]);
+  finish(new Error('lost'));
+  await expect(next()).rejects.toThrow('lost');
+  const again = next();
+  await begun();
+  finish(chunk(4));
+  expect([await again, called]).toEqual([400, 4]);
+});
+
 test('temporal ensembling is the weighted mean of all predictions, the oldest of which weighs most', async () => {
   const { actions, times } = await executed({ execution: 'temporal-ensembling' }, 6);
   expect(times).toEqual([0, 1, 2, 3, 4, 5]);

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -19,6 +20,7 @@ import type { RawObservation } from '../../model/policy/encoding.ts';
 import { Executor } from '../../model/policy/execution.ts';
 import { Policy } from '../../model/policy/policy.ts';
 import { NumberArray, packMessage, unpackMessage } from '../../model/policy/serving/messages.ts';
+import { LivePage } from '../../model/policy/serving/page-node.ts';
 import { ServedPolicy } from '../../model/policy/serving/served-policy.ts';
 import { openCheckpoint } from '../../model/training/checkpoint.ts';
 import type { RunResult } from '../../model/training/run.ts';
@@ -117,7 +119,7 @@ test('clients at once get what the policy alone would answer, and the page shows
       expect(own.map(({ shape, data }) => [shape, data])).toEqual(expected.map((data) => [[data.length / 3, 3], data]));
     let shown = '';
     while (!shown.includes('"session":1')) shown += (await events.read()).value;
-    expect(shown).toContain('data:image/png;base64,');
+    expect(shown).toContain(`"picture":"${Buffer.from(image(1)).toString('base64')}","width":16,"height":16`);
     await events.cancel();
     expect((await fetch(`http://127.0.0.1:${port}/other`)).status).toBe(404);
   });
@@ -137,6 +139,69 @@ test('the server carries out chunks, an action an answer', async () => {
     const answers = await ask(port, observations);
     expect(answers.map(({ shape, data }) => [shape, data])).toEqual(expected.map((data) => [[1, 3], data]));
   });
+});
+
+test('actions that are there wait for no call of the policy, and what nobody waits for any more is not computed', async () => {
+  const { configuration } = run.policy.model;
+  const held: (() => void)[] = [];
+  const calls: number[] = [];
+  const policy = {
+    model: { configuration },
+    async actInWindows([{ state }]: readonly RawObservation[]) {
+      calls.push(state![0]);
+      if (state![0] > 0) await new Promise<void>((release) => held.push(release));
+      return [new Float32Array(configuration.horizon * 3).fill(state![0])];
+    },
+  };
+  const options = { execution: 'real-time-chunking', executeSteps: 2, delay: 1 } as const;
+  const served = new ServedPolicy(policy as unknown as Policy, 3, options);
+  const ask = async (session: number, number: number, reset = false) =>
+    (await served.answer(session, { ...observed(1), state: [number, 0] }, reset)).actions[0];
+  for (const session of [0, 1, 2]) for (const _ of [0, 1]) expect(await ask(session, -session)).toBeCloseTo(-session);
+  // The calls for these steps wait one after another, and the answers do not.
+  expect([await ask(0, 10), await ask(1, 11), await ask(2, 12)].map(Math.abs)).toEqual([0, 1, 2]);
+  served.forget(1);
+  const left = expect(ask(2, 13, true)).resolves.toBe(13);
+  const gone = expect(ask(3, 14)).rejects.toThrow('the robot left before its turn');
+  served.forget(3);
+  while (held.length < 1) await new Promise(setImmediate);
+  held.shift()!();
+  expect(await ask(0, 15)).toBe(10);
+  while (held.length < 1) await new Promise(setImmediate);
+  held.shift()!();
+  await Promise.all([left, gone]);
+  await served.idle();
+  expect(calls.map(Math.abs)).toEqual([0, 1, 2, 10, 13]);
+});
+
+test('the page gets small pictures, and one text for all who look', async () => {
+  const page = await LivePage.open('a policy');
+  const events = [[], [], []] as unknown[][];
+  for (const [i, written] of events.entries()) {
+    const response = {
+      writeHead() {},
+      on() {},
+      write: (own: unknown) => written.push(own),
+      writableLength: i * 2 ** 22,
+    };
+    expect(page.answer({ url: '/events' } as IncomingMessage, response as unknown as ServerResponse)).toBe(true);
+  }
+  const pixels = Uint8Array.from({ length: 480 * 640 * 3 }, (_, i) => ((i / 3) % 640) / 3 + (i % 3));
+  const seen = { ...observed(1), images: { front: { height: 480, width: 640, pixels }, wrist: null } };
+  page.show(7, seen, { actions: Float32Array.of(1, 2), dimension: 2, said: null, milliseconds: 5 });
+  // The last browser takes nothing.
+  expect(events.map(({ length }) => length)).toEqual([2, 2, 1]);
+  expect(events[0][1]).toBe(events[1][1]);
+  const { pictures, actions } = JSON.parse(`${events[0][1]}`.slice('data: '.length));
+  expect(pictures).toEqual([
+    { camera: 'front', picture: expect.any(String), width: 320, height: 240 },
+    { camera: 'wrist' },
+  ]);
+  const shown = Buffer.from(pictures[0].picture, 'base64');
+  const row = Array.from({ length: 320 }, (_, x) => [0, 1, 2].map((channel) => Math.trunc((2 * x) / 3 + channel)));
+  expect(shown.length).toBe(320 * 240 * 3);
+  expect([...shown.subarray(-320 * 3)]).toEqual(row.flat());
+  expect(actions).toEqual([[1, 2]]);
 });
 
 test('a device that is lost between two requests, or during one, is opened again, and the answers are the same', async () => {
@@ -180,6 +245,11 @@ test('bad options are one line', async () => {
   await error({ key: ['front=a', 'front=b'] }).toThrow('given twice');
   await error({ temperature: 1 }).toThrow('writes no tokens');
   await error({ execution: 'receding-horizon', 'execute-steps': 1000 }).toThrow('--execute-steps 1000');
+  const regression = join(folder, 'regression.safetensors');
+  await trainRun(regression, { steps: 1, system: 'openvla-oft' });
+  await error({ checkpoint: regression, execution: 'real-time-chunking' }).toThrow(
+    'openvla-oft does not act by a flow',
+  );
   await error({ adapter: 'no such adapter' }).toThrow(/no WebGPU adapter/);
 });
 

@@ -38,8 +38,12 @@ function forgetting(): (session: number) => void {
   return (session) => own.push(session);
 }
 
+let notes: string[] = [];
+
 async function begin(options: Partial<ServerOptions> = {}): Promise<number> {
-  server = await servePolicy(echo(), { host: '127.0.0.1', port: 0, ...options });
+  notes = [];
+  const onNote = (line: string) => notes.push(line);
+  server = await servePolicy(echo(), { host: '127.0.0.1', port: 0, onNote, ...options });
   return server.port;
 }
 
@@ -114,7 +118,8 @@ test('bad input is answered with a text, and the session goes on; an error of th
   const port = await begin();
   const own = await client(port);
   await own.next();
-  expect(await own.ask({ fail: 1 })).toBe('this one is bad');
+  for (const _ of [0, 1, 2]) expect(await own.ask({ fail: 1 })).toBe('this one is bad');
+  expect(notes).toEqual(['session 0: this one is bad']);
   own.socket.send('a text');
   expect(await own.next()).toMatch(/observations are msgpack/);
   own.socket.send(Buffer.of(0xc1));
@@ -132,6 +137,7 @@ test('a message that is too large, a client that vanishes and bytes that are no 
   const end = closed(large);
   large.socket.send(Buffer.alloc(2000));
   expect(await end).toBe(1009);
+  expect(notes).toEqual(['session 0: Max payload size exceeded']);
   vanishing.socket.send(packMessage({ number: 4 }));
   vanishing.socket.terminate();
   const raw = connect(port, '127.0.0.1');
@@ -148,6 +154,19 @@ test('a message that is too large, a client that vanishes and bytes that are no 
 async function vanished(count: number): Promise<void> {
   while (forgotten.length < count) await wait(5);
 }
+
+test('a session is forgotten while its answer is under way', async () => {
+  let release: (() => void) | null = null;
+  const answering: Answering = { ...echo(), answer: () => new Promise((done) => (release = () => done({}))) };
+  server = await servePolicy(answering, { host: '127.0.0.1', port: 0 });
+  const { socket, next } = await client(server.port);
+  await next();
+  socket.send(packMessage({}));
+  while (!release) await wait(5);
+  socket.terminate();
+  await vanished(1);
+  (release as () => void)();
+});
 
 test('a client that sends and never reads waits in its socket', async () => {
   let asked = 0;
@@ -190,6 +209,20 @@ test('more clients than there may be, and pages of other sites, are refused', as
   // A name that a site made lead here: the browser sends it as origin and host alike.
   const rebound = { origin: `http://rebound.example:${port}`, headers: { host: `rebound.example:${port}` } };
   await expect(client(port, rebound)).rejects.toThrow('403');
+});
+
+test('a page is for those who name this machine, which a name of a site that leads here does not', async () => {
+  const port = await begin({ page: (_, response) => Boolean(response.end('pictures')) });
+  const got = (host: string) =>
+    new Promise<string>((done) => {
+      const socket = connect(port, '127.0.0.1', () => socket.end(`GET /events HTTP/1.1\r\nHost: ${host}\r\n\r\n`));
+      let text = '';
+      socket.on('data', (own) => (text += own)).on('close', () => done(text));
+    });
+  for (const host of [`localhost:${port}`, `127.0.0.1:${port}`, `[::1]:${port}`, '192.0.2.7'])
+    expect(await got(host), host).toContain('pictures');
+  for (const host of [`rebound.example:${port}`, 'localhost.example', '127.0.0.1.example', ' ', 'a b'])
+    expect(await got(host), host).not.toContain('pictures');
 });
 
 test('a port in use, and an address that is none of this machine', async () => {

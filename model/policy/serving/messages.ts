@@ -25,7 +25,13 @@ export type Message =
   | { readonly [key: string]: Message };
 
 type Reader = (bytes: ArrayBuffer) => NumberArray['data'];
-const float64 = (numbers: ArrayLike<number> | BigInt64Array | BigUint64Array) => Float64Array.from(numbers, Number);
+/** Loops and copies: iterators and callbacks take a second for a few pictures. */
+const float64 = (numbers: ArrayLike<number>) => new Float64Array(numbers);
+function float64OfIntegers(integers: BigInt64Array | BigUint64Array): Float64Array<ArrayBuffer> {
+  const numbers = new Float64Array(integers.length);
+  for (let i = 0; i < integers.length; i++) numbers[i] = Number(integers[i]);
+  return numbers;
+}
 /** NumPy's names of little-endian types: bytes of an element, and what makes numbers of them. */
 const readers: Readonly<Record<string, readonly [bytes: number, read: Reader]>> = {
   '|b1': [1, (bytes) => new Uint8Array(bytes)],
@@ -35,8 +41,8 @@ const readers: Readonly<Record<string, readonly [bytes: number, read: Reader]>> 
   '<i2': [2, (bytes) => float64(new Int16Array(bytes))],
   '<u4': [4, (bytes) => float64(new Uint32Array(bytes))],
   '<i4': [4, (bytes) => float64(new Int32Array(bytes))],
-  '<u8': [8, (bytes) => float64(new BigUint64Array(bytes))],
-  '<i8': [8, (bytes) => float64(new BigInt64Array(bytes))],
+  '<u8': [8, (bytes) => float64OfIntegers(new BigUint64Array(bytes))],
+  '<i8': [8, (bytes) => float64OfIntegers(new BigInt64Array(bytes))],
   '<f2': [2, (bytes) => decodeFloat16(new Uint16Array(bytes))],
   '<f4': [4, (bytes) => new Float32Array(bytes)],
   '<f8': [8, (bytes) => new Float64Array(bytes)],
@@ -46,8 +52,15 @@ const readers: Readonly<Record<string, readonly [bytes: number, read: Reader]>> 
 const format = { useRecords: false, mapsAsObjects: false, moreTypes: false, int64AsType: 'number' } as const;
 const packer = new Packr(format);
 
+/** Values and keys of one message. An observation has a few dozen; millions of single ones would take minutes. */
+const MOST_VALUES = 2 ** 14;
+/** The axes that NumPy allows. */
+const MOST_AXES = 64;
+
 /** @throws InputError if the bytes are no message, or an array in it has other bytes than its shape and type take */
 export function unpackMessage(bytes: Uint8Array): Message {
+  if (hasMoreValues(bytes, MOST_VALUES))
+    throw new InputError(`the message has more than ${MOST_VALUES} values; send many numbers as one array of NumPy`);
   let found: unknown;
   try {
     found = new Unpackr(format).unpack(bytes);
@@ -55,6 +68,33 @@ export function unpackMessage(bytes: Uint8Array): Message {
     throw new InputError(`the message is no msgpack: ${reasonOf(error)}`);
   }
   return messageOf(found, '');
+}
+
+/** The tokens 0xc0 to 0xdf of msgpack: bytes of each, less those that a length in it counts; and bytes of that length. */
+const tokenBytes = [1, 1, 1, 1, 2, 3, 5, 3, 4, 6, 5, 9, 2, 3, 5, 9, 2, 3, 5, 9, 3, 4, 6, 10, 18, 2, 3, 5, 3, 5, 3, 5];
+const lengthBytes = [0, 0, 0, 0, 1, 2, 4, 1, 2, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 2, 4, 2, 4];
+
+/**
+ * Whether a message has more values and keys than `most`, by its tokens alone, without making anything of them: a list or map counts as what
+ * it says that it holds.
+ */
+function hasMoreValues(bytes: Uint8Array, most: number): boolean {
+  let [seen, coming] = [0, 1];
+  for (let at = 0; at < bytes.length && coming > 0; ) {
+    const token = bytes[at];
+    let length = 0;
+    for (let i = 1; i <= (lengthBytes[token - 0xc0] ?? 0); i++) length = length * 256 + bytes[at + i];
+    at += tokenBytes[token - 0xc0] ?? 1;
+    seen += 1;
+    coming -= 1;
+    if (token >= 0x80 && token < 0x90) coming += 2 * (token & 15);
+    else if (token >= 0x90 && token < 0xa0) coming += token & 15;
+    else if (token >= 0xa0 && token < 0xc0) at += token & 31;
+    else if (token >= 0xdc) coming += token >= 0xde ? 2 * length : length;
+    else at += length;
+    if (seen + coming > most) return true;
+  }
+  return false;
 }
 
 function messageOf(value: unknown, path: string): Message {
@@ -82,7 +122,8 @@ function arrayOf(map: ReadonlyMap<string, unknown>, path: string): NumberArray {
   if (typeof dtype !== 'string' || !Object.hasOwn(readers, dtype))
     throw refuse(`of type ${quote(dtype)}; ${Object.keys(readers).join(', ')} are read`);
   if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0))
-    throw refuse(`of shape ${quote(shape)}`);
+    throw refuse(`of shape ${quote(shape)}; expected whole numbers from 0`);
+  if (shape.length > MOST_AXES) throw refuse(`with ${shape.length} axes; there are at most ${MOST_AXES}`);
   const [elementBytes, read] = readers[dtype];
   const bytes = shape.reduce((product, size) => product * size, elementBytes);
   if (bytes !== data.byteLength)

@@ -29,6 +29,9 @@ export interface ReadObservation {
   readonly unused: readonly string[];
 }
 
+/** More numbers than the state of any robot has. */
+const MOST_NUMBERS = 4096;
+
 const PREFIX = /^(observation|obs|images)\//;
 
 /** `observation.images.top`, `images/top` and `top` are one name. */
@@ -46,7 +49,7 @@ function leaves(message: Message, path = ''): [string, Message][] {
 
 /**
  * Reads openpi's observations: nested or flat maps of pictures [height, width, 3] or [3, height, width], bytes or floats from 0 to 1; a state
- * in the robot's units; and `prompt` or `task`. A camera that is None is masked. `reset: true` begins an episode.
+ * in the robot's units; and `prompt` or `task`. A camera or prompt that is None is not there. `reset: true` begins an episode.
  *
  * @throws InputError if a picture, the state or the instruction is missing or has another form
  */
@@ -69,7 +72,7 @@ export function readObservation(
   };
   const missing = (what: string, option: string) =>
     new InputError(
-      `no ${what}: the observation has ${found.map(([key]) => quote(key)).join(', ')}; insula serve --key ${option}=KEY names another`,
+      `no ${what}: the observation has ${namesOf(found.map(([key]) => key))}; insula serve --key ${option}=KEY names another`,
     );
   const images: Record<string, Image | null> = {};
   for (const camera of expected.cameras) {
@@ -85,20 +88,38 @@ export function readObservation(
     throw new InputError(
       `the state has ${state!.length} numbers; this policy was trained with ${expected.state}: send those of its robot`,
     );
-  const prompt = take('prompt', keys.prompt) ?? (keys.prompt === undefined ? take('task', undefined) : undefined);
-  const instruction = prompt ?? null;
-  if (instruction !== null && typeof instruction !== 'string')
-    throw new InputError('the prompt is no text; send one string');
-  const reset = take('reset', undefined) === true;
+  const named = take('prompt', keys.prompt);
+  const prompt = named === undefined && keys.prompt === undefined ? take('task', undefined) : named;
+  if (prompt === undefined) throw missing('prompt, which is None where there is no instruction', 'prompt');
+  if (prompt !== null && typeof prompt !== 'string') throw new InputError('the prompt is no text; send one string');
+  if (prompt?.includes('\ufffd')) throw new InputError('the prompt is no UTF-8');
+  const reset = truthOf(take('reset', undefined) ?? false);
   return {
-    observation: { images, state: expected.state === null ? null : state, instruction, robot: expected.robot },
+    observation: { images, state: expected.state === null ? null : state, instruction: prompt, robot: expected.robot },
     ...{ reset, unused: [...unused] },
   };
 }
 
 const plainPath = (key: string) => key.replaceAll('.', '/');
 
+/** Keys for a line: a message may have thousands. */
+export function namesOf(keys: readonly string[]): string {
+  const most = 20;
+  const more = keys.length > most ? ` and ${keys.length - most} more` : '';
+  return keys.slice(0, most).map(quote).join(', ') + more;
+}
+
+/** A truth as Python's and NumPy's types write it. */
+function truthOf(value: Message): boolean {
+  const own = value instanceof NumberArray && value.data.length === 1 ? value.data[0] : value;
+  if (own !== true && own !== false && own !== 0 && own !== 1)
+    throw new InputError(`reset is ${quote(own)}; send True or False`);
+  return Boolean(own);
+}
+
 function numbersOf(value: Message, what: string): number[] {
+  if (value instanceof NumberArray && value.data.length > MOST_NUMBERS)
+    throw new InputError(`the ${what} has ${value.data.length} numbers; at most ${MOST_NUMBERS} are read`);
   const numbers =
     value instanceof NumberArray && value.shape.length <= 1
       ? [...value.data]
@@ -133,7 +154,8 @@ function imageOf(value: Message, camera: string): Image {
 
 function bytesOf(data: Float32Array | Float64Array, refuse: (problem: string) => InputError): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(data.length);
-  for (const [i, own] of data.entries()) {
+  for (let i = 0; i < data.length; i++) {
+    const own = data[i];
     if (!(own >= 0 && own <= 1)) throw refuse(`${own} at number ${i}; pictures are bytes, or floats from 0 to 1`);
     bytes[i] = Math.trunc(255 * own); // as openpi makes bytes of them
   }

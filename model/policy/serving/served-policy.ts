@@ -23,6 +23,8 @@ export interface Answer {
   readonly dimension: number;
   /** The subtask, if the policy was asked and says one. */
   readonly said: Said | null;
+  /** Milliseconds that the policy has computed for the session since its last answer. */
+  readonly milliseconds: number;
 }
 
 interface Episode {
@@ -30,6 +32,8 @@ interface Episode {
   readonly executor: Executor<RawObservation> | null;
   calls: number;
   said: Said | null;
+  computed: number;
+  isOver: boolean;
 }
 
 /**
@@ -38,6 +42,8 @@ interface Episode {
  */
 export class ServedPolicy {
   private readonly episodes = new Map<number, Episode>();
+  /** One call of the policy at a time: the adapter computes one after another anyway, and every answer is the same whoever else asks. */
+  private turn: Promise<unknown> = Promise.resolve();
 
   /** `recover` makes the policy anew after an error that a new one mends, such as the loss of its device; it gives null for other errors. */
   constructor(
@@ -49,48 +55,69 @@ export class ServedPolicy {
     if (options.execution) scheduleOf(options, policy.model.configuration.horizon);
   }
 
-  /** @throws InputError if the policy cannot act on this observation */
+  /**
+   * Answers of one session are asked for one after another, those of several at once: an action of a chunk that is there waits for no call.
+   *
+   * @throws InputError if the policy cannot act on this observation, or the episode ends before the policy has begun
+   */
   async answer(session: number, observation: RawObservation, reset: boolean): Promise<Answer> {
     if (reset) this.forget(session);
     const episode = this.episodes.get(session) ?? this.begin();
     this.episodes.set(session, episode);
     const { executor, calls } = episode;
-    if (!executor) {
-      const [actions] = await this.call(episode, [observation], undefined);
-      return { actions: Float32Array.from(actions), dimension: this.dimension, said: episode.said };
-    }
-    const [action] = await executor.next(() => [observation]);
+    const [actions] = executor
+      ? await executor.next(() => [observation])
+      : await this.call(episode, [observation], undefined);
     if (episode.calls === calls) episode.session.see(0, observation);
-    return { actions: Float32Array.from(action), dimension: this.dimension, said: episode.said };
+    const { said, computed } = episode;
+    episode.computed = 0;
+    return { actions: Float32Array.from(actions), dimension: this.dimension, said, milliseconds: computed };
   }
 
-  /** Ends the episode of a session. */
+  /** Ends the episode of a session: what the policy has not begun for it, it does not do. */
   forget(session: number): void {
+    const episode = this.episodes.get(session);
+    if (episode) episode.isOver = true;
     this.episodes.delete(session);
+  }
+
+  /** Waits for the call under way. */
+  async idle(): Promise<void> {
+    await this.turn;
   }
 
   private begin(): Episode {
     const episode: Episode = {
       // The observations that a session keeps outlive a policy whose device was lost.
-      session: new PolicySession(windowOf(this.policy.model.configuration), (...given) => this.act(...given)),
+      session: new PolicySession(windowOf(this.policy.model.configuration), (...given) => this.act(episode, ...given)),
       executor: this.options.execution
-        ? new Executor((seen, previous) => this.call(episode, seen, previous), this.dimension, this.options)
+        ? new Executor((seen, previous) => this.call(episode, seen, previous), this.dimension, this.options, true)
         : null,
       calls: 0,
       said: null,
+      computed: 0,
+      isOver: false,
     };
     return episode;
   }
 
-  private async act(...given: Parameters<Policy['actInWindows']>): Promise<Float32Array[]> {
-    try {
-      return await this.policy.actInWindows(...given);
-    } catch (error) {
-      const policy = await this.recover(error);
-      if (!policy) throw error;
-      this.policy = policy;
-      return policy.actInWindows(...given);
-    }
+  private act(episode: Episode, ...given: Parameters<Policy['actInWindows']>): Promise<Float32Array[]> {
+    const chunks = this.turn.then(async () => {
+      if (episode.isOver) throw new InputError('the robot left before its turn');
+      const start = performance.now();
+      try {
+        return await this.policy.actInWindows(...given);
+      } catch (error) {
+        const policy = await this.recover(error);
+        if (!policy) throw error;
+        this.policy = policy;
+        return await policy.actInWindows(...given);
+      } finally {
+        episode.computed += performance.now() - start;
+      }
+    });
+    this.turn = chunks.catch(() => {});
+    return chunks;
   }
 
   private async call(

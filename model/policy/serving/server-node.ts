@@ -13,7 +13,7 @@ import { type Message, packMessage, unpackMessage } from './messages.ts';
 export interface Answering {
   readonly metadata: Message;
   answer(session: number, message: Message): Promise<{ readonly [key: string]: Message }>;
-  /** The connection of a session is gone. */
+  /** The connection of a session is gone, perhaps while its answer is under way; nothing of it is asked again. */
   forget(session: number): void;
 }
 
@@ -49,15 +49,19 @@ const [GOING_AWAY, INTERNAL_ERROR] = [1001, 1011];
 export async function servePolicy(answering: Answering, options: ServerOptions): Promise<PolicyServer> {
   const { host, port, clients = 64, messageBytes = 2 ** 26, heartbeat = HEARTBEAT_MILLISECONDS, onNote } = options;
   const http = createServer((request, response) => {
-    if (request.url === '/healthz') response.writeHead(200, { 'content-type': 'text/plain' }).end('OK\n');
-    else if (!options.page?.(request, response)) response.writeHead(404).end();
+    const plain = (code: number, line: string) => response.writeHead(code, { 'content-type': 'text/plain' }).end(line);
+    if (request.url === '/healthz') plain(200, 'OK\n');
+    else if (!isOwn(nameOf(`http://${request.headers.host}`), host))
+      plain(403, 'Open this page by the address of the machine.\n');
+    else if (!options.page?.(request, response)) plain(404, 'There is no such page.\n');
   });
   const sockets = new WebSocketServer({ noServer: true, maxPayload: messageBytes, perMessageDeflate: false });
   const metadata = packMessage(answering.metadata);
   const working = new Set<Promise<void>>();
   let [sessions, closing] = [0, false];
   http.on('upgrade', (request, socket, head) => {
-    const refusal = sockets.clients.size >= clients || closing ? '503 Service Unavailable' : refusedOrigin(request);
+    const refusal =
+      sockets.clients.size >= clients || closing ? '503 Service Unavailable' : refusedOrigin(request, host);
     if (refusal !== null) return void socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\n\r\n`);
     sockets.handleUpgrade(request, socket, head, (client) => {
       const session = sessions++;
@@ -77,6 +81,12 @@ export async function servePolicy(answering: Answering, options: ServerOptions):
     client.on('pong', () => {
       missed = 0;
     });
+    let noted = '';
+    /** Says what is new: a robot may err alike many times a second. */
+    const note = (line: string) => {
+      if (line !== noted) onNote?.(`session ${session}: ${printable(line)}`);
+      noted = line;
+    };
     const send = (data: Uint8Array | string) => new Promise<void>((sent) => client.send(data, () => sent()));
     const answer = async (bytes: Uint8Array): Promise<void> => {
       const start = performance.now();
@@ -86,7 +96,7 @@ export async function servePolicy(answering: Answering, options: ServerOptions):
         await send(packMessage({ ...own, server_timing: timing }));
         before = performance.now() - start;
       } catch (error) {
-        onNote?.(`session ${session}: ${printable(reasonOf(error))}`);
+        note(reasonOf(error));
         // openpi's client takes a text for an error. Bad input is answered and the session goes on.
         await send(reasonOf(error));
         if (!(error instanceof InputError)) client.close(INTERNAL_ERROR);
@@ -105,10 +115,10 @@ export async function servePolicy(answering: Answering, options: ServerOptions):
       working.add(own);
       void own.finally(() => working.delete(own));
     });
-    client.on('error', (error) => onNote?.(`session ${session}: ${printable(reasonOf(error))}`));
+    client.on('error', ({ message }) => note(message));
     client.on('close', () => {
       clearInterval(beat);
-      void turn.finally(() => answering.forget(session));
+      answering.forget(session);
     });
     client.send(metadata);
   }
@@ -127,13 +137,13 @@ export async function servePolicy(answering: Answering, options: ServerOptions):
   };
 }
 
-/**
- * A page of another site that a browser shows may not reach a robot; programs send no origin. Names are refused, because a site can have its
- * own lead to this machine.
- */
-function refusedOrigin({ headers: { origin, host } }: IncomingMessage): string | null {
+/** A page of another site that a browser shows may not reach a robot; programs send no origin. */
+function refusedOrigin({ headers: { origin, host } }: IncomingMessage, own: string): string | null {
   if (origin === undefined) return null;
-  const url = URL.canParse(origin) ? new URL(origin) : null;
-  const isAddress = url !== null && (url.hostname === 'localhost' || isIP(url.hostname.replace(/^\[|\]$/g, '')) > 0);
-  return isAddress && url.host === host ? null : '403 Forbidden';
+  return isOwn(nameOf(origin), own) && new URL(origin).host === host ? null : '403 Forbidden';
 }
+
+const nameOf = (url: string) => (URL.canParse(url) ? new URL(url).hostname.replace(/^\[|\]$/g, '') : '');
+
+/** An address, or the name that this machine listens at. Another name may be one of a site, which has it lead here (DNS rebinding). */
+const isOwn = (name: string, own: string) => name === 'localhost' || name === own.toLowerCase() || isIP(name) > 0;
