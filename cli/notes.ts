@@ -30,8 +30,7 @@ In its repository, CONFIG names a TrainConfig with your data (in LeRobot 2.1, wh
   torchrun --standalone --nnodes=1 --nproc_per_node=8 \\
     scripts/train_pytorch.py CONFIG --exp_name RUN
   cd checkpoints/CONFIG/RUN/STEP && insula convert --checkpoint . \\
-    --statistics assets/robot/norm_stats.json --text-tokenizer PALIGEMMA \\
-    --horizon STEPS --rate HZ --out back.safetensors
+    --text-tokenizer PALIGEMMA --horizon STEPS --rate HZ --out back.safetensors
 What comes back has openpi's cameras (base_0_rgb, left_wrist_0_rgb, right_wrist_0_rgb); --map gives those of your data these names.`,
 ];
 

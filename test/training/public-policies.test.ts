@@ -368,9 +368,14 @@ test.each(['pi0', 'pi05'] as const)('%s goes out as a folder of openpi and comes
   await file.close();
   const back = await openPublicPolicy(folder, { rate: 10, textTokenizer });
   await expectSame(policy, model, back);
+  // The folders of openpi's training have no config.json.
+  await rm(join(folder, 'config.json'));
+  const trained = await openPublicPolicy(folder, { rate: 10, textTokenizer, horizon: 4 });
+  expect(trained.settings.encoding).toEqual(back.settings.encoding);
+  await trained.close();
   await mkdir(join(folder, 'assets/other'));
   await writeFile(join(folder, 'assets/other/norm_stats.json'), '{}');
-  expect(await messageOf(openPublicPolicy(folder, { rate: 10, textTokenizer }))).toBe(
+  expect(await messageOf(openPublicPolicy(folder, { rate: 10, textTokenizer, horizon: 4 }))).toBe(
     `/openpi-${kind}: it has statistics of 2 robots: give one with --statistics, as /openpi-${kind}/assets/other/norm_stats.json`,
   );
 });
