@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AnyRun, runsOf, type StudyRun, timedArms, trainedArms } from '../bench/study/arms.ts';
-import { armsOf, type Claim } from '../bench/study/claims/claim.ts';
+import { armsOf, type Claim, type Test } from '../bench/study/claims/claim.ts';
 import { claims } from '../bench/study/claims/index.ts';
 import { type Conclusion, conclusionOf, lackingOf, runsByArm } from '../bench/study/conclusion.ts';
 import { differenceText, studyPage, verdictText } from '../bench/study/page.ts';
@@ -25,7 +25,7 @@ import { openStart } from '../model/training/start.ts';
 import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
 import { type Context, command, type Result } from './command.ts';
 import { commandLine, installed } from './command-line.ts';
-import { chooseDataset, coTrainingOf } from './data.ts';
+import { chooseDataset, coTrainingOf, readParaphrasing } from './data.ts';
 import { deviceOptions, WORK_FOLDER } from './device.ts';
 import { choice, flag, number, outputFolder, seedNumber, texts, type ValuesOf } from './options.ts';
 
@@ -91,7 +91,8 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
     const replaces = (run: AnyRun) => values.overwrite === true && files.has(fileOf(run));
     const finished = await finishedRuns(runsFolder, present, hash, replaces);
     const lacking = () => claims.flatMap((claim) => lackingOf(claim, runsByArm(finished.values())));
-    if (values.lacking) for (const run of lacking()) if (files.has(fileOf(run))) finished.delete(fileOf(run));
+    const again = values.lacking ? lacking().filter((run) => files.has(fileOf(run))) : [];
+    for (const run of again) finished.delete(fileOf(run));
     // A missing library for the page's figures is refused before the runs, not after them.
     await (await import('../model/report/plot.ts')).loadVega();
     const missing = wanted.filter((run) => !finished.has(fileOf(run)));
@@ -99,6 +100,8 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
       !report && most > 0 && missing.length > 0
         ? await perform(wanted, finished, { start, hash, folder: runsFolder, most }, values, context)
         : [];
+    // What was not performed again is still there.
+    for (const run of again) if (!finished.has(fileOf(run))) finished.set(fileOf(run), run);
     const conclusions = claims.map((claim) => conclusionOf(claim, runsByArm(finished.values())));
     const page = chosen.length > 0 || report ? join(folder, 'index.html') : null;
     if (page) {
@@ -115,18 +118,12 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
     }
     const shown = conclusions.filter(({ claim }) => chosen.length === 0 || chosen.includes(claim));
     const lines = [
-      ...shown.flatMap((own) => claimLines(own, runsFor([own.claim]), finished)),
+      ...shown.flatMap((own) => claimLines(own, runsFor([own.claim]), finished, chosen.length > 0)),
       ...failed.map((line) => `failed: ${line}`),
       ...(page ? [`page: ${page}`] : []),
     ];
     const json = {
-      claims: shown.map(({ claim: { number, name, says }, verdict, outcomes }) => ({
-        number,
-        name,
-        says,
-        verdict,
-        outcomes,
-      })),
+      claims: shown.map(({ claim: { tests, ...claim }, ...own }) => ({ ...claim, ...own })),
       ...{ missing: wanted.map(fileOf).filter((file) => !finished.has(file)), failed, page },
     };
     return { json, lines, status: signal.aborted ? 130 : failed.length > 0 ? 1 : 0 };
@@ -167,9 +164,10 @@ async function perform(
     const answers =
       trained && (await unlessAborted(signal, () => askStart(device, start, trained.questionScenes, signal)));
     if (signal.aborted) return [];
-    const dataset = (settings: RunSettings) => {
-      const { preset, seed } = settings;
-      return chooseDataset(settings, { episodes: preset.demonstrations, seed, signal }, progress);
+    const dataset = async (settings: RunSettings) => {
+      const { preset, seed, paraphrases } = settings;
+      const paraphrased = await readParaphrasing(paraphrases, progress);
+      return paraphrased(await chooseDataset(settings, { episodes: preset.demonstrations, seed, signal }, progress));
     };
     const coTraining = async (settings: RunSettings) => {
       world ??= await TabletopWorld.create();
@@ -189,15 +187,18 @@ function claimLines(
   { claim, outcomes, verdict }: Conclusion,
   runs: readonly AnyRun[],
   finished: ReadonlyMap<string, SavedRun>,
+  withTests: boolean,
 ): string[] {
   const done = runs.filter((run) => finished.has(fileOf(run))).length;
   const state = runs.length > 0 ? `; ${done} of ${counted(runs.length, 'run')}` : '';
+  const testLine = (own: Conclusion['outcomes'][number]) =>
+    `  ${testText(own.test)}: ${differenceText(own)}; ${verdictText(own.verdict)}`;
   return [
     `${claim.number} ${claim.name}: ${claim.says}`,
     `  ${verdictText(verdict)}${state}`,
-    ...outcomes.map(
-      (own) =>
-        `  ${own.test.arms.join(' - ')}: ${own.test.measure}${own.test.scenes ? ` (${own.test.scenes})` : ''} ${differenceText(own)}; ${own.test.says}: ${verdictText(own.verdict)}, ${counted(own.seeds.length, 'seed')}`,
-    ),
+    ...(withTests ? outcomes.map(testLine) : []),
   ];
 }
+
+const testText = ({ arms, measure, scenes, says }: Test) =>
+  `${measure}${scenes ? ` (${scenes})` : ''} of ${arms.join(' - ')} ${says}`;

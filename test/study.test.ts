@@ -98,6 +98,9 @@ describe('statistics', () => {
     expect(given('lower', 0.01, 0.9)).toBe('opposite');
     expect(given('lower', -0.9, -0.01)).toBe('reproduced');
     expect(given('higher', -0.9, -0.01)).toBe('opposite');
+    expect(given('higher', 0.01, 0.09)).toBe('small');
+    expect(given('lower', -0.09, -0.01)).toBe('small');
+    expect(given('lower', 0.01, 0.09)).toBe('none');
     for (const direction of ['higher', 'lower'] as const) {
       expect(given(direction, -0.05, 0.09)).toBe('none');
       expect(given(direction, -0.05, 0.11)).toBe('undecided');

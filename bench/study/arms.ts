@@ -128,7 +128,7 @@ const insulated: readonly Arm[] = [
     { ...joint, ...questions },
     following,
   ]),
-  ...both(['transfusion', 'no expert: the flow on the weights of the backbone', { system: 'transfusion' }, following]),
+  plain(['transfusion', 'no expert: the flow on the weights of the backbone', { system: 'transfusion' }]),
   plain(['openvla-oft', 'no expert and no flow: a chunk in one pass, L1', { system: 'openvla-oft' }]),
   plain(['pi0-fast', 'no expert: FAST tokens, decoded one by one', { system: 'pi0-fast' }]),
   plain(['pi0-fast-bins', 'the same with a bin token a number', { system: 'pi0-fast', tokens: 'bins' }]),

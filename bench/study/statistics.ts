@@ -43,6 +43,7 @@ export function meanInterval(values: readonly number[]): Interval {
 
 export const verdicts = {
   reproduced: 'reproduced',
+  small: 'reproduced, with a difference below the margin',
   opposite: 'opposite',
   none: 'not reproduced: no difference as large as the margin',
   undecided: 'not decided by these runs',
@@ -55,9 +56,10 @@ export type Verdict = keyof typeof verdicts;
 export const LEAST_SEEDS = 3;
 
 /**
- * A claim of a difference, 'higher' or 'lower', is reproduced if the interval lies on its side of 0, and the opposite is found if it lies
- * on the other; there is no such difference if the interval lies within the margin. A claim that two are 'alike' is reproduced if the
- * interval lies within the margin, and the opposite is found if it lies beyond.
+ * A claim of a difference, 'higher' or 'lower', is reproduced if the interval lies on its side of 0, with a small one if it also lies within
+ * the margin. Otherwise there is no such difference if the interval lies within the margin, and the opposite is found if it lies on the
+ * other side of 0. A claim that two are 'alike' is reproduced if the interval lies within the margin, and the opposite is found if it lies
+ * beyond.
  */
 export function verdictOf(
   { low, high }: Interval,
@@ -69,7 +71,7 @@ export function verdictOf(
     return low > margin || high < -margin ? 'opposite' : 'undecided';
   }
   const [least, most] = direction === 'higher' ? [low, high] : [-high, -low];
-  if (least > 0) return 'reproduced';
-  if (most < 0) return 'opposite';
-  return within ? 'none' : 'undecided';
+  if (least > 0) return within ? 'small' : 'reproduced';
+  if (within) return 'none';
+  return most < 0 ? 'opposite' : 'undecided';
 }
