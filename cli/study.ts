@@ -116,10 +116,14 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
         }),
       ]);
     }
+    const less = [...new Set(lacking())].filter((run) => files.has(fileOf(run)));
     const shown = conclusions.filter(({ claim }) => chosen.length === 0 || chosen.includes(claim));
     const lines = [
       ...shown.flatMap((own) => claimLines(own, runsFor([own.claim]), finished, chosen.length > 0)),
       ...failed.map((line) => `failed: ${line}`),
+      ...(less.length > 0
+        ? [`measured less than the claims need; --lacking performs them again: ${less.map(fileOf).join(', ')}`]
+        : []),
       ...(page ? [`page: ${page}`] : []),
     ];
     const json = {
@@ -174,8 +178,9 @@ async function perform(
       return coTrainingOf(settings, world);
     };
     const sources = { start, hash, answers: answers!, dataset, coTraining, listener: progress, signal };
+    const armOf = (run: AnyRun) => trainedArms.find(({ name }) => name === run.arm)!;
     const one = (run: AnyRun) =>
-      'settings' in run ? performRun(device, run, sources) : performTimes(device, run, signal);
+      'settings' in run ? performRun(device, run, armOf(run), sources) : performTimes(device, run, { signal });
     return await performRuns(wanted, finished, { folder, most, perform: one, signal, note });
   } finally {
     (world as TabletopWorld | null)?.delete();

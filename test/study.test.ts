@@ -350,16 +350,21 @@ test('a run measures a policy, and the start with its weights', async () => {
     using smaller = seeingModel(device);
     expect(await askStart(device, start, 1, undefined, smaller)).toBeNull();
     const { signal } = new AbortController();
-    const saved = (await performRun(device, own, {
-      ...{ start, hash: 'abc', answers, signal },
-      dataset: () => demonstrations({ episodes: 4, seed: 0 }),
-      coTraining: async () => undefined,
-      listener: { ...quietListener(), closedLoop() {} },
-    })) as TrainedRun;
+    const saved = (await performRun(
+      device,
+      own,
+      { others: ['other object'], probes: true },
+      {
+        ...{ start, hash: 'abc', answers, signal },
+        dataset: () => demonstrations({ episodes: 4, seed: 0 }),
+        coTraining: async () => undefined,
+        listener: { ...quietListener(), closedLoop() {} },
+      },
+    )) as TrainedRun;
     expect(saved.heldOut.map(({ step }) => step)).toEqual([0, 2]);
     expect(saved.acting!.map(({ step }) => step)).toEqual([2]);
     expect(saved.episodes).toHaveLength(1);
-    expect(Object.keys(saved.others!)).toContain('other object');
+    expect(Object.keys(saved.others!)).toEqual(['other object']);
     expect(saved.others!['other object'][0].original).toBeTypeOf('boolean');
     expect(saved.firstChunks!.observations).toBe(1);
     expect(saved.probes!.trained.map(({ question }) => question)).toContain('shape');
@@ -375,6 +380,8 @@ test('a run measures a policy, and the start with its weights', async () => {
 test('systems are timed in turn', async () => {
   const device = await testDevice('normal');
   const timed = { preset: 'nano', timed: 'step', systems: ['pi0', 'pi05'], batch: 1 } as const;
-  const saved = await performTimes(device, { arm: 'step-time', seed: 0, options: timed }, new AbortController().signal);
+  const { signal } = new AbortController();
+  const run = { arm: 'step-time', seed: 0, options: timed };
+  const saved = await performTimes(device, run, { signal, rounds: 2 });
   expect('rows' in saved && saved.rows.map(({ system }) => system)).toEqual(timed.systems);
 });

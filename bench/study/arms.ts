@@ -133,7 +133,6 @@ const insulated: readonly Arm[] = [
   plain(['pi0-fast', 'no expert: FAST tokens, decoded one by one', { system: 'pi0-fast' }]),
   plain(['pi0-fast-bins', 'the same with a bin token a number', { system: 'pi0-fast', tokens: 'bins' }]),
   plain(['pi0-fast-stride', 'the same with bins of every fifth action', { system: 'pi0-fast', tokens: 'stride' }]),
-  plain(['pi0-fast-string', 'the same with strings of digits', { system: 'pi0-fast', tokens: 'string' }]),
   plain(['insulation-bins', 'knowledge insulation with a bin token a number', { ...insulation, tokens: 'bins' }]),
   plain(['insulation-stride', 'the same with bins of every fifth action', { ...insulation, tokens: 'stride' }]),
   plain(['joint-bins', 'joint training with a bin token a number', { ...joint, tokens: 'bins' }]),

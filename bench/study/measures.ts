@@ -75,7 +75,7 @@ export const measures = {
   },
   'error over seconds': {
     unit: 'error',
-    meaning: `${ERROR}; mean over the seconds of training that both have`,
+    meaning: `${ERROR}; mean over the seconds of training that both have, by a clock that other work on the machine slows`,
     of: (run) => meanOver(run, 'seconds'),
   },
   'flow loss': {

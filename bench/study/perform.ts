@@ -26,7 +26,7 @@ import { tabletopPolicy } from '../tabletop/policy.ts';
 import { probeWorld } from '../tabletop/probe.ts';
 import { simplePlacing } from '../tabletop/scene.ts';
 import { askStart } from '../tabletop/seeing-sets.ts';
-import { type OtherScenes, type StudyRun, type TimedRun, trainedArms } from './arms.ts';
+import type { Arm, OtherScenes, StudyRun, TimedRun } from './arms.ts';
 import { type SavedRun, savedSchema } from './saved.ts';
 
 /** The sources that the runs of a study have in common. */
@@ -41,8 +41,16 @@ interface StudySources {
   readonly signal: AbortSignal;
 }
 
+/** What an arm measures beside what all do. */
+type Measured = Pick<Arm, 'others' | 'probes'>;
+
 /** Trains and measures one run, and keeps no checkpoint. Throws the reason of an aborted signal. */
-export async function performRun(device: Device, run: StudyRun, sources: StudySources): Promise<SavedRun> {
+export async function performRun(
+  device: Device,
+  run: StudyRun,
+  arm: Measured,
+  sources: StudySources,
+): Promise<SavedRun> {
   const { settings } = run;
   const { start, hash, listener, signal } = sources;
   const seconds: Record<string, number> = {};
@@ -62,7 +70,7 @@ export async function performRun(device: Device, run: StudyRun, sources: StudySo
     let measured: Awaited<ReturnType<typeof measuredPolicy>> | undefined;
     const onResult = async (result: RunResult) => {
       if (!result.finished) throw signal.reason;
-      measured = await measuredPolicy(device, run, prepared, result, sources, timed);
+      measured = await measuredPolicy(device, { ...run, ...arm }, prepared, result, sources, timed);
     };
     const options = { checkpointPath, signal, onResult };
     const { policy, history, objectives, openLoop, ...result } = await runTraining(device, prepared, options);
@@ -89,13 +97,12 @@ export async function performRun(device: Device, run: StudyRun, sources: StudySo
 /** The measurements of a trained policy, while it is on the device. */
 async function measuredPolicy(
   device: Device,
-  { arm, settings, scenes, questionScenes }: StudyRun,
+  { settings, scenes, questionScenes, others = [], probes: isProbed }: Omit<StudyRun, 'arm'> & Measured,
   { baselines: { meanChunk } }: PreparedRun,
   { policy, split }: RunResult,
   { start, answers, listener, signal }: StudySources,
   timed: <T>(part: string, work: () => Promise<T>) => Promise<T>,
 ) {
-  const { others = [], probes: isProbed } = trainedArms.find(({ name }) => name === arm) ?? {};
   const maker = new BatchMaker(policy.encoding, policy.model.configuration, settings);
   const beginnings = evaluationSamples(split.heldOut).filter(({ step, part }) => step === part.from);
   const firstChunks = async (): Promise<OpenLoopError> =>
@@ -135,13 +142,17 @@ async function measuredPolicy(
   };
 }
 
-/** Seconds of a timing, of which compilation takes a part, and its rounds. */
-const TIMING = { seconds: 240, rounds: 30 };
+/** Seconds of a timing at the most, of which compilation takes a part. */
+const TIMING = 240;
 
 /** Times systems in turn. Throws the reason of an aborted signal. */
-export async function performTimes(device: Device, run: TimedRun, signal: AbortSignal): Promise<SavedRun> {
+export async function performTimes(
+  device: Device,
+  run: TimedRun,
+  { signal, rounds = 30 }: { readonly signal: AbortSignal; readonly rounds?: number },
+): Promise<SavedRun> {
   const { timed, systems, batch, preset } = run.options;
-  const budget = { ...TIMING, signal };
+  const budget = { seconds: TIMING, rounds, signal };
   const { rows } =
     timed === 'step'
       ? await runStepBench(device, { systems, preset, batch }, budget)

@@ -21,7 +21,7 @@ export const structureClaims: readonly Claim[] = [
   {
     ...{ number: '13', name: 'data-efficiency', source: 'arXiv 2412.14058, figure 9 and table IV' },
     says: 'The policy head generalises, and needs few data.',
-    here: 'A quarter of the demonstrations, 100, in place of a tenth; no unseen scene beside the held-out episodes.',
+    here: 'A quarter of the demonstrations, 100, in place of a tenth; no unseen scene beside the held-out episodes, of which there are a quarter too.',
     tests: [
       { arms: ['policy-head-few', 'interleaved-few'], ...error, says: 'lower' },
       { arms: ['policy-head-few', 'policy-head'], ...error, says: 'alike' },
