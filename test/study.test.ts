@@ -296,7 +296,7 @@ test('the page has every claim, its tests and the raw numbers', async () => {
     lacking: [],
   });
   for (const { claim } of conclusions) expect(page).toContain(`<section id="${claim.name}">`);
-  for (const run of all) expect(page).toContain(`<a href="runs/${fileOf(run)}">`);
+  for (const run of all) expect(page).toContain(`<a href="runs/${fileOf(run)}" title="commit 0123456789; 2026-01-01; `);
   expect(page).toContain('insula study &lt;x&gt;');
   expect(page).toContain(`<dt>Missing</dt><dd>${fileOf(all[0])}</dd>`);
   expect(page).toContain('not testable here');

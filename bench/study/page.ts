@@ -1,11 +1,11 @@
 /** All claims as one HTML page: verdicts, tests with their intervals, curves, arms with their raw numbers, and where these come from. */
-import { formatNumber, html, Markup } from '../../model/report/markup.ts';
+import { formatNumber, formatShare, html, Markup } from '../../model/report/markup.ts';
 import { lineColour, page, table } from '../../model/report/page.ts';
 import { colour, type Layer, plot, quantitative, verticalTitle } from '../../model/report/plot.ts';
 import { treeText } from '../measure/provenance.ts';
 import { type AnyRun, timedArms, trainedArms } from './arms.ts';
 import { armsOf } from './claims/claim.ts';
-import type { Conclusion, Outcome, Rate } from './conclusion.ts';
+import type { Conclusion, Outcome } from './conclusion.ts';
 import { type Measure, measures } from './measures.ts';
 import { fileOf, type SavedRun, seedOf, type TrainedRun } from './saved.ts';
 import { type Interval, verdicts } from './statistics.ts';
@@ -44,16 +44,13 @@ function sidesOf({ test, seeds, rates }: Outcome): string[] {
   if (seeds.length === 0) return ['–', '–'];
   return [0, 1].map((side) => {
     const rate = rates?.[side];
-    if (rate) return rateText(rate);
+    if (rate) return formatShare(rate.count, rate.of);
     const mean = seeds.reduce((sum, { values }) => sum + values[side], 0) / seeds.length;
     return measure.unit === 'share'
       ? `${(100 * mean).toFixed(1)} %`
       : `${formatNumber(mean)}${measure.unit === 'time' ? ' ms' : ''}`;
   });
 }
-
-const rateText = ({ count, of, low, high }: Rate) =>
-  `${((100 * count) / of).toFixed(1)} % (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})`;
 
 /** The expectation of a test in words: "lower; margin 0.05". */
 function expectation({ says, margin, less = 0, measure }: Outcome['test']): string {
@@ -88,7 +85,7 @@ export async function studyPage({ command, conclusions, finished, missing, lacki
   const arms = [...trainedArms, ...timedArms].map(({ name, meaning }) => [
     name,
     meaning,
-    html`${runs(name).map((run) => html`<a href="runs/${fileOf(run)}">${String(seedOf(run))}</a> `)}`,
+    html`${runs(name).map((run) => html`<a href="runs/${fileOf(run)}" title="${treeText(run)}; ${run.date.slice(0, 10)}; ${run.adapter.description}">${String(seedOf(run))}</a> `)}`,
   ]);
   const all = (of: (run: SavedRun) => string) => tallied(finished.map(of));
   const trained = finished.filter((run): run is TrainedRun => 'settings' in run);
@@ -100,7 +97,7 @@ export async function studyPage({ command, conclusions, finished, missing, lacki
     ['Preset', tallied(trained.map(({ settings }) => (settings.preset as { name: string }).name))],
     ['Start', tallied(trained.map(({ start }) => (start ? `SHA-256 ${start.slice(0, 16)}` : 'random weights')))],
     ['Scenes a run', tallied(trained.map(({ scenes }) => String(scenes)))],
-    ['Seconds of training', secondsOf(trained)],
+    ['Training', `${(trained.reduce((sum, { seconds }) => sum + seconds.train, 0) / 3600).toFixed(1)} hours in all`],
     ['Missing', missing.map(fileOf).join(', ') || 'none'],
     ['Measured less', lacking.map(fileOf).join(', ') || 'none'],
   ];
@@ -127,14 +124,6 @@ function tallied(values: readonly string[]): string {
   );
 }
 
-function secondsOf(runs: readonly TrainedRun[]): string {
-  const all = runs.map(({ seconds }) => seconds.train).sort((a, b) => a - b);
-  const [least, most] = [all[0], all[all.length - 1]];
-  return all.length > 0
-    ? `${least.toFixed(0)} to ${most.toFixed(0)} a run, ${(all.reduce((a, b) => a + b) / 3600).toFixed(1)} hours in all`
-    : 'none';
-}
-
 async function claimBody({ claim, outcomes, verdict }: Conclusion, runs: (arm: string) => SavedRun[]): Promise<Markup> {
   const rows = outcomes.map((own) => {
     const { arms, measure, scenes } = own.test;
@@ -159,9 +148,9 @@ async function claimBody({ claim, outcomes, verdict }: Conclusion, runs: (arm: s
     'verdict',
   ].map((name) => ({ name }));
   const timed = outcomes.some(({ test }) => test.measure.startsWith('error over'));
-  const trained = armsOf(claim)
-    .flatMap(runs)
-    .filter((run): run is TrainedRun => 'settings' in run && (run.acting?.length ?? 0) > 1);
+  const own = armsOf(claim).flatMap(runs);
+  const made = [tallied(own.map(treeText)), tallied(own.map(({ adapter }) => adapter.description))].join('; ');
+  const trained = own.filter((run): run is TrainedRun => 'settings' in run && (run.acting?.length ?? 0) > 1);
   const axes = timed && trained.length > 0 ? (['step', 'seconds'] as const) : [];
   const figures = axes.map(
     async (axis) =>
@@ -169,6 +158,7 @@ async function claimBody({ claim, outcomes, verdict }: Conclusion, runs: (arm: s
   );
   return html`<p>${claim.says} <span class="small">(${claim.source})</span> <b>${verdictText(verdict)}</b></p>
 <p class="small">${claim.here}</p>
+${own.length > 0 ? html`<p class="small">Runs: ${made}</p>` : ''}
 ${rows.length > 0 ? table(columns, rows) : ''}
 ${axes.length > 0 ? html`${key(trained)}<div class="losses">${await Promise.all(figures)}</div>` : ''}`;
 }
