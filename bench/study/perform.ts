@@ -48,7 +48,7 @@ type Measured = Pick<Arm, 'others' | 'probes'>;
 export async function performRun(
   device: Device,
   run: StudyRun,
-  arm: Measured,
+  { others, probes }: Measured,
   sources: StudySources,
 ): Promise<SavedRun> {
   const { settings } = run;
@@ -70,7 +70,7 @@ export async function performRun(
     let measured: Awaited<ReturnType<typeof measuredPolicy>> | undefined;
     const onResult = async (result: RunResult) => {
       if (!result.finished) throw signal.reason;
-      measured = await measuredPolicy(device, { ...run, ...arm }, prepared, result, sources, timed);
+      measured = await measuredPolicy(device, { ...run, others, probes }, prepared, result, sources, timed);
     };
     const options = { checkpointPath, signal, onResult };
     const { policy, history, objectives, openLoop, ...result } = await runTraining(device, prepared, options);
