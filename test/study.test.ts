@@ -337,6 +337,7 @@ test('a run measures a policy, and the start with its weights', async () => {
     steps: 2,
     scenes: 1,
   }) as StudyRun[];
+  const arm = trainedArms.find(({ name }) => name === own.arm)!;
   const start = await openStart('tiny');
   try {
     const answers = (await askStart(device, start, 1))!;
@@ -353,7 +354,7 @@ test('a run measures a policy, and the start with its weights', async () => {
     const saved = (await performRun(
       device,
       own,
-      { others: ['other object'], probes: true },
+      { ...arm, others: ['other object'], probes: true },
       {
         ...{ start, hash: 'abc', answers, signal },
         dataset: () => demonstrations({ episodes: 4, seed: 0 }),
