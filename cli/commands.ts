@@ -35,7 +35,7 @@ export const commands: Readonly<Record<string, Listed>> = {
     load: () => import('./serve.ts').then(({ serve }) => serve),
   },
   study: {
-    summary: 'variants of a training run from one start, over seeds: one table with intervals, and one page',
+    summary: "the papers' claims: runs over seeds, tests with intervals, and one page of verdicts",
     load: () => import('./study.ts').then(({ study }) => study),
   },
   systems: {

@@ -1,14 +1,19 @@
-/** `insula study`: variants of a training run from one start, over seeds, as one table and one page. */
+/** `insula study`: the papers' claims, their runs over seeds, and one page of verdicts. */
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { studies } from '../bench/study/index.ts';
-import { performRun } from '../bench/study/perform.ts';
+import { type AnyRun, runsOf, type StudyRun, timedArms, trainedArms } from '../bench/study/arms.ts';
+import { armsOf, type Claim, type Test } from '../bench/study/claims/claim.ts';
+import { claims } from '../bench/study/claims/index.ts';
+import { type Conclusion, conclusionOf, lackingOf, runsByArm } from '../bench/study/conclusion.ts';
+import { differenceText, studyPage, verdictText } from '../bench/study/page.ts';
+import { performRun, performTimes } from '../bench/study/perform.ts';
 import { fileOf, finishedRuns, performRuns, type SavedRun } from '../bench/study/saved.ts';
-import { runsOf, type Study, type StudyRun } from '../bench/study/study.ts';
-import { legend, markdownOf, tableOf } from '../bench/study/table.ts';
+import { LEAST_SEEDS } from '../bench/study/statistics.ts';
 import { askStart } from '../bench/tabletop/seeing-sets.ts';
-import { writeFileSafely } from '../engine/files/files.ts';
+import { TabletopWorld } from '../bench/tabletop/world.ts';
+import { counted } from '../engine/files/errors.ts';
+import { fileError, writeFileSafely } from '../engine/files/files.ts';
 import { nearest } from '../engine/files/nearest.ts';
 import { InputError, quote } from '../engine/index.ts';
 import { openTunedDevice } from '../kernels/tuning.ts';
@@ -17,25 +22,30 @@ import { presetNamed } from '../model/training/presets.ts';
 import { unlessAborted } from '../model/training/run-record.ts';
 import type { RunSettings } from '../model/training/run-settings.ts';
 import { openStart } from '../model/training/start.ts';
+import type { VisionLanguageFile } from '../model/training/vision-language-file.ts';
 import { type Context, command, type Result } from './command.ts';
 import { commandLine, installed } from './command-line.ts';
-import { chooseDataset, dataOptions } from './data.ts';
+import { chooseDataset, coTrainingOf, readParaphrasing } from './data.ts';
 import { deviceOptions, WORK_FOLDER } from './device.ts';
-import { choice, flag, number, outputFolder, texts, type ValuesOf } from './options.ts';
-import { scenesOf } from './scenes.ts';
+import { choice, flag, number, outputFolder, seedNumber, texts, type ValuesOf } from './options.ts';
 
 const studyOptions = {
-  steps: number("training steps of a run; the study's own by default", 1),
-  seeds: number("seeds of a variant, from 0 on; the study's own by default", 1, { to: 1000 }),
-  scenes: number("unseen scenes in which the policy of a run acts; the study's own by default", 1),
-  only: texts('variants to run; all by default'),
+  all: flag('all claims, seed by seed: every arm has its first seed before any has its second'),
+  seeds: number(`seeds of an arm; ${LEAST_SEEDS} by default`, 1, { to: 1000 }),
+  'first-seed': seedNumber('the first of the seeds; 0 by default'),
   runs: number('the most runs to perform now; a later call performs the others'),
+  only: texts('arms to run; all of the claims by default'),
+  report: flag('performs no run: verdicts and page are computed again from the runs that are there', {
+    excludes: ['runs', 'overwrite', 'lacking'],
+  }),
+  lacking: flag('also performs runs again that an earlier version measured less than the claims need'),
+  scenes: number('unseen scenes in which the policy of a run acts; 100 by default', 1),
+  steps: number("training steps of a run, for a trial; the arm's own by default", 1),
   preset: choice(
-    'tiny (default) or small: the sizes, and the vision-language model that all runs begin from',
+    'tiny (default) or small: the sizes, and the vision-language model that runs begin from',
     pretrainedNames,
   ),
-  ...dataOptions,
-  out: outputFolder('folder of runs and page; by default bench/results/study/NAME, in a package .insula/study/NAME'),
+  out: outputFolder('folder of runs and page; by default bench/results/study, in a package .insula/study'),
   overwrite: flag('performs runs again that are in the folder with other settings, or damaged'),
   ...deviceOptions,
 };
@@ -43,95 +53,157 @@ type Values = ValuesOf<typeof studyOptions>;
 
 export const study = command({
   options: studyOptions,
-  names: 'NAME of a study; without it they are listed',
+  names: 'NAME ... of claims; without it they are listed with their verdicts',
   interruptible: true,
   notes: [
-    'A finished run is a JSON file in the folder, and is not performed again; an interrupt loses the run in progress, and the same command goes on. The table is printed as Markdown; study.html has it with curves.',
+    'A finished run is a JSON file in the folder, shared by all claims, and is not performed again; an interrupt loses the run in progress, and the same command goes on. index.html has all claims with their verdicts, which are computed from these files by one rule.',
   ],
-  async run(values: Values, context): Promise<Result> {
-    const { names } = context;
-    if (names.length === 0) {
-      const json = studies.map(({ variants, ...own }) => ({ ...own, variants: variants.map(({ name }) => name) }));
-      return { json, lines: json.flatMap((own) => [`${own.name}: ${own.question}`, `  ${own.variants.join(', ')}`]) };
-    }
-    const name = names.join(' ');
-    const found = studies.find((own) => own.name === name);
-    const known = studies.map((own) => own.name);
-    if (!found) throw new InputError(`study: there is no study ${quote(name)}; ${nearest(name, known)}`);
-    return runStudy(found, values, context);
-  },
+  run: (values: Values, context) => runStudy(values, context),
 });
 
-async function runStudy(whole: Study, values: Values, { progress, signal, words }: Context): Promise<Result> {
-  const { only, runs: most = Infinity, preset: presetName = 'tiny', out, overwrite, adapter, floor, tuning } = values;
-  const saying = whole.variants.filter(({ settings }) => values.data && settings.subtask);
-  if (saying.length > 0)
-    progress.note(`${whole.name}: --data has no subtasks, so ${saying.length} variants are left out`);
-  const own = { ...whole, variants: whole.variants.filter((variant) => !saying.includes(variant)) };
-  const { steps = own.steps, seeds = own.seeds, scenes = own.scenes, data, dataset, rate, map } = values;
-  const variants = own.variants.map(({ name }) => name);
-  const unknown = only?.find((name) => !variants.includes(name));
+async function runStudy(values: Values, context: Context): Promise<Result> {
+  const { names, progress, signal, words } = context;
+  const { all, only, report, runs: most = Infinity, scenes = 100, steps, preset: presetName = 'tiny' } = values;
+  const known = claims.map(({ name }) => name);
+  const unknown = names.find((name) => !known.includes(name));
   if (unknown !== undefined)
-    throw new InputError(`study: --only: ${own.name} has no variant ${quote(unknown)}; ${nearest(unknown, variants)}`);
-  const given = data && { data, ...(dataset && { dataset }), ...(rate && { rate }), ...(map && { map }) };
-  const all = runsOf({ ...own, steps, seeds, scenes }, presetNamed(presetName), given);
-  const wanted = all.filter(({ variant }) => only?.includes(variant) ?? true);
-  const folder = out ?? join(...(installed ? [WORK_FOLDER] : ['bench', 'results']), 'study', own.name);
-  const start = await openStart(all[0].settings.from!);
+    throw new InputError(`study: there is no claim ${quote(unknown)}; ${nearest(unknown, known)}`);
+  const chosen = claims.filter(({ name }) => all || names.includes(name));
+  const armNames = [...trainedArms, ...timedArms].map(({ name }) => name);
+  const other = only?.find((name) => !armNames.includes(name));
+  if (other !== undefined)
+    throw new InputError(`study: --only: there is no arm ${quote(other)}; ${nearest(other, armNames)}`);
+  const folder = values.out ?? join(...(installed ? [WORK_FOLDER] : ['bench', 'results']), 'study');
+  const runsFolder = join(folder, 'runs');
+  const preset = presetNamed(presetName);
+  const first = values['first-seed'] ?? 0;
+  const seeds = Array.from({ length: values.seeds ?? LEAST_SEEDS }, (_, i) => first + i);
+  const runsFor = (own: readonly Claim[], which = seeds) =>
+    runsOf([...new Set(own.flatMap(armsOf))], { preset, seeds: which, steps, scenes });
+  const wanted = runsFor(chosen).filter(({ arm }) => only?.includes(arm) ?? true);
+  const start = await openStart(presetName);
   try {
     const hash = createHash('sha256')
       .update(await readFile(start.name))
       .digest('hex');
-    const replaces = (run: StudyRun) => overwrite === true && wanted.includes(run);
-    const finished = await finishedRuns(folder, all, hash, replaces);
+    const present = runsFor(claims, await seedsIn(runsFolder, seeds));
+    const files = new Set(wanted.map(fileOf));
+    const replaces = (run: AnyRun) => values.overwrite === true && files.has(fileOf(run));
+    const finished = await finishedRuns(runsFolder, present, hash, replaces);
+    const lacking = () => claims.flatMap((claim) => lackingOf(claim, runsByArm(finished.values())));
+    const again = values.lacking ? lacking().filter((run) => files.has(fileOf(run))) : [];
+    for (const run of again) finished.delete(fileOf(run));
     // A missing library for the page's figures is refused before the runs, not after them.
     await (await import('../model/report/plot.ts')).loadVega();
-    if (most > 0 && wanted.some((run) => !finished.has(fileOf(run)))) {
-      const note = (line: string) => progress.note(line);
-      const { device } = await openTunedDevice({ adapter, floor, tuning }, note);
-      try {
-        note(`${own.name}, preset ${presetName}, on ${device.description}`);
-        const [known] = finished.values();
-        const ask = () => askStart(device, start, all[0].questionScenes, signal);
-        const answers = known?.questions.start ?? (await unlessAborted(signal, ask));
-        const chosen = (settings: RunSettings) => {
-          const { preset, seed } = settings;
-          const source = { episodes: preset.demonstrations, seed, signal, frameSize: preset.vision.image };
-          return chooseDataset(settings, source, progress);
-        };
-        const perform = (run: StudyRun) =>
-          performRun(device, run, {
-            ...{ start, hash, answers: answers!, dataset: chosen, scenes: scenesOf, listener: progress, signal },
-          });
-        if (answers) await performRuns(wanted, finished, { folder, most, perform, signal, note });
-      } finally {
-        device.close();
-      }
+    const missing = wanted.filter((run) => !finished.has(fileOf(run)));
+    const failed =
+      !report && most > 0 && missing.length > 0
+        ? await perform(wanted, finished, { start, hash, folder: runsFolder, most }, values, context)
+        : [];
+    // What was not performed again is still there.
+    for (const run of again) if (!finished.has(fileOf(run))) finished.set(fileOf(run), run);
+    const conclusions = claims.map((claim) => conclusionOf(claim, runsByArm(finished.values())));
+    const page = chosen.length > 0 || report ? join(folder, 'index.html') : null;
+    if (page) {
+      await mkdir(folder, { recursive: true }).catch((error) => {
+        throw fileError(error, folder, 'make this folder');
+      });
+      await writeFileSafely(page, [
+        await studyPage({
+          ...{ command: commandLine(words), conclusions, finished: [...finished.values()] },
+          missing: runsFor(claims).filter((run) => !finished.has(fileOf(run))),
+          lacking: [...new Set(lacking())],
+        }),
+      ]);
     }
-    const result = await concluded(own, all, finished, folder, commandLine(words));
-    return { ...result, status: signal.aborted ? 130 : 0 };
+    const less = [...new Set(lacking())].filter((run) => files.has(fileOf(run)));
+    const shown = conclusions.filter(({ claim }) => chosen.length === 0 || chosen.includes(claim));
+    const lines = [
+      ...shown.flatMap((own) => claimLines(own, runsFor([own.claim]), finished, chosen.length > 0)),
+      ...failed.map((line) => `failed: ${line}`),
+      ...(less.length > 0
+        ? [`measured less than the claims need; --lacking performs them again: ${less.map(fileOf).join(', ')}`]
+        : []),
+      ...(page ? [`page: ${page}`] : []),
+    ];
+    const json = {
+      claims: shown.map(({ claim: { tests, ...claim }, ...own }) => ({ ...claim, ...own })),
+      ...{ missing: wanted.map(fileOf).filter((file) => !finished.has(file)), failed, page },
+    };
+    return { json, lines, status: signal.aborted ? 130 : failed.length > 0 ? 1 : 0 };
   } finally {
     await start.close();
+    progress.end();
   }
 }
 
-async function concluded(
-  own: Study,
-  all: readonly StudyRun[],
-  finished: ReadonlyMap<string, SavedRun>,
-  folder: string,
-  typed: string,
-): Promise<Result> {
-  const runs = [...finished.values()];
-  const missing = all.map(fileOf).filter((file) => !finished.has(file));
-  const results = tableOf(own, runs);
-  const page = runs.length > 0 ? join(folder, 'study.html') : null;
-  if (page !== null) {
-    const { studyPage } = await import('../bench/study/page.ts');
-    await writeFileSafely(page, [await studyPage({ study: own, command: typed, runs, results, missing })]);
-  }
-  const lines = [own.question, '', ...markdownOf(results), '', own.remark, ...legend];
-  if (missing.length > 0) lines.push(`missing: ${missing.length} of ${all.length} runs: ${missing.join(', ')}`);
-  if (page !== null) lines.push(`page: ${page}`);
-  return { json: { study: own.name, ...results, missing, page }, lines };
+/** These seeds, and those of the files in a folder. */
+async function seedsIn(folder: string, seeds: readonly number[]): Promise<number[]> {
+  const files = await readdir(folder).catch(() => []);
+  const found = files.flatMap((file) => /-(\d+)\.json$/.exec(file)?.[1] ?? []).map(Number);
+  return [...new Set([...seeds, ...found])].sort((a, b) => a - b);
 }
+
+interface Kept {
+  readonly start: VisionLanguageFile;
+  readonly hash: string;
+  readonly folder: string;
+  readonly most: number;
+}
+
+/** Performs the missing ones of `wanted`. Returns a line for each that failed. */
+async function perform(
+  wanted: readonly AnyRun[],
+  finished: Map<string, SavedRun>,
+  { start, hash, folder, most }: Kept,
+  { adapter, floor, tuning }: Values,
+  { progress, signal }: Context,
+): Promise<string[]> {
+  const note = (line: string) => progress.note(line);
+  const { device } = await openTunedDevice({ adapter, floor, tuning }, note);
+  let world: TabletopWorld | null = null;
+  try {
+    note(`study on ${device.description}`);
+    const trained = wanted.find((run): run is StudyRun => 'settings' in run);
+    const answers =
+      trained && (await unlessAborted(signal, () => askStart(device, start, trained.questionScenes, signal)));
+    if (signal.aborted) return [];
+    const dataset = async (settings: RunSettings) => {
+      const { preset, seed, paraphrases } = settings;
+      const paraphrased = await readParaphrasing(paraphrases, progress);
+      return paraphrased(await chooseDataset(settings, { episodes: preset.demonstrations, seed, signal }, progress));
+    };
+    const coTraining = async (settings: RunSettings) => {
+      world ??= await TabletopWorld.create();
+      return coTrainingOf(settings, world);
+    };
+    const sources = { start, hash, answers: answers!, dataset, coTraining, listener: progress, signal };
+    const armOf = (run: AnyRun) => trainedArms.find(({ name }) => name === run.arm)!;
+    const one = (run: AnyRun) =>
+      'settings' in run ? performRun(device, run, armOf(run), sources) : performTimes(device, run, { signal });
+    return await performRuns(wanted, finished, { folder, most, perform: one, signal, note });
+  } finally {
+    (world as TabletopWorld | null)?.delete();
+    device.close();
+  }
+}
+
+function claimLines(
+  { claim, outcomes, verdict }: Conclusion,
+  runs: readonly AnyRun[],
+  finished: ReadonlyMap<string, SavedRun>,
+  withTests: boolean,
+): string[] {
+  const done = runs.filter((run) => finished.has(fileOf(run))).length;
+  const state = runs.length > 0 ? `; ${done} of ${counted(runs.length, 'run')}` : '';
+  const testLine = (own: Conclusion['outcomes'][number]) =>
+    `  ${testText(own.test)}: ${differenceText(own)}; ${verdictText(own.verdict)}`;
+  return [
+    `${claim.number} ${claim.name}: ${claim.says}`,
+    `  ${verdictText(verdict)}${state}`,
+    ...(withTests ? outcomes.map(testLine) : []),
+  ];
+}
+
+const testText = ({ arms, measure, scenes, says }: Test) =>
+  `${measure}${scenes ? ` (${scenes})` : ''} of ${arms.join(' - ')} ${says}`;

@@ -299,7 +299,7 @@ async function keptAnswers(
 }
 
 async function actingRates(policy: Policy, run: Run): Promise<ClosedLoopRates> {
-  const { episodes, ...rates } = await closedLoopOf(policy, run, ACTING_EPISODES);
+  const { episodes, decodes: _, ...rates } = await closedLoopOf(policy, run, ACTING_EPISODES);
   return { ...rates, episodes: episodes.length };
 }
 

@@ -2,17 +2,27 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { studies } from '../bench/study/index.ts';
-import { insulation } from '../bench/study/insulation.ts';
-import { studyPage } from '../bench/study/page.ts';
-import { performRun } from '../bench/study/perform.ts';
-import { fileOf, finishedRuns, performRuns, type SavedRun } from '../bench/study/saved.ts';
-import { runsOf, type Study, type StudyRun } from '../bench/study/study.ts';
-import { cellsOf, markdownOf, tableOf } from '../bench/study/table.ts';
+import { type AnyRun, runsOf, type StudyRun, timedArms, trainedArms } from '../bench/study/arms.ts';
+import { armsOf, type Claim, type Test } from '../bench/study/claims/claim.ts';
+import { claims } from '../bench/study/claims/index.ts';
+import { conclusionOf, lackingOf, outcomeOf, runsByArm } from '../bench/study/conclusion.ts';
+import { meanOver } from '../bench/study/measures.ts';
+import { differenceText, studyPage } from '../bench/study/page.ts';
+import { performRun, performTimes } from '../bench/study/perform.ts';
+import {
+  fileOf,
+  finishedRuns,
+  performRuns,
+  type SavedRun,
+  savedSchema,
+  type TrainedRun,
+} from '../bench/study/saved.ts';
+import { meanInterval, studentQuantile, verdictOf, verdicts } from '../bench/study/statistics.ts';
 import { demonstrations } from '../bench/tabletop/demonstrations.ts';
-import { simplePlacing } from '../bench/tabletop/scene.ts';
 import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { study } from '../cli/study.ts';
+import { readJsonFile } from '../engine/files/json-schema.ts';
+import { InputError } from '../engine/index.ts';
 import { Model } from '../model/architecture/model.ts';
 import { expectRules } from '../model/training/parameter-rules.ts';
 import { presetNamed } from '../model/training/presets.ts';
@@ -23,44 +33,42 @@ import { runCommand } from './support/run-command.ts';
 import { quietListener } from './support/synthetic-dataset.ts';
 import { seeingModel } from './support/vision-language.ts';
 
-const small: Study = {
-  ...insulation,
-  variants: [
-    { name: 'first', meaning: 'the first of them', settings: {} },
-    { name: 'first-short', meaning: 'a shorter horizon', settings: { horizon: 5 }, beside: 'first' },
-    { name: 'second', meaning: 'a flow alone', settings: { system: 'pi05' } },
-  ],
-  seeds: 2,
+const preset = presetNamed('tiny');
+const [FIRST, SECOND] = ['knowledge-insulation', 'pi0'];
+const sizes = { preset, seeds: [0, 1, 2], scenes: 10 };
+const runs = runsOf([FIRST, SECOND], sizes) as StudyRun[];
+const base = {
+  adapter: { description: 'a <test> adapter', software: true, features: [] },
+  versions: { insula: '0', webgpu: '0', node: '20' },
+  commit: '0123456789abcdef',
+  modified: false,
+  date: '2026-01-01T00:00:00.000Z',
 };
-const runs = runsOf(small, presetNamed('tiny'));
 
-/** A finished run: of every ten scenes the first `successes` succeed, and one more has the right object. */
-function finishedRun(run: StudyRun, successes: number): SavedRun {
-  const seconds = run.settings.seed === 0 ? 10 : 20;
-  const losses = (step: number) => ({ flow: 1 / (1 + step), ...(run.variant !== 'second' && { token: 0.3 + step }) });
-  const objective = (name: string) => ({ name, title: `${name} loss`, baseline: 'mean chunk' });
+/** A finished run: of its ten scenes the first `successes` succeed; its action error is `error` times the constant's. */
+function finishedRun(run: StudyRun, successes: number, error = 0.5): TrainedRun {
+  const outcome = (seed: number) => ({ seed, success: seed < successes, rightObject: seed <= successes });
+  const episodes = Array.from({ length: 10 }, (_, seed) => ({ ...outcome(seed), stageScore: seed / 10, steps: 20 }));
+  const measured = { observations: 8, oneSample: 2 * error, meanOfSeveral: null, bestConstant: 2 };
   return {
-    format: 'insula study run 1',
-    ...run,
-    start: 'abc',
-    adapter: { description: 'a <test> adapter', software: true, features: [] },
-    versions: { insula: '0', webgpu: '0', node: '20' },
-    commit: '0123456789abcdef',
-    modified: false,
-    date: '2026-01-01T00:00:00.000Z',
-    objectives: Object.keys(losses(0)).map(objective),
-    heldOut: [0, 3].map((step) => ({ step, losses: losses(step), seconds: (step * seconds) / 3 })),
-    baselines: { flow: 0.2501, token: 3 },
-    episodes: Array.from({ length: 10 }, (_, seed) => {
-      return { seed, success: seed < successes, rightObject: seed <= successes, stageScore: seed / 10, steps: 20 };
-    }),
-    questions: {
-      start: { objects: 9, near: 0.5, others: 9, tokens: 0.9996 },
-      trained: run.variant === 'second' ? null : { objects: 9, near: 0.25, others: 9, tokens: 0.5 },
-    },
-    seconds: { train: seconds },
+    ...{ format: 'insula study run 1', ...run, start: 'abc', ...base },
+    objectives: [{ name: 'flow', title: 'flow loss', baseline: 'best constant velocity' }],
+    heldOut: [{ step: 3, losses: { flow: error }, seconds: 9 }],
+    baselines: { flow: 1 },
+    acting: [100, 200, 300].map((step, i) => ({ step, seconds: 2 * i, oneSample: 3 - i + error, bestConstant: 1 })),
+    ...{ openLoop: { ...measured, decodes: null }, firstChunks: measured, episodes, decodes: null, others: {} },
+    questions: { start: null, trained: { objects: 9, near: 0.25, others: 9, tokens: 0.5 } },
+    ...{ probes: null, seconds: { train: 10 } },
   };
 }
+
+const finishedAny = (run: AnyRun): SavedRun =>
+  'settings' in run
+    ? finishedRun(run, 4 + run.settings.seed)
+    : {
+        ...{ format: 'insula study times 1', ...run, ...base },
+        rows: run.options.systems.map((system, i) => ({ system, times: [1 + i, 2 + i, 9 + i] })),
+      };
 
 let folder = '';
 beforeAll(async () => {
@@ -69,171 +77,267 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 const note = () => {};
 const never = () => false;
-const perform = async (run: StudyRun) => finishedRun(run, 4);
-const names = runs.map(fileOf);
 
-test('every variant of every study can be trained', () => {
-  for (const own of studies) {
-    const all = runsOf(own, presetNamed('tiny'));
-    expect(new Set(all.map(fileOf)).size).toBe(own.variants.length * own.seeds);
-    for (const { settings } of all) {
-      systemOf(settings);
-      expectTokens(settings);
-      expectRules(settings, { images: true, state: true });
-      expect([settings.from, settings.steps]).toEqual(['tiny', own.steps]);
-    }
-    const known = own.variants.map(({ name }) => name);
-    for (const { beside = known[0] } of own.variants) expect(known).toContain(beside);
-  }
-});
-
-describe('the runs of a study', () => {
-  test('are performed seed by seed, a few at a time, and none twice', async () => {
-    const performed: string[] = [];
-    const watched = async (run: StudyRun) => {
-      performed.push(fileOf(run));
-      return perform(run);
-    };
-    for (const most of [2, 3, undefined, undefined]) {
-      const finished = await finishedRuns(folder, runs, 'abc', never);
-      expect([...finished.keys()]).toEqual(performed);
-      await performRuns(runs, finished, { folder, most, perform: watched, note });
-    }
-    expect(performed).toEqual(names);
-    expect(performed.slice(0, 4)).toEqual(['first-0.json', 'first-short-0.json', 'second-0.json', 'first-1.json']);
-    expect((await readdir(folder)).sort()).toEqual(names.toSorted());
-    const finished = await finishedRuns(folder, runs, 'abc', never);
-    expect([...finished.values()]).toEqual(runs.map((run) => finishedRun(run, 4)));
+describe('statistics', () => {
+  test("have Student's quantiles and intervals", () => {
+    // Printed tables, as in Fisher and Yates.
+    const table = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
+    for (const [i, quantile] of table.entries()) expect(studentQuantile(i + 1)).toBeCloseTo(quantile, 3);
+    expect(studentQuantile(30)).toBeCloseTo(2.042, 3);
+    expect(studentQuantile(10_000)).toBeCloseTo(1.96, 3);
+    // Mean 2, deviation 1, so 4.303 / sqrt(3) on either side.
+    const { mean, low, high } = meanInterval([1, 2, 3]);
+    expect([mean, low, high].map((own) => Number(own.toFixed(3)))).toEqual([2, -0.484, 4.484]);
+    expect(meanInterval([7])).toEqual({ mean: 7, low: -Infinity, high: Infinity });
   });
 
-  test('lose the one in progress if they are interrupted', async () => {
+  test('give one verdict for each interval', () => {
+    const given = (direction: Test['says'], low: number, high: number) =>
+      verdictOf({ mean: (low + high) / 2, low, high }, { direction, margin: 0.1 });
+    expect(given('higher', 0.01, 0.9)).toBe('reproduced');
+    expect(given('lower', 0.01, 0.9)).toBe('opposite');
+    expect(given('lower', -0.9, -0.01)).toBe('reproduced');
+    expect(given('higher', -0.9, -0.01)).toBe('opposite');
+    expect(given('higher', 0.01, 0.09)).toBe('small');
+    expect(given('lower', -0.09, -0.01)).toBe('small');
+    expect(given('lower', 0.01, 0.09)).toBe('none');
+    for (const direction of ['higher', 'lower'] as const) {
+      expect(given(direction, -0.05, 0.09)).toBe('none');
+      expect(given(direction, -0.05, 0.11)).toBe('undecided');
+    }
+    expect(given('alike', -0.05, 0.09)).toBe('reproduced');
+    expect(given('alike', 0.02, 0.2)).toBe('undecided');
+    expect(given('alike', 0.11, 0.2)).toBe('opposite');
+    expect(given('alike', -0.2, -0.11)).toBe('opposite');
+  });
+});
+
+describe('claims', () => {
+  test('cover the nineteen of the papers, and compare arms that can be trained', () => {
+    const numbers = new Set(claims.flatMap(({ number }) => (/^\d/.test(number) ? [Number.parseInt(number, 10)] : [])));
+    expect([...numbers]).toEqual(Array.from({ length: 19 }, (_, i) => i + 1));
+    expect(new Set(claims.map(({ name }) => name)).size).toBe(claims.length);
+    const arms = [...trainedArms, ...timedArms];
+    const names = arms.map(({ name }) => name);
+    expect(new Set(names).size).toBe(names.length);
+    for (const { tests } of claims)
+      for (const { arms: compared, measure, scenes } of tests)
+        for (const own of compared) {
+          const [name, system] = own.split(':');
+          const arm = arms.find((one) => one.name === name)!;
+          expect(arm, name).toBeDefined();
+          expect('timed' in arm && arm.systems.includes(system)).toBe(measure === 'time');
+          if (scenes) expect('others' in arm && arm.others).toContain(scenes);
+          if (measure.startsWith('probe')) expect('probes' in arm && arm.probes).toBe(true);
+        }
+    expect(names.filter((name) => !claims.some((own) => armsOf(own).includes(name)))).toEqual([]);
+    for (const run of runsOf(names, { preset, seeds: [0], scenes: 100 })) {
+      if (!('settings' in run)) continue;
+      systemOf(run.settings);
+      expectTokens(run.settings);
+      expectRules(run.settings, { images: true, state: true });
+      expect(run.settings.steps % run.settings.actEvery!).toBe(0);
+    }
+  });
+
+  const compared: Test = { arms: [FIRST, SECOND], measure: 'action error', says: 'lower', margin: 0.05 };
+  const byErrors = (errors: readonly (readonly [number, number])[]) =>
+    runsByArm(runs.map((run) => finishedRun(run, 5, errors[run.settings.seed][run.arm === FIRST ? 0 : 1])));
+
+  test('are decided by paired differences over seeds', () => {
+    // Differences -0.2, -0.3, -0.1: mean -0.2, half width 4.303 * 0.1 / sqrt(3) = 0.248.
+    const wide = outcomeOf(compared, byErrors([[0.3, 0.5], [0.5, 0.8], [0.8, 0.9]])); // biome-ignore format: pairs
+    expect(wide.interval!.mean).toBeCloseTo(-0.2, 9);
+    expect(wide.interval!.high).toBeCloseTo(0.0484, 3);
+    expect(wide.verdict).toBe('undecided');
+    const clear = outcomeOf(compared, byErrors([[0.3, 0.5], [0.5, 0.72], [0.6, 0.79]])); // biome-ignore format: pairs
+    expect(clear.verdict).toBe('reproduced');
+    expect(clear.seeds.map(({ seed }) => seed)).toEqual([0, 1, 2]);
+    const worse = byErrors([[1.1, 1.3], [1.2, 1.4], [1.3, 1.5]]); // biome-ignore format: pairs
+    expect(outcomeOf(compared, worse).verdict).toBe('extreme');
+    const two = runsByArm(runs.slice(0, 4).map((run) => finishedRun(run, 5)));
+    expect(outcomeOf(compared, two).verdict).toBe('few');
+  });
+
+  test('about rates also have intervals over scenes, and guards', () => {
+    const success: Test = { ...compared, measure: 'success', says: 'higher' };
+    const rated = (first: number, second: number) =>
+      outcomeOf(success, runsByArm(runs.map((run) => finishedRun(run, run.arm === FIRST ? first : second))));
+    const { rates, interval, verdict } = rated(5, 2);
+    expect(rates![0]).toMatchObject({ count: 15, of: 30 });
+    // Wilson: centre 1/2, half width z / (1 + z^2 / 30) * sqrt(1 / 120 + z^2 / 3600), with z^2 = 3.8415: 0.1685
+    expect(rates![0].low).toBeCloseTo(0.3315, 4);
+    expect(interval!.mean).toBeCloseTo(0.3, 9);
+    expect(verdict).toBe('reproduced');
+    expect(rated(0, 0).verdict).toBe('extreme');
+    expect(rated(10, 10).verdict).toBe('extreme');
+    expect(rated(5, 5).verdict).toBe('none');
+  });
+
+  test('about times compare medians in a process', () => {
+    const timed = runsOf(['step-time'], sizes).map(finishedAny);
+    const [first, , second] = timedArms[0].systems;
+    const cost = { arms: [`step-time:${second}`, `step-time:${first}`], measure: 'time', says: 'alike' } as const;
+    // Medians 4 and 2 in every process.
+    const { interval } = outcomeOf({ ...cost, margin: 0.1, less: 0.2 }, runsByArm(timed));
+    for (const bound of Object.values(interval!)) expect(bound).toBeCloseTo(0.8, 9);
+    expect(differenceText({ test: { ...cost, margin: 0.1 }, interval })).toBe('+80.0 (+80.0 to +80.0) %');
+  });
+
+  test('over a course have means by the trapezoidal rule', () => {
+    const run = finishedRun(runs[0], 5, 0);
+    // Errors 3, 2, 1 at steps 100, 200, 300 and seconds 0, 2, 4.
+    expect(meanOver(run, 'step')).toBeCloseTo(2, 9);
+    expect(meanOver(run, 'seconds', 3)).toBeCloseTo((2.5 * 2 + 1.75) / 3, 9);
+    expect(meanOver({ ...run, acting: null }, 'step')).toBeNull();
+  });
+
+  test('say which runs were measured less than they need', () => {
+    const claim: Claim = { ...claims[0], tests: [compared] };
+    const [old, ...others] = runs.map((run) => finishedRun(run, 5));
+    const known = runsByArm([{ ...old, openLoop: null }, ...others]);
+    expect(lackingOf(claim, known).map(fileOf)).toEqual([fileOf(old)]);
+    expect(conclusionOf(claim, known)).toMatchObject({ verdict: 'few', outcomes: [{ seeds: { length: 2 } }] });
+    expect(conclusionOf({ ...claim, tests: [] }, known).verdict).toBe('untestable');
+  });
+});
+
+describe('runs', () => {
+  test('are performed seed by seed, a few at a time, and none twice', async () => {
+    const performed: string[] = [];
+    const perform = async (run: AnyRun) => {
+      performed.push(fileOf(run));
+      return finishedAny(run);
+    };
+    const own = join(folder, 'few');
+    for (const most of [2, 3, undefined, undefined]) {
+      const finished = await finishedRuns(own, runs, 'abc', never);
+      expect([...finished.keys()]).toEqual(performed);
+      expect(await performRuns(runs, finished, { folder: own, most, perform, note })).toEqual([]);
+    }
+    expect(performed).toEqual(runs.map(fileOf));
+    expect(performed.slice(0, 3)).toEqual(['knowledge-insulation-0.json', 'pi0-0.json', 'knowledge-insulation-1.json']);
+    const finished = await finishedRuns(own, runs, 'abc', never);
+    expect([...finished.values()]).toEqual(runs.map(finishedAny));
+  });
+
+  test('lose the one in progress if they are interrupted; one that is refused keeps no other', async () => {
     const interrupted = new AbortController();
     const finished = new Map<string, SavedRun>();
     const own = join(folder, 'interrupted');
-    await performRuns(runs, finished, {
-      ...{ folder: own, note, signal: interrupted.signal },
-      perform: async (run) => {
-        if (finished.size === 2) interrupted.abort();
-        interrupted.signal.throwIfAborted();
-        return perform(run);
-      },
-    });
-    expect(await readdir(own)).toEqual(names.slice(0, 2));
-    const failing = performRuns(runs, finished, {
-      folder: own,
-      note,
-      perform: () => Promise.reject(new Error('lost')),
-    });
-    await expect(failing).rejects.toThrow('lost');
-  });
-
-  test('are refused with other settings, another start or damaged, unless they are replaced', async () => {
-    const refused = async (all: readonly StudyRun[], start: string, reason: RegExp) => {
-      await expect(finishedRuns(folder, all, start, never)).rejects.toThrow(reason);
-      const left = await finishedRuns(folder, all, start, (run) => run.variant !== 'second').catch(() => null);
-      return left && [...left.keys()];
+    const perform = async (run: AnyRun) => {
+      if (finished.size === 2) interrupted.abort();
+      interrupted.signal.throwIfAborted();
+      return finishedAny(run);
     };
-    const longer = runsOf({ ...small, steps: 7 }, presetNamed('tiny'));
-    const advice = '; choose another folder with --out, or run it again with --overwrite$';
-    await refused(
-      longer,
-      'abc',
-      new RegExp(`first-0.json: settings.steps is ${small.steps} there, and now 7${advice}`),
-    );
-    await refused(runs, 'abd', /first-0.json: start is "abc" there, and now "abd"; /);
-    const fewer = runsOf(small, { ...presetNamed('tiny'), heldOutSteps: 3 });
-    await refused(fewer, 'abc', /settings.preset.heldOutSteps is 64 there, and now 3; /);
-    await writeFile(join(folder, 'first-1.json'), '{"format": 3}');
-    expect(
-      await refused(runs, 'abc', /first-1.json: this is not a finished run of insula study: .*--overwrite$/),
-    ).toEqual(names.filter((name) => name !== 'first-1.json'));
-    await writeFile(join(folder, 'first-1.json'), '{"format');
-    await refused(runs, 'abc', /first-1.json: .*--overwrite$/);
+    await performRuns(runs, finished, { folder: own, note, signal: interrupted.signal, perform });
+    expect((await readdir(own)).sort()).toEqual(runs.slice(0, 2).map(fileOf).sort());
+    const refused = async (run: AnyRun) => {
+      if (fileOf(run) === 'pi0-1.json') throw new InputError('it diverged');
+      return finishedAny(run);
+    };
+    const failed = await performRuns(runs, finished, { folder: own, note, perform: refused });
+    expect(failed).toEqual(['pi0-1.json: it diverged']);
+    expect(finished.size).toBe(runs.length - 1);
+    const lost = performRuns(runs, finished, { folder: own, note, perform: () => Promise.reject(new Error('lost')) });
+    await expect(lost).rejects.toThrow('lost');
   });
 
-  test('of a version without a setting have its default', async () => {
+  test('of other settings, of another start or damaged are refused, unless they are replaced', async () => {
+    const own = join(folder, 'refused');
+    await performRuns(runs, new Map(), { folder: own, note, perform: async (run) => finishedAny(run) });
+    const refused = (all: readonly AnyRun[], start: string, reason: RegExp) =>
+      expect(finishedRuns(own, all, start, never)).rejects.toThrow(reason);
+    const advice = '; choose another folder with --out, or run it again with --overwrite$';
+    const longer = runsOf([FIRST, SECOND], { ...sizes, steps: 7 });
+    await refused(longer, 'abc', new RegExp(`insulation-0.json: settings.steps is 300 there, and now 7${advice}`));
+    await refused(runs, 'abd', /insulation-0.json: start is "abc" there, and now "abd"; /);
+    const fewer = runsOf([FIRST, SECOND], { ...sizes, preset: { ...preset, heldOutSteps: 3 } });
+    await refused(fewer, 'abc', /settings.preset.heldOutSteps is 64 there, and now 3; /);
+    await writeFile(join(own, 'pi0-1.json'), '{"format": 3}');
+    await refused(runs, 'abc', /pi0-1.json: this is not a finished run of insula study: .*--overwrite$/);
+    const left = await finishedRuns(own, runs, 'abc', ({ arm }) => arm === SECOND);
+    expect(left.has('pi0-1.json')).toBe(false);
+    // Words of a preset, and measurements between steps, change no result; a setting that came later has its default.
     const [run] = runs;
     const { gates: _, ...settings } = run.settings;
     const plain = { ...run, settings: { ...run.settings, gates: null } };
-    await writeFile(join(folder, fileOf(run)), JSON.stringify({ ...finishedRun(run, 4), settings }));
-    expect((await finishedRuns(folder, [plain], 'abc', never)).size).toBe(1);
-    await expect(finishedRuns(folder, [run], 'abc', never)).rejects.toThrow(/settings.gates is null there, and now 1;/);
+    const old = {
+      ...finishedRun(run, 4),
+      settings: { ...settings, actEvery: null, preset: { ...preset, description: '' } },
+    };
+    await writeFile(join(own, fileOf(run)), JSON.stringify(old));
+    expect((await finishedRuns(own, [plain], 'abc', never)).size).toBe(1);
+    await refused([run], 'abc', /settings.gates is null there, and now 1;/);
+  });
+
+  test('that are kept are whole', async () => {
+    const kept = new URL('../bench/results/study/runs/', import.meta.url).pathname;
+    const arms = [...trainedArms, ...timedArms].map(({ name }) => name);
+    const all = runsOf(arms, { preset, seeds: [0, 1, 2], scenes: 100 });
+    const files = await readdir(kept);
+    const { start } = await readJsonFile(join(kept, 'pi0-0.json'), savedSchema, 'a run').then(
+      (own) => own as TrainedRun,
+    );
+    expect((await finishedRuns(kept, all, start!, never)).size).toBe(files.length);
   });
 });
 
-describe('the table', () => {
-  const finished = runs.slice(0, 5).map((run, i) => finishedRun(run, i === 0 ? 4 : 6));
-  const results = tableOf(small, finished);
-
-  test('has intervals over the scenes of all seeds', () => {
-    const { rows } = results;
-    expect(rows.map(({ runs: own }) => own)).toEqual([2, 2, 1]);
-    // 10 of 20: centre 1/2, half width z / (1 + z^2 / 20) * sqrt(1 / 80 + z^2 / 1600), with z^2 = 3.8415: 0.2007
-    const [{ success, rightObject }] = rows;
-    expect(success).toMatchObject({ count: 10, of: 20, seeds: { mean: 0.5, low: 0.4, high: 0.6 } });
-    expect(success!.low).toBeCloseTo(0.2993, 4);
-    expect(success!.high).toBeCloseTo(0.7007, 4);
-    expect(rightObject).toMatchObject({ count: 12, of: 20 });
-    expect(rows[0].stageScore!.mean).toBeCloseTo(0.45, 9);
-    expect(rows[0].seconds).toEqual({ mean: 15, low: 10, high: 20 });
-    expect(rows[2]).toMatchObject({ near: null, tokens: null, losses: { token: { loss: null } } });
+test('the page has every claim, its tests and the raw numbers', async () => {
+  const names = [...trainedArms, ...timedArms].map(({ name }) => name);
+  const all = runsOf(names, { ...sizes, seeds: [0, 1, 2] });
+  const finished = all.map(finishedAny);
+  const conclusions = claims.map((claim) => conclusionOf(claim, runsByArm(finished)));
+  const page = await studyPage({
+    command: 'insula study <x>',
+    conclusions,
+    finished,
+    missing: all.slice(0, 1),
+    lacking: [],
   });
-
-  test('never makes a loss above its baseline equal to it', () => {
-    const { head, lines } = cellsOf(results);
-    expect(lines[0].slice(0, 4)).toEqual(['first', '2', '50.0 (29.9 to 70.1); 40.0 to 60.0', '60.0 (38.7 to 78.1)']);
-    expect(lines[0].slice(7, 9)).toEqual(['0.250; 0.9996 ×', '3.30; 1.10 × (worse)']);
-    expect(head[6]).toBe('other tokens, %, start 99.9');
-    expect(lines[2].slice(5, 9)).toEqual(['–', '–', '0.250; 0.9996 ×', '–']);
-    expect(markdownOf(results)).toHaveLength(5);
-    expect(cellsOf(tableOf(small, [])).lines[0].slice(1, 4)).toEqual(['0', '–', '–']);
-  });
-
-  test('stands on a page with curves of every run and what is missing', async () => {
-    const page = await studyPage({
-      study: small,
-      command: 'insula study <x>',
-      runs: finished,
-      results,
-      missing: ['a-1.json'],
-    });
-    for (const { name, meaning } of small.variants)
-      expect(page).toMatch(new RegExp(`<dt>${name}</dt><dd>${meaning}</dd>`));
-    expect(page).toContain('<dt>Missing</dt><dd>a-1.json</dd>');
-    expect(page).toContain('insula study &lt;x&gt;');
-    expect(page.match(/<figcaption>/g)).toHaveLength(4);
-    expect(page).toContain('Held-out token loss over seconds');
-    const marks = page.match(/class="mark-line/g)!;
-    expect(marks).toHaveLength(2 * 5 + 2 * 4);
-    expect(page).not.toMatch(/<script|NaN|Infinity|undefined|sss/);
-  });
+  for (const { claim } of conclusions) expect(page).toContain(`<section id="${claim.name}">`);
+  for (const run of all) expect(page).toContain(`<a href="runs/${fileOf(run)}" title="commit 0123456789; 2026-01-01; `);
+  expect(page).toContain('insula study &lt;x&gt;');
+  expect(page).toContain(`<dt>Missing</dt><dd>${fileOf(all[0])}</dd>`);
+  expect(page).toContain('not testable here');
+  expect(page).not.toMatch(/<script|NaN|undefined|sss/);
+  const none = claims.map((claim) => conclusionOf(claim, new Map()));
+  const empty = await studyPage({ command: '', conclusions: none, finished: [], missing: [], lacking: [] });
+  expect(empty).toContain(verdicts.few);
+  expect(empty).not.toMatch(/NaN|Infinity|undefined/);
 });
 
-test('bad input is refused in one line', async () => {
+test('the command lists claims, computes again what is there, and refuses bad input in one line', async () => {
   const refused = (values: object, words: string[], reason: RegExp) =>
     expect(runCommand(study, values, { names: words })).rejects.toThrow(reason);
-  await refused({}, ['insulate'], /^study: there is no study "insulate"; did you mean insulation\?$/);
-  await refused({ only: ['pi1'] }, ['insulation'], /^study: --only: insulation has no variant "pi1"; .*pi0/);
-  await writeFile(join(folder, 'pi0-0.json'), '[]');
+  await refused({}, ['convergance'], /^study: there is no claim "convergance"; did you mean convergence\?$/);
+  await refused({ only: ['pi1'] }, ['convergence'], /^study: --only: there is no arm "pi1"; .*pi0/);
+  const own = join(folder, 'command');
+  await performRuns(runs, new Map(), { folder: join(own, 'runs'), note, perform: async (run) => finishedAny(run) });
   await refused(
-    { out: folder },
-    ['insulation'],
-    /pi0-0\.json: this is not a finished run of insula study: .*--overwrite$/,
+    { out: own, report: true },
+    [],
+    /knowledge-insulation-0.json: scenes is 10 there, and now 100; .*--overwrite$/,
   );
+  await refused({ scenes: 10, out: own, report: true }, [], /knowledge-insulation-0.json: start is "abc" there/);
   const { lines } = await runCommand(study, {});
-  expect(lines[0]).toContain(insulation.question);
-  const empty = await runCommand(study, { runs: 0, seeds: 1, out: join(folder, 'new') }, { names: ['insulation'] });
-  expect(empty.json).toMatchObject({ missing: { length: insulation.variants.length }, page: null });
-  const own = { runs: 0, seeds: 1, out: join(folder, 'own'), data: ['DATA'] };
-  const plain = insulation.variants.flatMap(({ name }) => (name.endsWith('places') ? [] : [`${name}-0.json`]));
-  expect((await runCommand(study, own, { names: ['insulation'] })).json).toMatchObject({ missing: plain });
+  expect(lines.filter((line) => /^\d/.test(line)).length).toBeGreaterThanOrEqual(19);
+  const other = join(folder, 'new');
+  const nothing = await runCommand(study, { report: true, out: other }, { names: ['cost'] });
+  expect(nothing.json).toMatchObject({ missing: { length: 3 }, page: join(other, 'index.html') });
+  expect(await readFile(join(other, 'index.html'), 'utf8')).toContain('<section id="cost">');
 });
 
 test('a run measures a policy, and the start with its weights', async () => {
   const device = await testDevice('normal');
-  const preset = { ...presetNamed('tiny'), batch: 2, heldOutSteps: 2, finalHeldOutSteps: 2 };
-  const all = runsOf({ ...insulation, steps: 2, seeds: 1, scenes: 2 }, preset);
-  const own = { ...all.find(({ variant }) => variant === 'knowledge-insulation-places')!, questionScenes: 1 };
+  const small = { ...preset, batch: 2, heldOutSteps: 2, finalHeldOutSteps: 2 };
+  const [own] = runsOf(['knowledge-insulation-places'], {
+    preset: small,
+    seeds: [0],
+    steps: 2,
+    scenes: 1,
+  }) as StudyRun[];
+  const arm = trainedArms.find(({ name }) => name === own.arm)!;
   const start = await openStart('tiny');
   try {
     const answers = (await askStart(device, start, 1))!;
@@ -246,20 +350,39 @@ test('a run measures a policy, and the start with its weights', async () => {
     expect(await askStart(device, abroad, 1)).toBeNull();
     using smaller = seeingModel(device);
     expect(await askStart(device, start, 1, undefined, smaller)).toBeNull();
-    const saved = await performRun(device, own, {
-      ...{ start, hash: 'abc', answers, signal: new AbortController().signal },
-      dataset: () => demonstrations({ episodes: 4, seed: 0 }),
-      scenes: () => [simplePlacing],
-      listener: { ...quietListener(), closedLoop() {} },
-    });
+    const { signal } = new AbortController();
+    const saved = (await performRun(
+      device,
+      own,
+      { ...arm, others: ['other object'], probes: true },
+      {
+        ...{ start, hash: 'abc', answers, signal },
+        dataset: () => demonstrations({ episodes: 4, seed: 0 }),
+        coTraining: async () => undefined,
+        listener: { ...quietListener(), closedLoop() {} },
+      },
+    )) as TrainedRun;
     expect(saved.heldOut.map(({ step }) => step)).toEqual([0, 2]);
-    expect(saved.episodes).toHaveLength(2);
+    expect(saved.acting!.map(({ step }) => step)).toEqual([2]);
+    expect(saved.episodes).toHaveLength(1);
+    expect(Object.keys(saved.others!)).toEqual(['other object']);
+    expect(saved.others!['other object'][0].original).toBeTypeOf('boolean');
+    expect(saved.firstChunks!.observations).toBe(1);
+    expect(saved.probes!.trained.map(({ question }) => question)).toContain('shape');
     expect(saved.questions.trained).toMatchObject({ objects: answers.objects, others: answers.others });
     const at = join(folder, 'real');
     await performRuns([own], new Map(), { folder: at, perform: async () => saved, note });
     expect((await finishedRuns(at, [own], 'abc', never)).get(fileOf(own))).toEqual(saved);
-    expect(JSON.parse(await readFile(join(at, fileOf(own)), 'utf8'))).toEqual(saved);
   } finally {
     await start.close();
   }
+});
+
+test('systems are timed in turn', async () => {
+  const device = await testDevice('normal');
+  const timed = { preset: 'nano', timed: 'step', systems: ['pi0', 'pi05'], batch: 1 } as const;
+  const { signal } = new AbortController();
+  const run = { arm: 'step-time', seed: 0, options: timed };
+  const saved = await performTimes(device, run, { signal, rounds: 2 });
+  expect('rows' in saved && saved.rows.map(({ system }) => system)).toEqual(timed.systems);
 });

@@ -56,7 +56,7 @@ export async function languageTable(
 }
 
 /** Whether an episode with an exchanged instruction went as the scene's own instruction says. */
-function wentForOriginal({ seed, settings, firstMoved, bin }: EpisodeResult, thing: NamedThing): boolean {
+export function wentForOriginal({ seed, settings, firstMoved, bin }: EpisodeResult, thing: NamedThing): boolean {
   const { object, fixture } = makeScene(seed, settings);
   if (thing === 'object') return firstMoved === object;
   return (settings.task === 'place' ? bin : firstMoved) === fixture;

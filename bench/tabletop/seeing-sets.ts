@@ -84,6 +84,8 @@ export async function measureMarks(
   return { all: scoreOf(marks), free: scoreOf(marks.filter((_, i) => frames[i].held < 0)) };
 }
 
+const sameRows = (own: readonly number[], other: readonly number[]) => own.slice(1).join() === other.slice(1).join();
+
 /**
  * Asks the start about held-out frames of rich scenes, those of pretraining; null if it was pretrained on other pictures. With
  * `trained`, its weights are those of a trained policy's model, so that a system without a token head is asked too; null if that model
@@ -101,7 +103,8 @@ export async function askStart(
   for (const parameter of trained ? model.parameters : []) {
     const own = trained!.parameters.has(parameter.name) ? trained!.parameters.get(parameter.name) : null;
     // Rows of action tokens come after those of the start.
-    if (!own || own.size < parameter.size) return null;
+    const isLonger = own && own.size >= parameter.size && sameRows(own.shape, parameter.shape);
+    if (!isLonger) return null;
     parameter.write((await own.read()).subarray(0, parameter.size));
   }
   const policy = new Policy(model, new Encoding(start.encoding));

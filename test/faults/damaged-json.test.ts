@@ -155,7 +155,7 @@ test('results of benchmarks and studies', async () => {
     );
   await damaging(path, use, json);
   const study = JSON.parse(
-    await readFile(new URL('../../bench/results/study/insulation/pi0-0.json', import.meta.url), 'utf8'),
+    await readFile(new URL('../../bench/results/study/runs/pi0-0.json', import.meta.url), 'utf8'),
   );
   const finished = at('study.json');
   await damaging(finished, () => readJsonFile(finished, savedSchema, 'a finished run of insula study'), study);

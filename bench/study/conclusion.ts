@@ -1,0 +1,141 @@
+/** The verdicts of claims, computed from the raw numbers of finished runs. */
+import { wilsonInterval } from '../../model/report/wilson.ts';
+import { armsOf, type Claim, type Test } from './claims/claim.ts';
+import { CHANGED, type Measure, meanOver, measures } from './measures.ts';
+import { type SavedRun, seedOf, type TrainedRun } from './saved.ts';
+import { type Interval, LEAST_SEEDS, meanInterval, type Verdict, verdictOf } from './statistics.ts';
+
+/** Runs by arm and seed. */
+export type Runs = ReadonlyMap<string, ReadonlyMap<number, SavedRun>>;
+
+export function runsByArm(all: Iterable<SavedRun>): Runs {
+  const runs = new Map<string, Map<number, SavedRun>>();
+  for (const run of all) runs.set(run.arm, (runs.get(run.arm) ?? new Map()).set(seedOf(run), run));
+  return runs;
+}
+
+/** Episodes of all seeds that have what a rate counts, with the 95 % interval of their share over scenes. */
+export interface Rate {
+  readonly count: number;
+  readonly of: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+export interface Outcome {
+  readonly test: Test;
+  /** By seed: the measure of both arms, and what is compared with 0: their difference, less that of the claim. */
+  readonly seeds: readonly {
+    readonly seed: number;
+    readonly values: readonly [number, number];
+    readonly difference: number;
+  }[];
+  /** Over seeds, by Student's t. */
+  readonly interval: Interval | null;
+  /** Of both arms, over the scenes of the compared seeds; null if the measure is no rate. */
+  readonly rates: readonly [Rate, Rate] | null;
+  readonly verdict: Verdict;
+}
+
+export interface Conclusion {
+  readonly claim: Claim;
+  /** Of the tests, the deciding one first. */
+  readonly outcomes: readonly Outcome[];
+  readonly verdict: Verdict | 'untestable';
+}
+
+/** Rates of both arms below the first or above the second leave no room for a difference; neither do errors above the constant's. */
+const [FLOOR, CEILING] = [0.1, 0.95];
+
+export function conclusionOf(claim: Claim, runs: Runs): Conclusion {
+  const outcomes = claim.tests.map((test) => outcomeOf(test, runs));
+  return { claim, outcomes, verdict: outcomes[0]?.verdict ?? 'untestable' };
+}
+
+export function outcomeOf(test: Test, runs: Runs): Outcome {
+  const measure: Measure = measures[test.measure];
+  const [first, second] = test.arms.map((own) => runs.get(own.split(':')[0]) ?? new Map<number, SavedRun>());
+  const seeds = [...first.keys()]
+    .sort((a, b) => a - b)
+    .flatMap((seed) => {
+      const pair = [first.get(seed), second.get(seed)];
+      const values = valuesOf(test, measure, pair);
+      if (!values) return [];
+      const [own, other] = values;
+      const difference = (measure.unit === 'time' ? own / other - 1 : own - other) - (test.less ?? 0);
+      return [{ seed, values, difference }];
+    });
+  const interval = seeds.length > 0 ? meanInterval(seeds.map(({ difference }) => difference)) : null;
+  const rateOf = (arm: ReadonlyMap<number, SavedRun>): Rate => {
+    const outcomes = seeds.flatMap(({ seed }) => countedOf(test, measure, arm.get(seed) as TrainedRun)!);
+    const count = outcomes.filter(Boolean).length;
+    return { count, of: outcomes.length, ...wilsonInterval(count, outcomes.length) };
+  };
+  const rates = measure.count && seeds.length > 0 ? ([rateOf(first), rateOf(second)] as const) : null;
+  const means = [0, 1].map((side) => seeds.reduce((sum, { values }) => sum + values[side], 0) / seeds.length);
+  const isExtreme = rates
+    ? means.every((own) => own < FLOOR) || means.every((own) => own > CEILING)
+    : measure.unit === 'error' && means.every((own) => own > 1);
+  const ruled = (): Verdict => {
+    if (seeds.length < LEAST_SEEDS) return 'few';
+    return isExtreme ? 'extreme' : verdictOf(interval!, { direction: test.says, margin: test.margin });
+  };
+  return { test, seeds, interval, rates, verdict: ruled() };
+}
+
+/** The measure of two runs; null if one is missing or was not measured so. */
+function valuesOf(
+  test: Test,
+  measure: Measure,
+  runs: readonly (SavedRun | undefined)[],
+): readonly [number, number] | null {
+  if (measure.unit === 'time') {
+    const medians = runs.map((run, i) => run && medianOf(run, test.arms[i].split(':')[1]));
+    return complete(medians);
+  }
+  const trained = runs as readonly (TrainedRun | undefined)[];
+  // The seconds that both have.
+  const end = Math.min(...trained.map((run) => run?.acting?.at(-1)?.seconds ?? 0));
+  if (test.measure === 'error over seconds')
+    return complete(trained.map((run) => run && meanOver(run, 'seconds', end)));
+  return complete(
+    trained.map((run) => {
+      if (!run) return null;
+      if (!measure.count) return measure.of!(run);
+      const outcomes = countedOf(test, measure, run);
+      return outcomes && outcomes.filter(Boolean).length / outcomes.length;
+    }),
+  );
+}
+
+const complete = (values: readonly (number | null | undefined)[]): readonly [number, number] | null =>
+  values.every((own) => typeof own === 'number') ? (values as readonly [number, number]) : null;
+
+/** Whether each episode counts; null if the run did not act in the scenes of the test. */
+function countedOf(
+  { scenes, measure: name }: Test,
+  { count }: Measure,
+  { episodes, others }: TrainedRun,
+): boolean[] | null {
+  const named = name === 'success, changed pictures' ? CHANGED : scenes === undefined ? null : [scenes];
+  const sets = named ? named.map((own) => others?.[own]) : [episodes];
+  return sets.every((own) => own !== undefined) ? sets.flatMap((own) => own!.map(count!)) : null;
+}
+
+function medianOf(run: SavedRun, system: string): number | null {
+  if (!('rows' in run)) return null;
+  const times = run.rows.find((row) => row.system === system)?.times.toSorted((a, b) => a - b);
+  if (!times) return null;
+  const middle = times.length >> 1;
+  return times.length % 2 === 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2;
+}
+
+/** Finished runs of a claim's arms that were not measured as its tests need. */
+export function lackingOf(claim: Claim, runs: Runs): SavedRun[] {
+  return armsOf(claim).flatMap((arm) => {
+    const needed = claim.tests.filter(({ arms }) => arms.includes(arm));
+    return [...(runs.get(arm)?.values() ?? [])].filter((run) =>
+      needed.some((test) => valuesOf(test, measures[test.measure], [run, run]) === null),
+    );
+  });
+}
