@@ -74,6 +74,10 @@ export const convert = command({
       ['insula', ...Object.keys(folderForms)],
       { needs: 'checkpoint' },
     ),
+    'any-sizes': flag(
+      'writes --format lerobot or openpi also at other than the published sizes, which their programs open only with changed sources',
+      { needs: 'format' },
+    ),
     ...publicOptions('checkpoint'),
     horizon: ofCheckpoint(number(`control steps in a chunk, ${ofPublic} without config.json`, 1)),
     tokenizer: ofCheckpoint(
@@ -142,7 +146,7 @@ async function dataSet(
 /** Writes a checkpoint for acting alone, without low-rank matrices. */
 async function actingCheckpoint(
   path: string,
-  { out, adapter, floor, tuning, format, 'text-tokenizer': textTokenizer, ...values }: Values,
+  { out, adapter, floor, tuning, format, 'any-sizes': anySizes, 'text-tokenizer': textTokenizer, ...values }: Values,
   progress: Progress,
 ): Promise<Result<ConvertedCheckpoint>> {
   if (out === undefined) throw new InputError('convert: name a file for the checkpoint with --out');
@@ -159,7 +163,7 @@ async function actingCheckpoint(
       using model = await opened.loadModel(device);
       const { lora } = model.configuration;
       const acting = lora ? await merged(model) : model;
-      if (asFolder) await writeFolder(asFolder, out, acting, opened, progress);
+      if (asFolder) await writeFolder(asFolder, out, acting, opened, { anySizes, progress });
       else if ('settings' in opened) {
         const settings = { ...opened.settings, configuration: acting.configuration };
         await exportCheckpoint(out, acting, settings, opened.progress);
@@ -197,15 +201,15 @@ async function writeFolder(
   out: string,
   model: Model,
   opened: Checkpoint | VisionLanguageFile,
-  progress: Progress,
+  { anySizes, progress }: { readonly anySizes?: boolean; readonly progress: Progress },
 ): Promise<void> {
   const { configuration } = model;
   const { encoding } = 'settings' in opened ? opened.settings : opened;
-  if (form !== 'paligemma') leRobotType({ encoding, configuration });
+  if (form !== 'paligemma') leRobotType({ encoding, configuration }, anySizes);
   const leave = await takeNewFolder('out', out, (line) => progress.note(line));
   try {
-    if (form === 'lerobot') await writeLeRobotPolicy(out, model, { encoding, configuration });
-    else if (form === 'openpi') await writeOpenpiPolicy(out, model, { encoding });
+    if (form === 'lerobot') await writeLeRobotPolicy(out, model, { encoding, configuration }, anySizes);
+    else if (form === 'openpi') await writeOpenpiPolicy(out, model, { encoding }, anySizes);
     else await writePaliGemma(out, model, encoding);
   } finally {
     await leave();

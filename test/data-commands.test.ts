@@ -14,10 +14,11 @@ import type { ActResult } from '../cli/text.ts';
 import { printable, quote } from '../engine/files/errors.ts';
 import { mixDatasets, openDataset, ownSlotMap, writeLeRobot } from '../model/data/index.ts';
 import { html } from '../model/report/markup.ts';
+import { openCheckpoint } from '../model/training/checkpoint.ts';
 import { differences } from '../model/training/same-run.ts';
 import { actionsFile, message, rows } from './data/synthetic.ts';
 import { runCommand } from './support/run-command.ts';
-import { syntheticDataset } from './support/synthetic-dataset.ts';
+import { minutePreset, syntheticDataset } from './support/synthetic-dataset.ts';
 import { trainRun } from './support/train-run.ts';
 
 let folder = '';
@@ -198,6 +199,24 @@ describe('insula convert', () => {
     expect(await message(runCommand(convert, { data: [folder] }))).toBe(
       'convert: name a folder for the data set with --out',
     );
+  });
+
+  test('writes a policy of its own sizes for LeRobot, and reads it again', async () => {
+    const [checkpoint, out] = [join(folder, 'own.safetensors'), join(folder, 'own-lerobot')];
+    const preset = { ...minutePreset, stateBins: 256 };
+    const { policy } = await trainRun(checkpoint, { system: 'pi05', preset, steps: 1 });
+    policy.model.dispose();
+    const to = { checkpoint, format: 'lerobot', out };
+    expect(await message(runCommand(convert, to))).toMatch(/its backbone is .* alone; --any-sizes writes it all the/);
+    await runCommand(convert, { ...to, 'any-sizes': true });
+    const back = join(folder, 'own-back.safetensors');
+    await runCommand(convert, { checkpoint: out, rate: 10, out: back });
+    const [own, again] = [await openCheckpoint(checkpoint), await openCheckpoint(back)];
+    const { experts, vision, heads, kvHeads, headDimension } = own.settings.configuration;
+    expect(again.settings.configuration).toMatchObject({ experts, heads, kvHeads, headDimension });
+    expect(again.settings.configuration.vision!.towers).toEqual(vision!.towers);
+    await own.close();
+    await again.close();
   });
 
   test('writes a vision-language model for transformers alone', async () => {

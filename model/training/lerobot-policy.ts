@@ -14,7 +14,7 @@ import { presetNamed } from './presets.ts';
 import { TOKENIZER } from './public-model.ts';
 import { ACTION_TOKENIZER } from './public-policy.ts';
 import { ACTION, CAMERA, processors, STATE } from './public-statistics.ts';
-import { EMBEDDING, EXPERT_HEAD, HEAD, PUBLIC_FILE } from './public-tensors.ts';
+import { EMBEDDING, EXPERT_HEAD, HEAD, headsOf, PUBLIC_FILE } from './public-tensors.ts';
 import { tensorToWrite } from './saved-model.ts';
 
 /** Names of the tokenizers in LeRobot's own folders. */
@@ -130,7 +130,8 @@ export function leRobotType({ configuration, encoding }: PolicySettings, anySize
     const [found, known] = [size, published[name as keyof typeof sizes]].map((own) =>
       JSON.stringify(own).replace(/["{}]/g, ''),
     );
-    if (found !== known) throw refusal(`its ${name} is ${found}, and theirs ${known} alone`);
+    if (found !== known)
+      throw refusal(`its ${name} is ${found}, and theirs ${known} alone; --any-sizes writes it all the same`);
   }
   return type;
 }
@@ -219,7 +220,7 @@ export async function writeLeRobotPolicy(
   ];
   for (const file of [stateBefore, stateAfter]) await writeSafetensors(join(folder, file), statistics);
   await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model, 'LeRobot'), {
-    metadata: { format: 'pt' },
+    metadata: { format: 'pt', ...headsOf(configuration) },
   });
   await write(join(folder, 'config.json'), {
     ...{ type, n_obs_steps: 1, input_features: inputs, output_features: outputs, normalization_mapping: modes },

@@ -6,7 +6,7 @@ import { normalisers, toNormStats } from '../data/index.ts';
 import { leRobotType, type PolicySettings, weightsOf } from './lerobot-policy.ts';
 import { OPENPI_CAMERAS } from './public-policy.ts';
 import { columnsBetween } from './public-statistics.ts';
-import { PUBLIC_FILE } from './public-tensors.ts';
+import { headsOf, PUBLIC_FILE } from './public-tensors.ts';
 
 /** The asset_id to give in openpi's AssetsConfig. */
 export const ASSET = 'robot';
@@ -50,7 +50,7 @@ export async function writeOpenpiPolicy(
   const stats = { bound: Infinity, actions: columns(actions), states: states && columns(states) };
   await write(join(assets, 'norm_stats.json'), toNormStats(stats));
   await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model, 'openpi'), {
-    metadata: { format: 'pt' },
+    metadata: { format: 'pt', ...headsOf(configuration) },
   });
   await write(join(folder, 'config.json'), {
     ...{ action_dim: configuration.actionDimension, action_horizon: configuration.horizon },

@@ -171,7 +171,8 @@ const TOWER = names.tower('vision', true);
 function towerOf(tensors: PublicTensors, config: PublicConfig): Preset['vision'] {
   const [width, , patch] = shapeOf(tensors, `${TOWER}.embeddings.patch_embedding`, 4);
   const [patches] = shapeOf(tensors, `${TOWER}.embeddings.position_embedding`, 2);
-  const [heads, side] = [config.vision_config?.num_attention_heads ?? towerHeads[width], Math.sqrt(patches)];
+  const side = Math.sqrt(patches);
+  const heads = config.vision_config?.num_attention_heads ?? tensors.heads('vision_heads') ?? towerHeads[width];
   if (heads === undefined || width % heads !== 0 || !Number.isInteger(side))
     throw new InputError(
       `${tensors.name}: sizes of no published model: a tower of width ${width} for ${patches} patches`,
@@ -201,7 +202,7 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
   const shape = (name: string, axes: number) => shapeOf(tensors, name, axes);
   const [queries, width] = shape(`${backbone}.layers.0.self_attn.q_proj`, 2);
   // Of policies no file says the heads of keys and values: all published ones have one.
-  const kvHeads = config.text_config?.num_key_value_heads ?? 1;
+  const kvHeads = config.text_config?.num_key_value_heads ?? tensors.heads('key_value_heads') ?? 1;
   const headDimension = shape(`${backbone}.layers.0.self_attn.k_proj`, 2)[0] / kvHeads;
   const [rows, embedded] = shape(EMBEDDING.replace(/\.weight$/, ''), 2);
   if (embedded !== width || !Number.isInteger(headDimension) || !Number.isInteger(queries / headDimension))

@@ -8,6 +8,7 @@ import { counted, InputError, quote } from '../../engine/files/errors.ts';
 import { dictionary, readJsonFile } from '../../engine/files/json-schema.ts';
 import { readSafetensors, type SafetensorsFile } from '../../engine/index.ts';
 import { backboneOf } from '../architecture/backbones/index.ts';
+import type { ModelConfiguration } from '../architecture/configuration.ts';
 import type { SavedTensors } from './saved-model.ts';
 
 export const PUBLIC_FILE = 'model.safetensors';
@@ -130,6 +131,12 @@ export class PublicTensors implements SavedTensors {
     return file.readFinite(source, options);
   }
 
+  /** A number of heads, which shapes do not tell, in a file that Insula wrote at sizes of its own; undefined in others. */
+  heads(which: keyof ReturnType<typeof headsOf>): number | undefined {
+    const [stated] = this.files.flatMap(({ metadata }) => metadata.get(which) ?? []);
+    return stated !== undefined && /^[1-9]\d{0,2}$/.test(stated) ? Number(stated) : undefined;
+  }
+
   verifyMetadata(): void {
     for (const file of this.files) file.verifyMetadata();
   }
@@ -148,6 +155,12 @@ export class PublicTensors implements SavedTensors {
     return place;
   }
 }
+
+/** The heads of a model, for the metadata of its file. */
+export const headsOf = ({ vision, kvHeads }: ModelConfiguration) => ({
+  vision_heads: String(Object.values(vision!.towers)[0].heads),
+  key_value_heads: String(kvHeads),
+});
 
 /** The first names of a list, and the number of the others. */
 export function listed(names: readonly string[]): string {
