@@ -6,7 +6,7 @@ import { type AnyRun, runsOf, type StudyRun, timedArms, trainedArms } from '../b
 import { armsOf, type Claim, type Test } from '../bench/study/claims/claim.ts';
 import { claims } from '../bench/study/claims/index.ts';
 import { conclusionOf, lackingOf, outcomeOf, runsByArm } from '../bench/study/conclusion.ts';
-import { meanOver } from '../bench/study/measures.ts';
+import { meanOverSteps } from '../bench/study/measures.ts';
 import { differenceText, studyPage } from '../bench/study/page.ts';
 import { performRun, performTimes } from '../bench/study/perform.ts';
 import {
@@ -17,7 +17,7 @@ import {
   savedSchema,
   type TrainedRun,
 } from '../bench/study/saved.ts';
-import { meanInterval, studentQuantile, verdictOf, verdicts } from '../bench/study/statistics.ts';
+import { meanInterval, studentQuantile, verdictOf, verdicts, wholeVerdict } from '../bench/study/statistics.ts';
 import { demonstrations } from '../bench/tabletop/demonstrations.ts';
 import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { study } from '../cli/study.ts';
@@ -100,16 +100,26 @@ describe('statistics', () => {
     expect(given('higher', -0.9, -0.01)).toBe('opposite');
     expect(given('higher', 0.01, 0.09)).toBe('small');
     expect(given('lower', -0.09, -0.01)).toBe('small');
-    expect(given('lower', 0.01, 0.09)).toBe('none');
+    expect(given('lower', 0.01, 0.09)).toBe('opposed');
     for (const direction of ['higher', 'lower'] as const) {
       expect(given(direction, -0.05, 0.09)).toBe('none');
       expect(given(direction, -0.05, 0.11)).toBe('undecided');
     }
     expect(given('alike', -0.05, 0.09)).toBe('reproduced');
     expect(given('alike', 0.02, 0.2)).toBe('undecided');
-    expect(given('alike', 0.11, 0.2)).toBe('opposite');
-    expect(given('alike', -0.2, -0.11)).toBe('opposite');
+    expect(given('alike', 0.11, 0.2)).toBe('unlike');
+    expect(given('alike', -0.2, -0.11)).toBe('unlike');
   });
+});
+
+test('a claim has the verdict of its parts', () => {
+  expect(wholeVerdict(['opposite'])).toBe('opposite');
+  expect(wholeVerdict(['undecided', 'undecided'])).toBe('undecided');
+  expect(wholeVerdict(['reproduced', 'small'])).toBe('small');
+  expect(wholeVerdict(['reproduced', 'opposite', 'none'])).toBe('partly');
+  expect(wholeVerdict(['none', 'opposite'])).toBe('mixed');
+  expect(wholeVerdict(['reproduced', 'few'])).toBe('few');
+  expect(wholeVerdict(['reproduced', 'unrun'])).toBe('few');
 });
 
 describe('claims', () => {
@@ -140,7 +150,7 @@ describe('claims', () => {
     }
   });
 
-  const compared: Test = { arms: [FIRST, SECOND], measure: 'action error', says: 'lower', margin: 0.05 };
+  const compared: Test = { arms: [FIRST, SECOND], measure: 'action error', says: 'lower', margin: 0.05, part: 'it' };
   const byErrors = (errors: readonly (readonly [number, number])[]) =>
     runsByArm(runs.map((run) => finishedRun(run, 5, errors[run.settings.seed][run.arm === FIRST ? 0 : 1])));
 
@@ -153,7 +163,7 @@ describe('claims', () => {
     const clear = outcomeOf(compared, byErrors([[0.3, 0.5], [0.5, 0.72], [0.6, 0.79]])); // biome-ignore format: pairs
     expect(clear.verdict).toBe('reproduced');
     expect(clear.seeds.map(({ seed }) => seed)).toEqual([0, 1, 2]);
-    const worse = byErrors([[1.1, 1.3], [1.2, 1.4], [1.3, 1.5]]); // biome-ignore format: pairs
+    const worse = byErrors([[1.5, 1.6], [1.6, 1.7], [1.7, 1.8]]); // biome-ignore format: pairs
     expect(outcomeOf(compared, worse).verdict).toBe('extreme');
     const two = runsByArm(runs.slice(0, 4).map((run) => finishedRun(run, 5)));
     expect(outcomeOf(compared, two).verdict).toBe('few');
@@ -186,10 +196,9 @@ describe('claims', () => {
 
   test('over a course have means by the trapezoidal rule', () => {
     const run = finishedRun(runs[0], 5, 0);
-    // Errors 3, 2, 1 at steps 100, 200, 300 and seconds 0, 2, 4.
-    expect(meanOver(run, 'step')).toBeCloseTo(2, 9);
-    expect(meanOver(run, 'seconds', 3)).toBeCloseTo((2.5 * 2 + 1.75) / 3, 9);
-    expect(meanOver({ ...run, acting: null }, 'step')).toBeNull();
+    // Errors 3, 2, 1 at steps 100, 200, 300.
+    expect(meanOverSteps(run)).toBeCloseTo(2, 9);
+    expect(meanOverSteps({ ...run, acting: null })).toBeNull();
   });
 
   test('say which runs were measured less than they need', () => {
@@ -298,12 +307,12 @@ test('the page has every claim, its tests and the raw numbers', async () => {
   for (const { claim } of conclusions) expect(page).toContain(`<section id="${claim.name}">`);
   for (const run of all) expect(page).toContain(`<a href="runs/${fileOf(run)}" title="commit 0123456789; 2026-01-01; `);
   expect(page).toContain('insula study &lt;x&gt;');
-  expect(page).toContain(`<dt>Missing</dt><dd>${fileOf(all[0])}</dd>`);
+  expect(page).toContain(`<dt>Missing</dt><dd>${all[0].arm}</dd>`);
   expect(page).toContain('not testable here');
   expect(page).not.toMatch(/<script|NaN|undefined|sss/);
   const none = claims.map((claim) => conclusionOf(claim, new Map()));
   const empty = await studyPage({ command: '', conclusions: none, finished: [], missing: [], lacking: [] });
-  expect(empty).toContain(verdicts.few);
+  expect(empty).toContain(verdicts.unrun);
   expect(empty).not.toMatch(/NaN|Infinity|undefined/);
 });
 

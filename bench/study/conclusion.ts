@@ -1,9 +1,9 @@
 /** The verdicts of claims, computed from the raw numbers of finished runs. */
 import { wilsonInterval } from '../../model/report/wilson.ts';
 import { armsOf, type Claim, type Test } from './claims/claim.ts';
-import { CHANGED, type Measure, meanOver, measures } from './measures.ts';
+import { CHANGED, type Measure, measures } from './measures.ts';
 import { type SavedRun, seedOf, type TrainedRun } from './saved.ts';
-import { type Interval, LEAST_SEEDS, meanInterval, type Verdict, verdictOf } from './statistics.ts';
+import { type Interval, LEAST_SEEDS, meanInterval, type Verdict, verdictOf, wholeVerdict } from './statistics.ts';
 
 /** Runs by arm and seed. */
 export type Runs = ReadonlyMap<string, ReadonlyMap<number, SavedRun>>;
@@ -39,17 +39,21 @@ export interface Outcome {
 
 export interface Conclusion {
   readonly claim: Claim;
-  /** Of the tests, the deciding one first. */
+  /** Of the tests, in their order. */
   readonly outcomes: readonly Outcome[];
   readonly verdict: Verdict | 'untestable';
 }
 
-/** Rates of both arms below the first or above the second leave no room for a difference; neither do errors above the constant's. */
-const [FLOOR, CEILING] = [0.1, 0.95];
+/**
+ * Rates of both arms below the first or above the second leave no room for a difference; neither do errors above that of chunks drawn
+ * from the data without looking, which is sqrt(2) of the constant's, or above the constant's for a mean.
+ */
+const [FLOOR, CEILING, BLIND] = [0.1, 0.95, { sample: Math.SQRT2, mean: 1 }];
 
 export function conclusionOf(claim: Claim, runs: Runs): Conclusion {
   const outcomes = claim.tests.map((test) => outcomeOf(test, runs));
-  return { claim, outcomes, verdict: outcomes[0]?.verdict ?? 'untestable' };
+  const parts = outcomes.filter(({ test }) => test.part !== undefined);
+  return { claim, outcomes, verdict: parts.length > 0 ? wholeVerdict(parts.map((own) => own.verdict)) : 'untestable' };
 }
 
 export function outcomeOf(test: Test, runs: Runs): Outcome {
@@ -75,9 +79,9 @@ export function outcomeOf(test: Test, runs: Runs): Outcome {
   const means = [0, 1].map((side) => seeds.reduce((sum, { values }) => sum + values[side], 0) / seeds.length);
   const isExtreme = rates
     ? means.every((own) => own < FLOOR) || means.every((own) => own > CEILING)
-    : measure.unit === 'error' && means.every((own) => own > 1);
+    : measure.blind !== undefined && means.every((own) => own > BLIND[measure.blind!]);
   const ruled = (): Verdict => {
-    if (seeds.length < LEAST_SEEDS) return 'few';
+    if (seeds.length < LEAST_SEEDS) return seeds.length === 0 ? 'unrun' : 'few';
     return isExtreme ? 'extreme' : verdictOf(interval!, { direction: test.says, margin: test.margin });
   };
   return { test, seeds, interval, rates, verdict: ruled() };
@@ -94,10 +98,6 @@ function valuesOf(
     return complete(medians);
   }
   const trained = runs as readonly (TrainedRun | undefined)[];
-  // The seconds that both have.
-  const end = Math.min(...trained.map((run) => run?.acting?.at(-1)?.seconds ?? 0));
-  if (test.measure === 'error over seconds')
-    return complete(trained.map((run) => run && meanOver(run, 'seconds', end)));
   return complete(
     trained.map((run) => {
       if (!run) return null;

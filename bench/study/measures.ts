@@ -9,29 +9,29 @@ export interface Measure {
   readonly count?: (episode: Episode) => boolean;
   /** null if the run was not measured so. */
   of?(run: TrainedRun): number | null | undefined;
-  /** Shares are shown in percent. Times are compared by their ratio. */
+  /** Shares are shown in percent, errors in those of the best constant. Times are compared by their ratio. */
   readonly unit: 'share' | 'error' | 'time';
+  /** An error of one sampled chunk, or of a mean, which leaves no room for a difference where both arms act blindly. */
+  readonly blind?: 'sample' | 'mean';
 }
 
 const relativeError = (own: { oneSample: number; bestConstant: number } | null) =>
   own && own.oneSample / own.bestConstant;
 
-/** The mean of the error between the first measurement and the last, by the trapezoidal rule over `axis`, up to `end`. */
-export function meanOver({ acting }: TrainedRun, axis: 'step' | 'seconds', end = Infinity): number | null {
+const relativeMean = (own: { oneSample: number; meanOfSeveral: number | null; bestConstant: number } | null) =>
+  own && (own.meanOfSeveral ?? own.oneSample) / own.bestConstant;
+
+/** The mean of the error over the training steps between the first measurement and the last, by the trapezoidal rule. */
+export function meanOverSteps({ acting }: TrainedRun): number | null {
   if (!acting || acting.length < 2) return null;
-  let [area, length] = [0, 0];
-  for (const [i, row] of acting.slice(1).entries()) {
-    const [from, to] = [acting[i][axis], Math.min(row[axis], end)];
-    if (to <= from) break;
+  const areas = acting.slice(1).map((row, i) => {
     const [before, after] = [relativeError(acting[i])!, relativeError(row)!];
-    const last = before + ((after - before) * (to - from)) / (row[axis] - from);
-    area += ((before + last) / 2) * (to - from);
-    length += to - from;
-  }
-  return length > 0 ? area / length : null;
+    return ((before + after) / 2) * (row.step - acting[i].step);
+  });
+  return areas.reduce((sum, own) => sum + own, 0) / (acting[acting.length - 1].step - acting[0].step);
 }
 
-const ERROR = 'root mean square error of a chunk on held-out observations, in that of the best constant chunk';
+const ERROR = 'root mean square error of chunks on held-out observations, in that of the best constant chunk';
 export const CHANGED = ['masked', 'table', 'background', 'light', 'distractors'] as const;
 const meanOf = (values: readonly number[]) => values.reduce((sum, own) => sum + own, 0) / values.length;
 const probeAt =
@@ -57,26 +57,25 @@ export const measures = {
     meaning: 'mean share of the stages reached',
     of: ({ episodes }) => meanOf(episodes.map((own) => own.stageScore)),
   },
-  'action error': { unit: 'error', meaning: ERROR, of: ({ openLoop }) => relativeError(openLoop) },
+  'action error': {
+    ...{ unit: 'error', blind: 'sample' },
+    meaning: `${ERROR}; of one sample`,
+    of: ({ openLoop }) => relativeError(openLoop),
+  },
   'mean error': {
-    unit: 'error',
+    ...{ unit: 'error', blind: 'mean' },
     meaning: `${ERROR}; of a flow, of the mean of eight samples`,
-    of: ({ openLoop }) => openLoop && (openLoop.meanOfSeveral ?? openLoop.oneSample) / openLoop.bestConstant,
+    of: ({ openLoop }) => relativeMean(openLoop),
   },
   'first error': {
-    unit: 'error',
-    meaning: `${ERROR}, at the first observation of episodes`,
-    of: ({ firstChunks }) => relativeError(firstChunks),
+    ...{ unit: 'error', blind: 'mean' },
+    meaning: `${ERROR}, at the first observation of episodes; of a flow, of the mean of eight samples`,
+    of: ({ firstChunks }) => relativeMean(firstChunks),
   },
   'error over steps': {
-    unit: 'error',
-    meaning: `${ERROR}; mean over training steps`,
-    of: (run) => meanOver(run, 'step'),
-  },
-  'error over seconds': {
-    unit: 'error',
-    meaning: `${ERROR}; mean over the seconds of training that both have, by a clock that other work on the machine slows`,
-    of: (run) => meanOver(run, 'seconds'),
+    ...{ unit: 'error', blind: 'sample' },
+    meaning: `${ERROR}; of one sample, mean over training steps from the first measurement on`,
+    of: meanOverSteps,
   },
   'flow loss': {
     unit: 'error',
@@ -86,7 +85,8 @@ export const measures = {
   },
   'pointing kept': {
     unit: 'share',
-    meaning: "objects that the start's model with the trained weights still places nearly right",
+    meaning:
+      "objects that the start's model with the trained weights places within 4 of 64 pixels, of all; 89.9 % before training",
     of: ({ questions }) => questions.trained?.near,
   },
   malformed: {

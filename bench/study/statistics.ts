@@ -44,11 +44,16 @@ export function meanInterval(values: readonly number[]): Interval {
 export const verdicts = {
   reproduced: 'reproduced',
   small: 'reproduced, with a difference below the margin',
+  partly: 'reproduced in part',
   opposite: 'opposite',
+  opposed: 'opposite, with a difference below the margin',
+  unlike: 'not reproduced: a difference beyond the margin',
+  mixed: 'not reproduced: its parts have different verdicts',
   none: 'not reproduced: no difference as large as the margin',
   undecided: 'not decided by these runs',
   extreme: 'not testable at this scale',
   few: 'no verdict before three seeds',
+  unrun: 'not run yet',
 } as const;
 export type Verdict = keyof typeof verdicts;
 
@@ -56,10 +61,9 @@ export type Verdict = keyof typeof verdicts;
 export const LEAST_SEEDS = 3;
 
 /**
- * A claim of a difference, 'higher' or 'lower', is reproduced if the interval lies on its side of 0, with a small one if it also lies within
- * the margin. Otherwise there is no such difference if the interval lies within the margin, and the opposite is found if it lies on the
- * other side of 0. A claim that two are 'alike' is reproduced if the interval lies within the margin, and the opposite is found if it lies
- * beyond.
+ * A claim of a difference, 'higher' or 'lower', is reproduced if the interval lies on its side of 0, and opposite if it lies on the other:
+ * with a small difference if it also lies within the margin. An interval around 0 within the margin leaves no such difference. A claim that
+ * two are 'alike' is reproduced if the interval lies within the margin; beyond it they are unlike.
  */
 export function verdictOf(
   { low, high }: Interval,
@@ -68,10 +72,20 @@ export function verdictOf(
   const within = -margin < low && high < margin;
   if (direction === 'alike') {
     if (within) return 'reproduced';
-    return low > margin || high < -margin ? 'opposite' : 'undecided';
+    return low > margin || high < -margin ? 'unlike' : 'undecided';
   }
   const [least, most] = direction === 'higher' ? [low, high] : [-high, -low];
   if (least > 0) return within ? 'small' : 'reproduced';
-  if (within) return 'none';
-  return most < 0 ? 'opposite' : 'undecided';
+  if (most < 0) return within ? 'opposed' : 'opposite';
+  return within ? 'none' : 'undecided';
+}
+
+/** The verdict of a claim, from those of its parts. */
+export function wholeVerdict(parts: readonly Verdict[]): Verdict {
+  const [first, ...others] = parts;
+  if (others.every((own) => own === first)) return first;
+  if (parts.some((own) => own === 'few' || own === 'unrun')) return 'few';
+  const reproduced = parts.filter((own) => own === 'reproduced' || own === 'small').length;
+  if (reproduced === parts.length) return 'small';
+  return reproduced > 0 ? 'partly' : 'mixed';
 }

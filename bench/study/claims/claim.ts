@@ -15,6 +15,8 @@ export interface Test {
   readonly says: 'higher' | 'lower' | 'alike';
   /** A difference that would matter, in the unit of the measure. */
   readonly margin: number;
+  /** What it decides of the claim, in words; a test without is beside the claim. */
+  readonly part?: string;
   /** Is subtracted from the difference: a claim of "20 % more" is one of 'alike' with 0.2. */
   readonly less?: number;
 }
@@ -28,7 +30,9 @@ export interface Claim {
   readonly says: string;
   /** What the test has otherwise than the paper. */
   readonly here: string;
-  /** The first decides, the others are beside it. None: the claim cannot be tried here, for the reason in `here`. */
+  /** The results of its first seeds were known when it was written. */
+  readonly known?: true;
+  /** Those with a `part` decide, the others are beside them. None: the claim cannot be tried here, for the reason in `here`. */
   readonly tests: readonly Test[];
 }
 

@@ -1,8 +1,8 @@
 /** Claims of knowledge insulation (arXiv 2505.23705) and pi0 (arXiv 2410.24164). */
 import type { Claim } from './claim.ts';
 
-/** Margins: of rates, of errors relative to the best constant chunk or velocity, and of times. */
-const [RATE, ERROR, TIME] = [0.1, 0.05, 0.1];
+/** Margins: of rates, of errors relative to the best constant chunk, of flow losses, which are squares, and of times. */
+const [RATE, ERROR, LOSS, TIME] = [0.1, 0.05, 0.01, 0.1];
 const error = { measure: 'action error', margin: ERROR } as const;
 const success = { measure: 'success', margin: RATE } as const;
 const rightObject = { measure: 'right object', margin: RATE } as const;
@@ -16,22 +16,28 @@ export const insulationClaims: readonly Claim[] = [
   {
     ...{ number: '1', name: 'convergence', source: 'arXiv 2505.23705, figure 6b' },
     says: 'At equal steps knowledge insulation learns as fast as pi0-FAST, and far faster than pi0 (7.5 times).',
-    here: 'Measured as the mean error of actions over the course of training, since success stays at its floor without places. A sampled chunk has more error than a decoded one of equal skill, which is against the flows in the comparison with pi0-FAST; a pilot of that (seed 100) still had an error above the constant after 300 steps.',
+    here: "Measured as the mean error of actions over the course of training, since success stays at its floor without places. A sampled chunk has more error than a decoded one of equal skill, which is against the flows in the comparison with pi0-FAST; a pilot of that (seed 100) still had an error above the constant after 300 steps. Only the first 300 steps, 4,800 draws: the token loss has then fallen to four fifths of a unigram's, so that features made by tokens are not there yet. The backbone was pretrained on this world, and learns at a fifth of the full rate beside an expert, at the full rate in pi0-FAST. pi0 is in its pi05 form. A slower start here does not contradict the paper's curve.",
     tests: [
-      { arms: [KI, 'pi0'], measure: 'error over steps', says: 'lower', margin: ERROR },
+      { arms: [KI, 'pi0'], measure: 'error over steps', says: 'lower', margin: ERROR, part: 'faster than pi0' },
+      {
+        arms: [KI, 'pi0-fast'],
+        measure: 'error over steps',
+        says: 'alike',
+        margin: ERROR,
+        part: 'as fast as pi0-FAST',
+      },
       { arms: [KI, 'pi0-continuous-state'], measure: 'error over steps', says: 'lower', margin: ERROR },
-      { arms: [KI, 'pi0-fast'], measure: 'error over steps', says: 'alike', margin: ERROR },
+      { arms: [KI, 'pi0'], measure: 'mean error', says: 'lower', margin: ERROR },
       { arms: [KI, 'pi0-fast'], measure: 'mean error', says: 'alike', margin: ERROR },
-      { arms: [KI, 'pi0'], measure: 'error over seconds', says: 'lower', margin: ERROR },
       { arms: [KI_PLACES, 'pi0-places'], ...success, says: 'higher' },
     ],
   },
   {
     ...{ number: '2', name: 'frozen', source: 'arXiv 2505.23705, figures 4a and 8' },
     says: 'A frozen backbone fails.',
-    here: "The backbone was pretrained on this very world, where the paper's had seen no robot.",
+    here: "The backbone was pretrained on this very world and answers where things are (89.9 % of objects); the paper's had seen no robot. A frozen backbone that suffices here says nothing of one that was pretrained on the web. Its flow loss was known before this was written, and let one foresee the sign.",
     tests: [
-      { arms: ['frozen-backbone', KI], ...error, says: 'higher' },
+      { arms: ['frozen-backbone', KI], ...error, says: 'higher', part: 'more error' },
       { arms: ['frozen-backbone', KI], measure: 'first error', margin: ERROR, says: 'higher' },
       { arms: ['frozen-backbone', KI], ...success, says: 'lower' },
       { arms: ['frozen-backbone-places', KI_PLACES], ...success, says: 'lower' },
@@ -39,23 +45,32 @@ export const insulationClaims: readonly Claim[] = [
   },
   {
     ...{ number: '3', name: 'following', source: 'arXiv 2505.23705, figure 4b' },
+    known: true,
     says: 'The stop-gradient preserves language following, against joint training without vision-language data and against pi0.',
-    here: 'With places, since without them few objects are lifted at all.',
+    here: 'With places, since without them few objects are lifted at all. The start says these places before it is trained, all arms keep a token loss on them, and the expert gets them as numbers: even a frozen backbone acts as well. No difference here means that this regime does not reach what the claim is about.',
     tests: [
-      { arms: [KI_PLACES, 'joint-training-places'], ...rightObject, says: 'higher' },
-      { arms: [KI_PLACES, 'pi0-places'], ...rightObject, says: 'higher' },
+      { arms: [KI_PLACES, 'joint-training-places'], ...rightObject, says: 'higher', part: 'against joint training' },
+      { arms: [KI_PLACES, 'pi0-places'], ...rightObject, says: 'higher', part: 'against pi0' },
       { arms: [KI_PLACES, 'joint-training-places'], ...rightObject, scenes: 'other object', says: 'higher' },
       { arms: [KI_PLACES, 'pi0-places'], ...rightObject, scenes: 'other object', says: 'higher' },
       { arms: [KI, 'joint-training'], measure: 'pointing kept', margin: RATE, says: 'higher' },
       { arms: [KI, 'pi0'], measure: 'pointing kept', margin: RATE, says: 'higher' },
+      { arms: [KI, 'joint-training'], measure: 'first error', margin: ERROR, says: 'lower' },
+      { arms: [KI, 'joint-training'], ...error, says: 'lower' },
     ],
   },
   {
     ...{ number: '3b', name: 'transfusion-following', source: 'arXiv 2505.23705, section 6' },
     says: 'Transfusion follows language better than pi0.',
-    here: 'The error of the first chunk of an episode stands for following: only picture and instruction tell it where to go. Transfusion with places has no expert that gets them as numbers, and a pilot (seed 100) succeeded in 1 of 50 scenes.',
+    here: "The error of the first chunk of an episode stands for following: only picture and instruction tell it where to go. Transfusion with places has no expert that gets them as numbers, and a pilot (seed 100) succeeded in 1 of 50 scenes. Its backbone learns at five times the rate of pi0's, and gets the flow time another way.",
     tests: [
-      { arms: ['transfusion', 'pi0'], measure: 'first error', margin: ERROR, says: 'lower' },
+      {
+        arms: ['transfusion', 'pi0'],
+        measure: 'first error',
+        margin: ERROR,
+        says: 'lower',
+        part: 'goes where it is told',
+      },
       { arms: ['transfusion', 'pi0'], ...rightObject, says: 'higher' },
       { arms: ['transfusion', 'pi0'], ...error, says: 'lower' },
     ],
@@ -63,10 +78,18 @@ export const insulationClaims: readonly Claim[] = [
   {
     ...{ number: '4', name: 'co-training', source: 'arXiv 2505.23705, figures 6, 7 and 9' },
     says: 'Vision-language data help with objects that no demonstration shows; without them insulation loses little else.',
-    here: 'Questions are about the same world in a quarter of every batch, so that fewer examples of the robot are left. The objects are pairs of colour and shape that neither demonstrations nor questions show.',
+    here: 'Questions are about the same world in a quarter of every batch, so that fewer examples of the robot are left. The objects are pairs of colour and shape that neither demonstrations nor questions show. The start has learned from the same kinds of questions, so that they rehearse; it already points at 97.7 % of these pairs, which leaves no ten points to gain. With places the expert gets them as numbers.',
     tests: [
-      { arms: ['insulation-questions-places', KI_PLACES], ...success, scenes: 'pairs', says: 'higher' },
-      { arms: ['insulation-questions-places', KI_PLACES], ...success, says: 'alike' },
+      {
+        arms: ['insulation-questions-places', KI_PLACES],
+        ...{ ...success, scenes: 'pairs', says: 'higher', part: 'help with other objects' },
+      },
+      {
+        arms: ['insulation-questions-places', KI_PLACES],
+        ...success,
+        says: 'alike',
+        part: 'little else is lost without',
+      },
       { arms: ['joint-questions-places', 'joint-training-places'], ...rightObject, scenes: 'pairs', says: 'higher' },
       { arms: ['joint-questions-places', 'insulation-questions-places'], ...success, says: 'lower' },
       { arms: ['insulation-questions', KI], measure: 'pointing kept', margin: RATE, says: 'higher' },
@@ -77,9 +100,9 @@ export const insulationClaims: readonly Claim[] = [
   {
     ...{ number: '5', name: 'masks', source: 'arXiv 2505.23705, figure 4a' },
     says: 'Discrete action tokens must not see the continuous actions, as they do in HybridVLA.',
-    here: 'HybridVLA in the form of the paper beside joint training with the same bin tokens: one edge differs.',
+    here: 'HybridVLA in the form of the paper beside joint training with the same bin tokens: one edge differs. Of the eight noisy copies of a chunk the tokens see one.',
     tests: [
-      { arms: ['hybrid-vla', 'joint-bins'], ...error, says: 'higher' },
+      { arms: ['hybrid-vla', 'joint-bins'], ...error, says: 'higher', part: 'more error' },
       { arms: ['hybrid-vla', 'joint-bins'], measure: 'first error', margin: ERROR, says: 'higher' },
       { arms: ['hybrid-vla', 'joint-bins'], ...success, says: 'lower' },
     ],
@@ -87,12 +110,12 @@ export const insulationClaims: readonly Claim[] = [
   {
     ...{ number: '6', name: 'tokens', source: 'arXiv 2505.23705, figures 4 and 5' },
     says: 'As targets of the backbone, FAST tokens are better than bins of every fifth action, these than bins of all, these than none.',
-    here: 'Chunks have ten actions, where the paper has fifty. Without a token loss behind the stop-gradient the backbone is frozen. Strings of digits take 319 tokens a chunk; they are tried with claim 15.',
+    here: 'Chunks have ten actions, where the paper has fifty. Without a token loss behind the stop-gradient the backbone is frozen. Strings of digits take 319 tokens a chunk; they are tried with claim 15. Every fifth of ten actions are two. Losses are means over tokens, so that a chunk weighs alike in each form.',
     tests: [
+      { arms: [KI, 'insulation-stride'], ...error, says: 'lower', part: 'FAST before every fifth' },
+      { arms: ['insulation-stride', 'insulation-bins'], ...error, says: 'lower', part: 'every fifth before all' },
+      { arms: ['insulation-bins', 'frozen-backbone'], ...error, says: 'lower', part: 'all before none' },
       { arms: [KI, 'insulation-bins'], ...error, says: 'lower' },
-      { arms: [KI, 'insulation-stride'], ...error, says: 'lower' },
-      { arms: ['insulation-stride', 'insulation-bins'], ...error, says: 'lower' },
-      { arms: ['insulation-bins', 'frozen-backbone'], ...error, says: 'lower' },
       { arms: ['pi0-fast', 'pi0-fast-bins'], ...error, says: 'lower' },
       { arms: ['pi0-fast', 'pi0-fast-stride'], ...error, says: 'lower' },
       { arms: ['pi0-fast', 'pi0-fast-bins'], measure: 'malformed', margin: RATE, says: 'alike' },
@@ -101,10 +124,10 @@ export const insulationClaims: readonly Claim[] = [
   {
     ...{ number: '7', name: 'transfusion', source: 'arXiv 2505.23705, figure 5' },
     says: 'Transfusion acts well, and is slower per chunk than knowledge insulation.',
-    here: 'The expert is two thirds as wide as the backbone here, where it has a seventh of its parameters in the paper: the gap in time is narrower. The error of actions stands for success, which few steps leave at its floor.',
+    here: 'The expert is two thirds as wide as the backbone here, where it has a seventh of its parameters in the paper: the gap in time is narrower. The error of actions stands for success, which few steps leave at its floor. Its backbone learns at the full rate, that of knowledge insulation at a fifth.',
     tests: [
-      { arms: ['call-time:transfusion', KI_CALL], ...time, says: 'higher' },
-      { arms: ['transfusion', KI], ...error, says: 'alike' },
+      { arms: ['transfusion', KI], ...error, says: 'alike', part: 'acts as well' },
+      { arms: ['call-time:transfusion', KI_CALL], ...time, says: 'higher', part: 'is slower' },
       { arms: ['transfusion', KI], measure: 'first error', margin: ERROR, says: 'alike' },
       { arms: ['transfusion', KI], ...success, says: 'alike' },
     ],
@@ -112,33 +135,42 @@ export const insulationClaims: readonly Claim[] = [
   {
     ...{ number: '8', name: 'parallel', source: 'arXiv 2505.23705, figure 5' },
     says: 'Parallel decoding with an L1 loss (OpenVLA-OFT) is fast and follows language, with lower success.',
-    here: 'Without FiLM, as in the paper. It cannot say places first, so that the error of actions stands for success: of the mean of eight sampled chunks, because a regression predicts a mean.',
+    here: 'Without FiLM, as in the paper. It cannot say places first, so that the error of actions stands for success: of the mean of eight sampled chunks, because a regression predicts a mean. A regression is trained on nearly this error, and its backbone learns at five times the rate; a lower error is no higher success, which stays at the floor.',
     tests: [
-      { arms: ['openvla-oft', KI], measure: 'mean error', margin: ERROR, says: 'higher' },
-      { arms: ['openvla-oft', KI], measure: 'first error', margin: ERROR, says: 'alike' },
+      { arms: ['openvla-oft', KI], measure: 'mean error', margin: ERROR, says: 'higher', part: 'acts worse' },
+      { arms: ['call-time:openvla-oft', KI_CALL], ...time, says: 'lower', part: 'is faster' },
+      {
+        arms: ['openvla-oft', KI],
+        measure: 'first error',
+        margin: ERROR,
+        says: 'alike',
+        part: 'goes where it is told',
+      },
       { arms: ['openvla-oft', KI], ...rightObject, says: 'alike' },
-      { arms: ['call-time:openvla-oft', KI_CALL], ...time, says: 'lower' },
       { arms: ['openvla-oft', KI], ...success, says: 'lower' },
     ],
   },
   {
     ...{ number: '9', name: 'state', source: 'arXiv 2505.23705, figure 10' },
     says: 'The state as text and as a continuous token are alike, special tokens are worse, and pi0 is worse with either.',
-    here: 'Without places, because those bring the state as numbers.',
+    here: 'Without places, because those bring the state as numbers. The start read states as text; reserved tokens and affine maps begin anew. pi0-continuous-state also has another time input.',
     tests: [
-      { arms: ['insulation-special-tokens', KI], ...error, says: 'higher' },
-      { arms: ['insulation-continuous-state', KI], ...error, says: 'alike' },
+      { arms: ['insulation-special-tokens', KI], ...error, says: 'higher', part: 'special tokens are worse' },
+      { arms: ['insulation-continuous-state', KI], ...error, says: 'alike', part: 'text and a token are alike' },
+      { arms: ['pi0', KI], ...error, says: 'higher', part: 'pi0 is worse with text' },
+      {
+        arms: ['pi0-continuous-state', 'insulation-continuous-state'],
+        ...{ ...error, says: 'higher', part: 'pi0 is worse with a token' },
+      },
       { arms: ['insulation-expert-state', KI], ...error, says: 'alike' },
-      { arms: ['pi0', KI], ...error, says: 'higher' },
-      { arms: ['pi0-continuous-state', 'insulation-continuous-state'], ...error, says: 'higher' },
     ],
   },
   {
     ...{ number: '10', name: 'decoding', source: 'arXiv 2505.23705, section 4' },
     says: 'Decoding tokens one by one is much slower than the action expert.',
-    here: 'A smooth chunk of ten actions has 17 FAST tokens; the flow takes ten steps. Latencies with random weights.',
+    here: 'A smooth chunk of ten actions has 17 FAST tokens; the flow takes ten steps. Latencies with random weights. "Much slower" is taken as at least twice as slow.',
     tests: [
-      { arms: ['call-time:pi0-fast', KI_CALL], ...time, says: 'higher' },
+      { arms: ['call-time:pi0-fast', KI_CALL], ...time, less: 1, says: 'higher', part: 'takes twice as long' },
       { arms: ['call-time:pi0-fast', 'call-time:openvla-oft'], ...time, says: 'higher' },
       { arms: ['call-time:frozen-backbone', KI_CALL], ...time, says: 'alike' },
     ],
@@ -146,10 +178,10 @@ export const insulationClaims: readonly Claim[] = [
   {
     ...{ number: '11', name: 'pretraining', source: 'arXiv 2410.24164, section VI; arXiv 2412.14058, table VII' },
     says: 'A pretrained vision-language model helps success and language following.',
-    here: 'The start is the vision-language model that comes with the program, pretrained on pictures of this world.',
+    here: 'The start was pretrained on this world, on the very question where object and target are, with places from the simulator. This tests a head start in the task, not knowledge of the web. Weights from scratch learn at the full rate.',
     tests: [
-      { arms: [KI_PLACES, 'insulation-scratch-places'], ...success, says: 'higher' },
-      { arms: [KI_PLACES, 'insulation-scratch-places'], ...rightObject, says: 'higher' },
+      { arms: [KI_PLACES, 'insulation-scratch-places'], ...success, says: 'higher', part: 'success' },
+      { arms: [KI_PLACES, 'insulation-scratch-places'], ...rightObject, says: 'higher', part: 'following' },
       { arms: [KI, 'insulation-scratch'], ...error, says: 'lower' },
       { arms: ['pi0-continuous-state', 'pi0-small'], ...error, says: 'lower' },
     ],
@@ -157,9 +189,15 @@ export const insulationClaims: readonly Claim[] = [
   {
     ...{ number: '19', name: 'cost', source: 'arXiv 2505.23705, limitations' },
     says: 'The joint loss costs about 20 % more a training step.',
-    here: 'One noise and time a chunk; knowledge insulation beside pi0.5 without its token loss, all else equal. Of the three runs each is a process of its own.',
+    here: 'One noise and time a chunk; knowledge insulation beside pi0.5 without its token loss, all else equal. Each of the three runs is a process of its own, so that the interval is over processes, not seeds.',
     tests: [
-      { arms: ['step-time:knowledge-insulation-robot-only', 'step-time:pi05'], ...time, less: 0.2, says: 'alike' },
+      {
+        arms: ['step-time:knowledge-insulation-robot-only', 'step-time:pi05'],
+        ...time,
+        less: 0.2,
+        says: 'alike',
+        part: 'a fifth',
+      },
       { arms: ['step-time:knowledge-insulation-robot-only', 'step-time:pi05'], ...time, says: 'higher' },
       {
         arms: ['step-time:knowledge-insulation-robot-only', 'step-time:joint-training-robot-only'],
@@ -169,12 +207,19 @@ export const insulationClaims: readonly Claim[] = [
   },
   {
     ...{ number: 'A', name: 'soft', source: 'ours' },
-    says: 'A tenth or a third of the gradient, in place of the stop, acts better and keeps as much of what the backbone knew.',
-    here: 'No paper has tried it.',
+    known: true,
+    says: 'A third of the gradient, in place of the stop, lowers the flow loss and keeps as much pointing.',
+    here: 'We know of no paper that tried it. Insulation itself keeps 19.6 % of objects, of 89.9 %, so that little is left to lose.',
     tests: [
-      { arms: ['soft-insulation', KI], measure: 'flow loss', margin: ERROR, says: 'lower' },
-      { arms: ['soft-insulation-0.1', KI], measure: 'flow loss', margin: ERROR, says: 'lower' },
-      { arms: ['soft-insulation', KI], measure: 'pointing kept', margin: RATE, says: 'alike' },
+      { arms: ['soft-insulation', KI], measure: 'flow loss', margin: LOSS, says: 'lower', part: 'lower loss' },
+      {
+        arms: ['soft-insulation', KI],
+        measure: 'pointing kept',
+        margin: RATE,
+        says: 'alike',
+        part: 'as much pointing',
+      },
+      { arms: ['soft-insulation-0.1', KI], measure: 'flow loss', margin: LOSS, says: 'lower' },
       { arms: ['soft-insulation-0.1', KI], measure: 'pointing kept', margin: RATE, says: 'alike' },
       { arms: ['soft-insulation-places', KI_PLACES], ...success, says: 'higher' },
       { arms: ['soft-insulation-0.1-places', KI_PLACES], ...success, says: 'higher' },
@@ -182,11 +227,12 @@ export const insulationClaims: readonly Claim[] = [
   },
   {
     ...{ number: 'B', name: 'places', source: 'ours' },
-    says: 'An expert that gets places as numbers succeeds in fewer steps, and the backbone keeps what it knew.',
-    here: 'The token is what the README recommends.',
+    known: true,
+    says: 'A policy that says places, and an expert that gets them and the state as numbers, succeeds after 300 steps where neither does without, and the backbone still points.',
+    here: "Places are labels of the simulator and of the start's pretraining: the token is privileged information, and rehearses pointing. Numbers of the state come with it.",
     tests: [
-      { arms: [KI_PLACES, KI], ...success, says: 'higher' },
-      { arms: [KI_PLACES, KI], measure: 'pointing kept', margin: RATE, says: 'higher' },
+      { arms: [KI_PLACES, KI], ...success, says: 'higher', part: 'success' },
+      { arms: [KI_PLACES, KI], measure: 'pointing kept', margin: RATE, says: 'higher', part: 'pointing' },
       { arms: ['frozen-backbone-places', 'frozen-backbone'], ...success, says: 'higher' },
     ],
   },
@@ -196,11 +242,13 @@ export const insulationClaims: readonly Claim[] = [
       name: 'draws',
       source: "LeRobot's PI052 (flow_num_repeats 5) and MolmoAct2 (arXiv 2605.02881, 8 times)",
     },
-    says: 'Several noises and times for each chunk and step learn faster, at little cost.',
-    here: 'Eight against one, at equal steps and at equal seconds.',
+    says: 'Several noises and times for each chunk and step learn faster.',
+    here: 'Eight against one, at equal steps; what they cost is not part of this claim.',
     tests: [
-      { arms: [KI, 'insulation-one-draw'], measure: 'error over steps', margin: ERROR, says: 'lower' },
-      { arms: [KI, 'insulation-one-draw'], measure: 'error over seconds', margin: ERROR, says: 'lower' },
+      {
+        arms: [KI, 'insulation-one-draw'],
+        ...{ measure: 'error over steps', margin: ERROR, says: 'lower', part: 'less error' },
+      },
       { arms: [KI, 'insulation-one-draw'], ...error, says: 'lower' },
     ],
   },
