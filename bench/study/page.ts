@@ -76,7 +76,8 @@ export async function studyPage({ command, conclusions, finished, missing, lacki
   const summary = conclusions.map((own) => {
     const { claim, outcomes } = own;
     const parts = outcomes.filter(({ test }) => test.part !== undefined);
-    const words = (one: Outcome) => `${one.test.part}: ${verdicts[one.verdict]}, ${differenceText(one)}`;
+    const words = (one: Outcome) =>
+      `${one.test.part}: ${differenceText(one)}${one.verdict === own.verdict ? '' : `, ${verdicts[one.verdict]}`}`;
     return [
       claim.number,
       html`<a href="#${claim.name}">${claim.says}</a>`,
