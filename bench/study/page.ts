@@ -33,11 +33,11 @@ const shower = ({ unit }: Measure) =>
   unit === 'error' ? formatNumber : (own: number) => (100 * own).toFixed(1).replace('-', '−');
 const unitOf = ({ unit }: Measure) => ({ share: ' points', error: ' of the constant', time: ' %' })[unit];
 
-/** The difference of a test in words: "+3.2 (−1.0 to +7.4) points". */
+/** The difference of a test, with that of the claim, in words: "+3.2 (−1.0 to +7.4) points". */
 export function differenceText({ test, interval }: Pick<Outcome, 'test' | 'interval'>): string {
   const measure: Measure = measures[test.measure];
   if (!interval) return '–';
-  const show = (own: number) => signed(own, shower(measure));
+  const show = (own: number) => signed(own + (test.less ?? 0), shower(measure));
   const whole = (own: Interval) => `(${show(own.low)} to ${show(own.high)})`;
   return `${show(interval.mean)}${Number.isFinite(interval.low) ? ` ${whole(interval)}` : ''}${unitOf(measure)}`;
 }
