@@ -192,6 +192,8 @@ describe('claims', () => {
     const { interval } = outcomeOf({ ...cost, margin: 0.1, less: 0.2 }, runsByArm(timed));
     for (const bound of Object.values(interval!)) expect(bound).toBeCloseTo(0.8, 9);
     expect(differenceText({ test: { ...cost, margin: 0.1 }, interval })).toBe('+80.0 (+80.0 to +80.0) %');
+    // The claim names a fifth, which the difference has.
+    expect(differenceText({ test: { ...cost, margin: 0.1, less: 0.2 }, interval })).toContain('+100.0 (');
   });
 
   test('over a course have means by the trapezoidal rule', () => {
