@@ -100,7 +100,7 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
       !report && most > 0 && missing.length > 0
         ? await perform(wanted, finished, { start, hash, folder: runsFolder, most }, values, context)
         : [];
-    // What was not performed again is still there.
+    // A run that was not performed again is still there.
     for (const run of again) if (!finished.has(fileOf(run))) finished.set(fileOf(run), run);
     const conclusions = claims.map((claim) => conclusionOf(claim, runsByArm(finished.values())));
     const page = chosen.length > 0 || report ? join(folder, 'index.html') : null;

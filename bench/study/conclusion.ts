@@ -32,14 +32,14 @@ export interface Outcome {
   }[];
   /** Over seeds, by Student's t. */
   readonly interval: Interval | null;
-  /** Of both arms, over the scenes of the compared seeds; null if the measure is no rate. */
+  /** The rates of both arms over the scenes of the compared seeds; null if the measure is no rate. */
   readonly rates: readonly [Rate, Rate] | null;
   readonly verdict: Verdict;
 }
 
 export interface Conclusion {
   readonly claim: Claim;
-  /** Of the tests, in their order. */
+  /** One for each test, in their order. */
   readonly outcomes: readonly Outcome[];
   readonly verdict: Verdict | 'untestable';
 }

@@ -1,4 +1,4 @@
-/** What claims compare, computed from the raw numbers of a finished run. */
+/** The measures that claims compare, computed from the raw numbers of a finished run. */
 import type { TrainedRun } from './saved.ts';
 
 type Episode = TrainedRun['episodes'][number];

@@ -41,7 +41,7 @@ interface StudySources {
   readonly signal: AbortSignal;
 }
 
-/** What an arm measures beside what all do. */
+/** The measurements of an arm beside those of all. */
 type Measured = Pick<Arm, 'others' | 'probes'>;
 
 /** Trains and measures one run, and keeps no checkpoint. Throws the reason of an aborted signal. */

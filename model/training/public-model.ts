@@ -201,7 +201,7 @@ function sizesOf(tensors: PublicTensors, config: PublicConfig) {
     );
   const shape = (name: string, axes: number) => shapeOf(tensors, name, axes);
   const [queries, width] = shape(`${backbone}.layers.0.self_attn.q_proj`, 2);
-  // Of policies no file says the heads of keys and values: all published ones have one.
+  // No file of a published policy says its heads of keys and values: all have one.
   const kvHeads = config.text_config?.num_key_value_heads ?? tensors.heads('key_value_heads') ?? 1;
   const headDimension = shape(`${backbone}.layers.0.self_attn.k_proj`, 2)[0] / kvHeads;
   const [rows, embedded] = shape(EMBEDDING.replace(/\.weight$/, ''), 2);

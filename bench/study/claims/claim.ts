@@ -15,7 +15,7 @@ export interface Test {
   readonly says: 'higher' | 'lower' | 'alike';
   /** A difference that would matter, in the unit of the measure. */
   readonly margin: number;
-  /** What it decides of the claim, in words; a test without is beside the claim. */
+  /** The part of the claim that it decides, in words; a test without one stands beside the claim. */
   readonly part?: string;
   /** Is subtracted from the difference: a claim of "20 % more" is one of 'alike' with 0.2. */
   readonly less?: number;
@@ -28,7 +28,7 @@ export interface Claim {
   readonly name: string;
   readonly source: string;
   readonly says: string;
-  /** What the test has otherwise than the paper. */
+  /** The differences between the test and the paper. */
   readonly here: string;
   /** The results of its first seeds were known when it was written. */
   readonly known?: true;
