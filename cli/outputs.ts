@@ -1,8 +1,8 @@
 /** Whether what a command is going to write can be written, asked before the work begins; folders that one process writes at a time. */
 import { constants } from 'node:fs';
-import { access, mkdir, readdir, rmdir, stat } from 'node:fs/promises';
+import { access, readdir, rmdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { fileError } from '../engine/files/files.ts';
+import { ensureFolder, fileError } from '../engine/files/files.ts';
 import { lockFile } from '../engine/files/lock.ts';
 import { InputError, quote } from '../engine/index.ts';
 import type { Options } from './options.ts';
@@ -53,10 +53,7 @@ export interface MadeFolder {
 /** Makes the folder that an option names, and its parents. @throws InputError if that cannot be done */
 export async function makeFolder(option: string, path: string): Promise<MadeFolder> {
   const where = `--${option} ${path}`;
-  const make = (folder: string) =>
-    mkdir(folder, { recursive: true }).catch((error) => {
-      throw fileError(error, where, 'make this folder');
-    });
+  const make = (folder: string) => ensureFolder(folder, where);
   const parent = await make(dirname(path));
   const own = await make(path);
   let first = parent ?? own;

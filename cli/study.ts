@@ -1,6 +1,6 @@
 /** `insula study`: the papers' claims, their runs over seeds, and one page of verdicts. */
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AnyRun, runsOf, type StudyRun, timedArms, trainedArms } from '../bench/study/arms.ts';
 import { armsOf, type Claim, type Test } from '../bench/study/claims/claim.ts';
@@ -13,7 +13,7 @@ import { LEAST_SEEDS } from '../bench/study/statistics.ts';
 import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { counted } from '../engine/files/errors.ts';
-import { fileError, writeFileSafely } from '../engine/files/files.ts';
+import { ensureFolder, writeFileSafely } from '../engine/files/files.ts';
 import { nearest } from '../engine/files/nearest.ts';
 import { InputError, quote } from '../engine/index.ts';
 import { openTunedDevice } from '../kernels/tuning.ts';
@@ -105,9 +105,7 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
     const conclusions = claims.map((claim) => conclusionOf(claim, runsByArm(finished.values())));
     const page = chosen.length > 0 || report ? join(folder, 'index.html') : null;
     if (page) {
-      await mkdir(folder, { recursive: true }).catch((error) => {
-        throw fileError(error, folder, 'make this folder');
-      });
+      await ensureFolder(folder);
       await writeFileSafely(page, [
         await studyPage({
           ...{ command: commandLine(words), conclusions, finished: [...finished.values()] },

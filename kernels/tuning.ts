@@ -1,10 +1,9 @@
 /** Tuning files: the kernel variants that an adapter runs best, measured by `insula bench --tune`. */
-import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
 import { cacheFolder } from '../engine/adapters/cache-folder.mjs';
-import { fileError, writeFileSafely } from '../engine/files/files.ts';
+import { ensureFolder, writeFileSafely } from '../engine/files/files.ts';
 import { count, readJsonFile } from '../engine/files/json-schema.ts';
 import { bytesPerElement, type DataType, type Device, InputError, openDevice, quote } from '../engine/index.ts';
 import {
@@ -133,9 +132,7 @@ export async function keepTuning(
     attention: kept(before?.attention, chosen.attention),
     matmul: kept(before?.matmul, chosen.matmul),
   };
-  await mkdir(dirname(path), { recursive: true }).catch((error) => {
-    throw fileError(error, dirname(path), 'make this folder');
-  });
+  await ensureFolder(dirname(path));
   await writeFileSafely(path, [`${JSON.stringify(tuning, null, 1)}\n`]);
   return tuning;
 }

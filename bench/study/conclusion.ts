@@ -1,9 +1,18 @@
 /** The verdicts of claims, computed from the raw numbers of finished runs. */
 import { wilsonInterval } from '../../model/report/wilson.ts';
+import { spread } from '../measure/statistics.ts';
 import { armsOf, type Claim, type Test } from './claims/claim.ts';
 import { CHANGED, type Measure, measures } from './measures.ts';
 import { type SavedRun, seedOf, type TrainedRun } from './saved.ts';
-import { type Interval, LEAST_SEEDS, meanInterval, type Verdict, verdictOf, wholeVerdict } from './statistics.ts';
+import {
+  type Interval,
+  LEAST_SEEDS,
+  meanInterval,
+  meanOf,
+  type Verdict,
+  verdictOf,
+  wholeVerdict,
+} from './statistics.ts';
 
 /** Runs by arm and seed. */
 export type Runs = ReadonlyMap<string, ReadonlyMap<number, SavedRun>>;
@@ -30,6 +39,8 @@ export interface Outcome {
     readonly values: readonly [number, number];
     readonly difference: number;
   }[];
+  /** The means of both arms over the seeds; NaN without any. */
+  readonly means: readonly [number, number];
   /** Over seeds, by Student's t. */
   readonly interval: Interval | null;
   /** The rates of both arms over the scenes of the compared seeds; null if the measure is no rate. */
@@ -76,7 +87,8 @@ export function outcomeOf(test: Test, runs: Runs): Outcome {
     return { count, of: outcomes.length, ...wilsonInterval(count, outcomes.length) };
   };
   const rates = measure.count && seeds.length > 0 ? ([rateOf(first), rateOf(second)] as const) : null;
-  const means = [0, 1].map((side) => seeds.reduce((sum, { values }) => sum + values[side], 0) / seeds.length);
+  const meanAt = (side: 0 | 1) => meanOf(seeds.map(({ values }) => values[side]));
+  const means = [meanAt(0), meanAt(1)] as const;
   const isExtreme = rates
     ? means.every((own) => own < FLOOR) || means.every((own) => own > CEILING)
     : measure.blind !== undefined && means.every((own) => own > BLIND[measure.blind!]);
@@ -84,7 +96,7 @@ export function outcomeOf(test: Test, runs: Runs): Outcome {
     if (seeds.length < LEAST_SEEDS) return seeds.length === 0 ? 'unrun' : 'few';
     return isExtreme ? 'extreme' : verdictOf(interval!, { direction: test.says, margin: test.margin });
   };
-  return { test, seeds, interval, rates, verdict: ruled() };
+  return { test, seeds, means, interval, rates, verdict: ruled() };
 }
 
 /** The measure of two runs; null if one is missing or was not measured so. */
@@ -124,10 +136,8 @@ function countedOf(
 
 function medianOf(run: SavedRun, system: string): number | null {
   if (!('rows' in run)) return null;
-  const times = run.rows.find((row) => row.system === system)?.times.toSorted((a, b) => a - b);
-  if (!times) return null;
-  const middle = times.length >> 1;
-  return times.length % 2 === 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2;
+  const times = run.rows.find((row) => row.system === system)?.times;
+  return times ? spread(times).median : null;
 }
 
 /** Finished runs of a claim's arms that were not measured as its tests need. */

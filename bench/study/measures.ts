@@ -1,5 +1,6 @@
 /** The measures that claims compare, computed from the raw numbers of a finished run. */
 import type { TrainedRun } from './saved.ts';
+import { meanOf } from './statistics.ts';
 
 type Episode = TrainedRun['episodes'][number];
 
@@ -33,7 +34,6 @@ export function meanOverSteps({ acting }: TrainedRun): number | null {
 
 const ERROR = 'root mean square error of chunks on held-out observations, in that of the best constant chunk';
 export const CHANGED = ['masked', 'table', 'background', 'light', 'distractors'] as const;
-const meanOf = (values: readonly number[]) => values.reduce((sum, own) => sum + own, 0) / values.length;
 const probeAt =
   (layer: number) =>
   ({ probes }: TrainedRun) =>

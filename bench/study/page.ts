@@ -43,13 +43,12 @@ export function differenceText({ test, interval }: Pick<Outcome, 'test' | 'inter
 }
 
 /** The means of both arms over seeds; a rate with its interval over scenes. */
-function sidesOf({ test, seeds, rates }: Outcome): string[] {
+function sidesOf({ test, seeds, means, rates }: Outcome): string[] {
   const measure: Measure = measures[test.measure];
   if (seeds.length === 0) return ['–', '–'];
-  return [0, 1].map((side) => {
+  return means.map((mean, side) => {
     const rate = rates?.[side];
     if (rate) return formatShare(rate.count, rate.of);
-    const mean = seeds.reduce((sum, { values }) => sum + values[side], 0) / seeds.length;
     return measure.unit === 'share'
       ? `${(100 * mean).toFixed(1)} %`
       : `${formatNumber(mean)}${measure.unit === 'time' ? ' ms' : ''}`;

@@ -1,9 +1,8 @@
 /** The finished runs of the studies in a folder, one JSON file each, and the runner that adds missing ones. */
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { fileError, writeFileSafely } from '../../engine/files/files.ts';
+import { ensureFolder, writeFileSafely } from '../../engine/files/files.ts';
 import { count, readJsonFile, share } from '../../engine/files/json-schema.ts';
 import { InputError } from '../../engine/index.ts';
 import { heldOutRow, historySchema } from '../../model/training/history.ts';
@@ -173,9 +172,7 @@ export async function performRuns<R extends StudyRun | TimedRun>(
   { folder, most = Infinity, perform, signal, note }: RunnerOptions<R>,
 ): Promise<string[]> {
   const failed: string[] = [];
-  await mkdir(folder, { recursive: true }).catch((error) => {
-    throw fileError(error, folder, 'make this folder');
-  });
+  await ensureFolder(folder);
   const missing = runs.filter((run) => !finished.has(fileOf(run)));
   for (const [i, run] of missing.slice(0, most).entries()) {
     note(`run ${i + 1} of ${missing.length} missing ones: ${run.arm}, seed ${seedOf(run)}`);

@@ -32,10 +32,13 @@ export interface Interval {
   readonly high: number;
 }
 
+export const meanOf = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;
+
 /** The mean with its 95 % interval, from values that are independent; the bounds are infinite for a single value. */
 export function meanInterval(values: readonly number[]): Interval {
   const { length } = values;
-  const mean = values.reduce((sum, value) => sum + value, 0) / length;
+  const mean = meanOf(values);
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
   const half = length > 1 ? studentQuantile(length - 1) * Math.sqrt(squares / (length - 1) / length) : Infinity;
   return { mean, low: mean - half, high: mean + half };

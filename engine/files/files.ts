@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs';
-import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { ByteSource, FilePart } from './bytes.ts';
 import { InputError } from './errors.ts';
@@ -94,6 +94,20 @@ export async function kindOfPath(path: string): Promise<'file' | 'folder' | null
   const found = await stat(path).catch(() => null);
   return found && (found.isDirectory() ? 'folder' : 'file');
 }
+
+/**
+ * Makes a folder and its parents, as far as they are missing. Returns the first that was made; undefined if all were there.
+ *
+ * @throws InputError, which names `where`
+ */
+export const ensureFolder = (path: string, where = path): Promise<string | undefined> =>
+  mkdir(path, { recursive: true }).catch((error) => {
+    throw fileError(error, where, 'make this folder');
+  });
+
+/** Writes a value as indented JSON, as `writeFileSafely` does. */
+export const writeJson = (path: string, value: unknown): Promise<void> =>
+  writeFileSafely(path, [`${JSON.stringify(value, null, 2)}\n`]);
 
 let written = 0;
 

@@ -37,11 +37,9 @@ const BPE = 'bpe_tokenizer';
 /** Writes a folder that transformers' AutoProcessor opens, as openpi and LeRobot do. */
 export async function writePublished(folder: string, tokenizer: FastTokenizer): Promise<void> {
   const files = tokenizer.toPublished();
-  const { fileError, writeFileSafely } = await import('../../engine/files/files.ts');
-  const [{ mkdir }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
-  await mkdir(join(folder, BPE), { recursive: true }).catch((error) => {
-    throw fileError(error, folder, 'make this folder');
-  });
+  const { ensureFolder, writeFileSafely, writeJson } = await import('../../engine/files/files.ts');
+  const { join } = await import('node:path');
+  await ensureFolder(join(folder, BPE), folder);
   const named = {
     'tokenizer.json': files.tokenizer,
     'tokenizer_config.json': files.tokenizerConfig,
@@ -49,8 +47,7 @@ export async function writePublished(folder: string, tokenizer: FastTokenizer): 
     [`${BPE}/tokenizer_config.json`]: files.tokenizerConfig,
     'processor_config.json': files.processor,
   };
-  for (const [name, json] of Object.entries(named))
-    await writeFileSafely(join(folder, name), [`${JSON.stringify(json, null, 2)}\n`]);
+  for (const [name, json] of Object.entries(named)) await writeJson(join(folder, name), json);
   await writeFileSafely(join(folder, `${PROCESSOR_FILE}.py`), [processorCode]);
 }
 

@@ -43,11 +43,9 @@ ${films.map(episode)}`,
  */
 export async function writeEpisodes(folder: string, films: readonly FilmedEpisode[], title?: string): Promise<void> {
   if (films.length === 0) return;
-  const { fileError, writeFileSafely } = await import('../../engine/files/files.ts');
-  const { mkdir, readdir, rm } = await import('node:fs/promises');
-  await mkdir(folder, { recursive: true }).catch((error) => {
-    throw fileError(error, folder, 'make this folder');
-  });
+  const { ensureFolder, writeFileSafely } = await import('../../engine/files/files.ts');
+  const { readdir, rm } = await import('node:fs/promises');
+  await ensureFolder(folder);
   // The strips of a run that this one replaces.
   for (const name of await readdir(folder)) if (/^\d{2,}-.*\.png$/.test(name)) await rm(`${folder}/${name}`);
   for (const [i, film] of films.entries()) {

@@ -151,16 +151,13 @@ export async function writeLeRobotPolicy(
   const { configuration } = model;
   const type = leRobotType({ configuration, encoding }, anySizes);
   const isFast = type === 'pi0_fast';
-  const [{ mkdir }, { join, resolve }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
-  const { fileError, writeFileSafely } = await import('../../engine/files/files.ts');
+  const { join, resolve } = await import('node:path');
+  const { ensureFolder, writeJson } = await import('../../engine/files/files.ts');
   const tokenizer = join(folder, TOKENIZER);
-  await mkdir(tokenizer, { recursive: true }).catch((error) => {
-    throw fileError(error, tokenizer, 'make this folder');
-  });
-  const write = (path: string, json: unknown) => writeFileSafely(path, [`${JSON.stringify(json, null, 2)}\n`]);
+  await ensureFolder(tokenizer);
   const text = tokenizerFiles(encoding.text);
-  await write(join(tokenizer, 'tokenizer.json'), text.tokenizer);
-  await write(join(tokenizer, 'tokenizer_config.json'), text.config);
+  await writeJson(join(tokenizer, 'tokenizer.json'), text.tokenizer);
+  await writeJson(join(tokenizer, 'tokenizer_config.json'), text.config);
   const fast = isFast ? (actionTokenizerFromJson(encoding.actions) as FastTokenizer) : null;
   if (fast) await writePublished(join(folder, ACTION_TOKENIZER), fast);
   // Names of a hub, as in LeRobot's own folders, stay right when a folder moves; paths are absolute, because LeRobot resolves them where it runs.
@@ -203,12 +200,12 @@ export async function writeLeRobotPolicy(
   const last = type === 'pi0' ? [normalise] : [];
   const device = step('device_processor', { device: 'cpu', float_dtype: null });
   const begin = [step('rename_observations_processor', { rename_map: {} }), step('to_batch_processor')];
-  await write(join(folder, before.file), {
+  await writeJson(join(folder, before.file), {
     name: 'policy_preprocessor',
     steps: [...begin, ...own, tokens, ...actionTokens, device, ...last],
   });
   const end = [step(after.step, normaliser(outputs), stateAfter), device];
-  await write(join(folder, after.file), { name: 'policy_postprocessor', steps: end });
+  await writeJson(join(folder, after.file), { name: 'policy_postprocessor', steps: end });
   const statistics = [
     ...[[ACTION, actions] as const, ...(states ? [[STATE, states] as const] : [])].flatMap(([name, { low, high }]) =>
       [['q01', low] as const, ['q99', high] as const].map(
@@ -222,7 +219,7 @@ export async function writeLeRobotPolicy(
   await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model, 'LeRobot'), {
     metadata: { format: 'pt', ...headsOf(configuration) },
   });
-  await write(join(folder, 'config.json'), {
+  await writeJson(join(folder, 'config.json'), {
     ...{ type, n_obs_steps: 1, input_features: inputs, output_features: outputs, normalization_mapping: modes },
     ...{ paligemma_variant: 'gemma_2b', action_expert_variant: 'gemma_300m' },
     dtype: configuration.precision === 'bf16' ? 'bfloat16' : 'float32',

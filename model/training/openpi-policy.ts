@@ -37,22 +37,19 @@ export async function writeOpenpiPolicy(
     throw new InputError(
       `openpi has no such policy: its actions have ${configuration.actionDimension} dimensions, and there all have ${DIMENSION}`,
     );
-  const [{ mkdir }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
-  const { fileError, writeFileSafely } = await import('../../engine/files/files.ts');
+  const { join } = await import('node:path');
+  const { ensureFolder, writeJson } = await import('../../engine/files/files.ts');
   const assets = join(folder, 'assets', ASSET);
-  await mkdir(assets, { recursive: true }).catch((error) => {
-    throw fileError(error, assets, 'make this folder');
-  });
-  const write = (path: string, json: unknown) => writeFileSafely(path, [`${JSON.stringify(json, null, 2)}\n`]);
+  await ensureFolder(assets);
   const [given] = Object.values(robots);
   const { actions, states } = normalisers(statistics ?? given.statistics);
   const columns = ({ low, high }: typeof actions) => columnsBetween(Array.from(low), Array.from(high));
   const stats = { bound: Infinity, actions: columns(actions), states: states && columns(states) };
-  await write(join(assets, 'norm_stats.json'), toNormStats(stats));
+  await writeJson(join(assets, 'norm_stats.json'), toNormStats(stats));
   await writeSafetensors(join(folder, PUBLIC_FILE), weightsOf(model, 'openpi'), {
     metadata: { format: 'pt', ...headsOf(configuration) },
   });
-  await write(join(folder, 'config.json'), {
+  await writeJson(join(folder, 'config.json'), {
     ...{ action_dim: configuration.actionDimension, action_horizon: configuration.horizon },
     ...{ paligemma_variant: 'gemma_2b', action_expert_variant: 'gemma_300m' },
     precision: configuration.precision === 'bf16' ? 'bfloat16' : 'float32',

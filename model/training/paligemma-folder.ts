@@ -1,7 +1,7 @@
 /** The vision-language part of a model as a folder that transformers opens as PaliGemma: weights, config.json and tokenizer. */
 import { InputError } from '../../engine/files/errors.ts';
 import { writeSafetensors } from '../../engine/files/safetensors-writer.ts';
-import { LOCATIONS } from '../../tokenizers/index.ts';
+import { locationNames } from '../../tokenizers/index.ts';
 import { backboneOf } from '../architecture/backbones/index.ts';
 import { Architecture, type Model } from '../architecture/model.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
@@ -29,13 +29,10 @@ export async function writePaliGemma(folder: string, model: Model, settings: Enc
   const kept = new Architecture(askingConfiguration(model.configuration)).parameters;
   const odd = kept.find(({ name }) => !name.startsWith(ROOT) || !parameters.has(name));
   if (odd) throw refusal(`${odd.name} has no place in it`);
-  const [{ mkdir }, { join }] = await Promise.all([import('node:fs/promises'), import('node:path')]);
-  const { fileError, writeFileSafely } = await import('../../engine/files/files.ts');
-  await mkdir(folder, { recursive: true }).catch((error) => {
-    throw fileError(error, folder, 'make this folder');
-  });
-  const write = (name: string, json: unknown) =>
-    writeFileSafely(join(folder, name), [`${JSON.stringify(json, null, 2)}\n`]);
+  const { join } = await import('node:path');
+  const { ensureFolder, writeJson } = await import('../../engine/files/files.ts');
+  await ensureFolder(folder);
+  const write = (name: string, json: unknown) => writeJson(join(folder, name), json);
   const dtypeOf = (name: string) => (parameters.get(name).dtype === 'bf16' ? 'BF16' : 'F32');
   const tensors = kept.map(({ name }) => ({
     ...tensorToWrite(name, parameters.get(name), dtypeOf(name)),
@@ -73,11 +70,6 @@ export async function writePaliGemma(folder: string, model: Model, settings: Enc
 
 /** PaliGemma's location tokens, where the model has them, and its placeholder of images behind the last row of the embeddings. */
 function placesAndImage({ text }: Encoding, { locations }: EncodingSettings, rows: number) {
-  const places = locations
-    ? Array.from({ length: LOCATIONS }, (_, i) => ({
-        id: text.vocabularySize + i,
-        content: `<loc${String(i).padStart(4, '0')}>`,
-      }))
-    : [];
+  const places = locations ? locationNames().map((content, i) => ({ id: text.vocabularySize + i, content })) : [];
   return [...places, { id: rows, content: '<image>' }];
 }

@@ -85,6 +85,13 @@ async function leRobotStatistics(model: PublicModel): Promise<DatasetStatistics>
   return { bound: NO_BOUND, actions, states };
 }
 
+/** The steps of a processor of LeRobot's; null if its file is missing. */
+async function stepsOf(path: string) {
+  const { kindOfPath } = await import('../../engine/files/files.ts');
+  if ((await kindOfPath(path)) === null) return null;
+  return (await readJsonFile(path, processorSchema, "a processor of LeRobot's")).steps;
+}
+
 /** The statistics by which a processor normalises a feature, or LeRobot before 0.4, which had them beside the weights; null if it has none. */
 async function normalised(
   { tensors, folder, config }: PublicModel,
@@ -93,8 +100,8 @@ async function normalised(
   type: string,
 ): Promise<ColumnStatistics | null> {
   const path = `${folder}/${file}`;
-  const { kindOfPath } = await import('../../engine/files/files.ts');
-  if ((await kindOfPath(path)) === null) {
+  const steps = await stepsOf(path);
+  if (!steps) {
     const mode = config.normalization_mapping?.[type] ?? 'MEAN_STD';
     const columns = await columnsOf(tensors, `${old}.buffer_${feature.replaceAll('.', '_')}`, mode);
     if (columns || feature !== ACTION) return columns;
@@ -102,7 +109,6 @@ async function normalised(
       `${tensors.name}: neither ${file} is beside it nor statistics are in it: give openpi's norm_stats.json with --statistics`,
     );
   }
-  const { steps } = await readJsonFile(path, processorSchema, "a processor of LeRobot's");
   const step = steps.find(({ registry_name: name }) => name === wanted);
   const mode = step?.config?.norm_map?.[type];
   if (!step?.state_file || mode === undefined)
@@ -147,12 +153,11 @@ export async function relativeDimensions(
 ): Promise<boolean[] | undefined> {
   const { file } = processors.before;
   const path = `${folder}/${file}`;
-  const { kindOfPath } = await import('../../engine/files/files.ts');
-  if ((await kindOfPath(path)) === null) {
+  const steps = await stepsOf(path);
+  if (!steps) {
     if (!config.use_relative_actions) return undefined;
     throw new InputError(`${name}: its actions are relative to the state, and ${file}, which says which, is missing`);
   }
-  const { steps } = await readJsonFile(path, processorSchema, "a processor of LeRobot's");
   const step = steps.find(({ registry_name: own }) => own === 'relative_actions_processor')?.config;
   if (!step?.enabled) return undefined;
   const absolute = (step.exclude_joints ?? []).filter(Boolean).map((own) => own.toLowerCase());
