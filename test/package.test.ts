@@ -114,9 +114,9 @@ function packaged(path: string): string[] {
   const [, stem, ending] = /^(.*)\.(\w+)$/.exec(path) ?? [];
   if (ending === 'ts') return [`dist/${stem}.js`, `dist/${stem}.d.ts`];
   if (ending === 'mjs') return [`dist/${stem}.mjs`, `dist/${stem}.d.mts`];
-  return ending === 'wgsl' || ending === 'html' || /^(bench\/results\/tuning|model\/pretrained)\//.test(path)
-    ? [`dist/${path}`]
-    : [];
+  // The page of the studies is data, as their runs are.
+  const isSource = ending === 'wgsl' || (ending === 'html' && !path.startsWith('bench/results/'));
+  return isSource || /^(bench\/results\/tuning|model\/pretrained)\//.test(path) ? [`dist/${path}`] : [];
 }
 
 describe('the package', () => {
