@@ -8,7 +8,7 @@ import { claims } from '../bench/study/claims/index.ts';
 import { type Conclusion, conclusionOf, lackingOf, runsByArm } from '../bench/study/conclusion.ts';
 import { differenceText, studyPage, verdictText } from '../bench/study/page.ts';
 import { performRun, performTimes } from '../bench/study/perform.ts';
-import { fileOf, finishedRuns, performRuns, type SavedRun } from '../bench/study/saved.ts';
+import { fileOf, finishedRuns, performRuns, type SavedRun, seedOf } from '../bench/study/saved.ts';
 import { LEAST_SEEDS } from '../bench/study/statistics.ts';
 import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
@@ -32,7 +32,7 @@ import { choice, flag, number, outputFolder, seedNumber, texts, type ValuesOf } 
 const studyOptions = {
   all: flag('all claims, seed by seed: every arm has its first seed before any has its second'),
   seeds: number(`seeds of an arm; ${LEAST_SEEDS} by default`, 1, { to: 1000 }),
-  'first-seed': seedNumber('the first of the seeds; 0 by default'),
+  'first-seed': seedNumber('the first of the seeds; that of the claim by default, 0 or 3'),
   runs: number('the most runs to perform now; a later call performs the others'),
   only: texts('arms to run; all of the claims by default'),
   report: flag('performs no run: verdicts and page are computed again from the runs that are there', {
@@ -76,17 +76,23 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
   const folder = values.out ?? join(...(installed ? [WORK_FOLDER] : ['bench', 'results']), 'study');
   const runsFolder = join(folder, 'runs');
   const preset = presetNamed(presetName);
-  const first = values['first-seed'] ?? 0;
-  const seeds = Array.from({ length: values.seeds ?? LEAST_SEEDS }, (_, i) => first + i);
-  const runsFor = (own: readonly Claim[], which = seeds) =>
-    runsOf([...new Set(own.flatMap(armsOf))], { preset, seeds: which, steps, scenes });
+  const sizes = { preset, steps, scenes };
+  const turns = Array.from({ length: values.seeds ?? LEAST_SEEDS }, (_, i) => i);
+  /** The seeds of a claim in their order, each of all claims before the next. */
+  const runsFor = (own: readonly Claim[]): AnyRun[] => {
+    const seedAt = (turn: number, { firstSeed = 0 }: Claim) => turn + (values['first-seed'] ?? firstSeed);
+    const all = turns.flatMap((turn) =>
+      own.flatMap((claim) => runsOf(armsOf(claim), { ...sizes, seeds: [seedAt(turn, claim)] })),
+    );
+    return [...new Map(all.map((run) => [fileOf(run), run])).values()];
+  };
   const wanted = runsFor(chosen).filter(({ arm }) => only?.includes(arm) ?? true);
   const start = await openStart(presetName);
   try {
     const hash = createHash('sha256')
       .update(await readFile(start.name))
       .digest('hex');
-    const present = runsFor(claims, await seedsIn(runsFolder, seeds));
+    const present = runsOf(armNames, { ...sizes, seeds: await seedsOf(runsFolder, runsFor(claims)) });
     const files = new Set(wanted.map(fileOf));
     const replaces = (run: AnyRun) => values.overwrite === true && files.has(fileOf(run));
     const finished = await finishedRuns(runsFolder, present, hash, replaces);
@@ -135,11 +141,11 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
   }
 }
 
-/** These seeds, and those of the files in a folder. */
-async function seedsIn(folder: string, seeds: readonly number[]): Promise<number[]> {
+/** The seeds of runs, and of the files in a folder. */
+async function seedsOf(folder: string, runs: readonly AnyRun[]): Promise<number[]> {
   const files = await readdir(folder).catch(() => []);
   const found = files.flatMap((file) => /-(\d+)\.json$/.exec(file)?.[1] ?? []).map(Number);
-  return [...new Set([...seeds, ...found])].sort((a, b) => a - b);
+  return [...new Set([...runs.map(seedOf), ...found])].sort((a, b) => a - b);
 }
 
 interface Kept {
@@ -195,7 +201,7 @@ function claimLines(
   const done = runs.filter((run) => finished.has(fileOf(run))).length;
   const state = runs.length > 0 ? `; ${done} of ${counted(runs.length, 'run')}` : '';
   const testLine = (own: Conclusion['outcomes'][number]) =>
-    `  ${testText(own.test)}: ${differenceText(own)}; ${verdictText(own.verdict)}`;
+    `  ${testText(own.test)}: ${differenceText(own.test, own.interval)}; ${verdictText(own.verdict)}`;
   return [
     `${claim.number} ${claim.name}: ${claim.says}`,
     `  ${verdictText(verdict)}${state}`,

@@ -177,11 +177,25 @@ describe('claims', () => {
     expect(rates![0]).toMatchObject({ count: 15, of: 30 });
     // Wilson: centre 1/2, half width z / (1 + z^2 / 30) * sqrt(1 / 120 + z^2 / 3600), with z^2 = 3.8415: 0.1685
     expect(rates![0].low).toBeCloseTo(0.3315, 4);
+    // The seeds agree, so that the paired scenes decide: 9 of 30 differ, deviation sqrt(9 * 21 / 30 / 29), quantile 2.045.
     expect(interval!.mean).toBeCloseTo(0.3, 9);
+    expect(interval!.low).toBeCloseTo(0.3 - 2.0452 * Math.sqrt((9 * 21) / 30 / 29 / 30), 4);
     expect(verdict).toBe('reproduced');
     expect(rated(0, 0).verdict).toBe('extreme');
     expect(rated(10, 10).verdict).toBe('extreme');
     expect(rated(5, 5).verdict).toBe('none');
+  });
+
+  test('are decided by the seeds that were not known before', () => {
+    const later = runsOf([FIRST, SECOND], { ...sizes, seeds: [0, 1, 2, 3, 4, 5] }) as StudyRun[];
+    const difference = ({ arm, settings: { seed } }: StudyRun) => (arm === FIRST && seed < 3 ? -0.2 : seed / 100);
+    const known = runsByArm(later.map((run) => finishedRun(run, 5, 0.5 + difference(run))));
+    const claim: Claim = { ...claims[0], tests: [compared], firstSeed: 3 };
+    const { verdict, outcomes } = conclusionOf(claim, known);
+    expect(outcomes[0].seeds.map(({ seed }) => seed)).toEqual([3, 4, 5]);
+    expect(verdict).toBe('none');
+    expect(outcomes[0].known!.mean).toBeCloseTo(-0.21, 9);
+    expect(conclusionOf({ ...claim, firstSeed: 0 }, known).outcomes[0].known).toBeNull();
   });
 
   test('about times compare medians in a process', () => {
@@ -191,9 +205,9 @@ describe('claims', () => {
     // Medians 4 and 2 in every process.
     const { interval } = outcomeOf({ ...cost, margin: 0.1, less: 0.2 }, runsByArm(timed));
     for (const bound of Object.values(interval!)) expect(bound).toBeCloseTo(0.8, 9);
-    expect(differenceText({ test: { ...cost, margin: 0.1 }, interval })).toBe('+80.0 (+80.0 to +80.0) %');
+    expect(differenceText({ ...cost, margin: 0.1 }, interval)).toBe('+80.0 (+80.0 to +80.0) %');
     // The claim names a fifth, which the difference has.
-    expect(differenceText({ test: { ...cost, margin: 0.1, less: 0.2 }, interval })).toContain('+100.0 (');
+    expect(differenceText({ ...cost, margin: 0.1, less: 0.2 }, interval)).toContain('+100.0 (');
   });
 
   test('over a course have means by the trapezoidal rule', () => {
@@ -209,6 +223,7 @@ describe('claims', () => {
     const known = runsByArm([{ ...old, openLoop: null }, ...others]);
     expect(lackingOf(claim, known).map(fileOf)).toEqual([fileOf(old)]);
     expect(conclusionOf(claim, known)).toMatchObject({ verdict: 'few', outcomes: [{ seeds: { length: 2 } }] });
+    expect(lackingOf({ ...claim, firstSeed: 1 }, known)).toEqual([]);
     expect(conclusionOf({ ...claim, tests: [] }, known).verdict).toBe('untestable');
   });
 });
@@ -285,7 +300,7 @@ describe('runs', () => {
   test('that are kept are whole', async () => {
     const kept = new URL('../bench/results/study/runs/', import.meta.url).pathname;
     const arms = [...trainedArms, ...timedArms].map(({ name }) => name);
-    const all = runsOf(arms, { preset, seeds: [0, 1, 2], scenes: 100 });
+    const all = runsOf(arms, { preset, seeds: [0, 1, 2, 3, 4, 5], scenes: 100 });
     const files = await readdir(kept);
     const { start } = await readJsonFile(join(kept, 'pi0-0.json'), savedSchema, 'a run').then(
       (own) => own as TrainedRun,
@@ -296,7 +311,7 @@ describe('runs', () => {
 
 test('the page has every claim, its tests and the raw numbers', async () => {
   const names = [...trainedArms, ...timedArms].map(({ name }) => name);
-  const all = runsOf(names, { ...sizes, seeds: [0, 1, 2] });
+  const all = runsOf(names, { ...sizes, seeds: [0, 1, 2, 3, 4, 5] });
   const finished = all.map(finishedAny);
   const conclusions = claims.map((claim) => conclusionOf(claim, runsByArm(finished)));
   const page = await studyPage({
@@ -311,6 +326,7 @@ test('the page has every claim, its tests and the raw numbers', async () => {
   expect(page).toContain('insula study &lt;x&gt;');
   expect(page).toContain(`<dt>Missing</dt><dd>${all[0].arm}</dd>`);
   expect(page).toContain('not testable here');
+  expect(page).toContain('known before: ');
   expect(page).not.toMatch(/<script|NaN|undefined|sss/);
   const none = claims.map((claim) => conclusionOf(claim, new Map()));
   const empty = await studyPage({ command: '', conclusions: none, finished: [], missing: [], lacking: [] });
@@ -337,6 +353,8 @@ test('the command lists claims, computes again what is there, and refuses bad in
   const nothing = await runCommand(study, { report: true, out: other }, { names: ['cost'] });
   expect(nothing.json).toMatchObject({ missing: { length: 3 }, page: join(other, 'index.html') });
   expect(await readFile(join(other, 'index.html'), 'utf8')).toContain('<section id="cost">');
+  const later = await runCommand(study, { report: true, out: other, seeds: 1 }, { names: ['places'] });
+  expect(later.json).toMatchObject({ missing: expect.arrayContaining(['knowledge-insulation-places-3.json']) });
 });
 
 test('a run measures a policy, and the start with its weights', async () => {

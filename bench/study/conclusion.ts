@@ -12,6 +12,7 @@ import {
   type Verdict,
   verdictOf,
   wholeVerdict,
+  widened,
 } from './statistics.ts';
 
 /** Runs by arm and seed. */
@@ -41,8 +42,10 @@ export interface Outcome {
   }[];
   /** The means of both arms over the seeds; NaN without any. */
   readonly means: readonly [number, number];
-  /** Over seeds, by Student's t. */
+  /** Over seeds, by Student's t; that of a rate over paired scenes, where it is wider. */
   readonly interval: Interval | null;
+  /** The same over the seeds that were known before the claim, and do not decide. */
+  readonly known: Interval | null;
   /** The rates of both arms over the scenes of the compared seeds; null if the measure is no rate. */
   readonly rates: readonly [Rate, Rate] | null;
   readonly verdict: Verdict;
@@ -62,31 +65,43 @@ export interface Conclusion {
 const [FLOOR, CEILING, BLIND] = [0.1, 0.95, { sample: Math.SQRT2, mean: 1 }];
 
 export function conclusionOf(claim: Claim, runs: Runs): Conclusion {
-  const outcomes = claim.tests.map((test) => outcomeOf(test, runs));
+  const outcomes = claim.tests.map((test) => outcomeOf(test, runs, claim.firstSeed));
   const parts = outcomes.filter(({ test }) => test.part !== undefined);
   return { claim, outcomes, verdict: parts.length > 0 ? wholeVerdict(parts.map((own) => own.verdict)) : 'untestable' };
 }
 
-export function outcomeOf(test: Test, runs: Runs): Outcome {
+export function outcomeOf(test: Test, runs: Runs, firstSeed = 0): Outcome {
   const measure: Measure = measures[test.measure];
+  const { less = 0 } = test;
   const [first, second] = test.arms.map((own) => runs.get(own.split(':')[0]) ?? new Map<number, SavedRun>());
-  const seeds = [...first.keys()]
+  const all = [...first.keys()]
     .sort((a, b) => a - b)
     .flatMap((seed) => {
       const pair = [first.get(seed), second.get(seed)];
       const values = valuesOf(test, measure, pair);
       if (!values) return [];
       const [own, other] = values;
-      const difference = (measure.unit === 'time' ? own / other - 1 : own - other) - (test.less ?? 0);
-      return [{ seed, values, difference }];
+      const difference = (measure.unit === 'time' ? own / other - 1 : own - other) - less;
+      const scenes = measure.count ? pair.map((run) => countedOf(test, measure, run as TrainedRun)!) : null;
+      return [{ seed, values, difference, scenes }];
     });
-  const interval = seeds.length > 0 ? meanInterval(seeds.map(({ difference }) => difference)) : null;
-  const rateOf = (arm: ReadonlyMap<number, SavedRun>): Rate => {
-    const outcomes = seeds.flatMap(({ seed }) => countedOf(test, measure, arm.get(seed) as TrainedRun)!);
+  const intervalOf = (own: typeof all): Interval | null => {
+    if (own.length === 0) return null;
+    const overSeeds = meanInterval(own.map(({ difference }) => difference));
+    const paired = own.flatMap(
+      ({ scenes }) => scenes?.[0].map((one, i) => Number(one) - Number(scenes[1][i]) - less) ?? [],
+    );
+    return paired.length > 0 ? widened(overSeeds, meanInterval(paired)) : overSeeds;
+  };
+  const seeds = all.filter(({ seed }) => seed >= firstSeed);
+  const interval = intervalOf(seeds);
+  const known = intervalOf(all.filter(({ seed }) => seed < firstSeed));
+  const rateOf = (side: 0 | 1): Rate => {
+    const outcomes = seeds.flatMap(({ scenes }) => scenes![side]);
     const count = outcomes.filter(Boolean).length;
     return { count, of: outcomes.length, ...wilsonInterval(count, outcomes.length) };
   };
-  const rates = measure.count && seeds.length > 0 ? ([rateOf(first), rateOf(second)] as const) : null;
+  const rates = measure.count && seeds.length > 0 ? ([rateOf(0), rateOf(1)] as const) : null;
   const meanAt = (side: 0 | 1) => meanOf(seeds.map(({ values }) => values[side]));
   const means = [meanAt(0), meanAt(1)] as const;
   const isExtreme = rates
@@ -96,7 +111,7 @@ export function outcomeOf(test: Test, runs: Runs): Outcome {
     if (seeds.length < LEAST_SEEDS) return seeds.length === 0 ? 'unrun' : 'few';
     return isExtreme ? 'extreme' : verdictOf(interval!, { direction: test.says, margin: test.margin });
   };
-  return { test, seeds, means, interval, rates, verdict: ruled() };
+  return { test, seeds, means, interval, known, rates, verdict: ruled() };
 }
 
 /** The measure of two runs; null if one is missing or was not measured so. */
@@ -140,12 +155,11 @@ function medianOf(run: SavedRun, system: string): number | null {
   return times ? spread(times).median : null;
 }
 
-/** Finished runs of a claim's arms that were not measured as its tests need. */
+/** Finished runs of a claim's arms and seeds that were not measured as its tests need. */
 export function lackingOf(claim: Claim, runs: Runs): SavedRun[] {
   return armsOf(claim).flatMap((arm) => {
     const needed = claim.tests.filter(({ arms }) => arms.includes(arm));
-    return [...(runs.get(arm)?.values() ?? [])].filter((run) =>
-      needed.some((test) => valuesOf(test, measures[test.measure], [run, run]) === null),
-    );
+    const deciding = [...(runs.get(arm)?.values() ?? [])].filter((run) => seedOf(run) >= (claim.firstSeed ?? 0));
+    return deciding.filter((run) => needed.some((test) => valuesOf(test, measures[test.measure], [run, run]) === null));
   });
 }

@@ -44,6 +44,13 @@ export function meanInterval(values: readonly number[]): Interval {
   return { mean, low: mean - half, high: mean + half };
 }
 
+/** The interval that covers two about the same mean. */
+export const widened = (own: Interval, other: Interval): Interval => ({
+  mean: own.mean,
+  low: Math.min(own.low, other.low),
+  high: Math.max(own.high, other.high),
+});
+
 export const verdicts = {
   reproduced: 'reproduced',
   small: 'reproduced, with a difference below the margin',

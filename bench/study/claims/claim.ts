@@ -30,8 +30,8 @@ export interface Claim {
   readonly says: string;
   /** The differences between the test and the paper. */
   readonly here: string;
-  /** The results of its first seeds were known when it was written. */
-  readonly known?: true;
+  /** The first seed that decides: earlier runs of its arms were known when it was written. 0 by default. */
+  readonly firstSeed?: number;
   /** Those with a `part` decide, the others are beside them. None: the claim cannot be tried here, for the reason in `here`. */
   readonly tests: readonly Test[];
 }

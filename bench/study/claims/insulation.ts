@@ -45,7 +45,7 @@ export const insulationClaims: readonly Claim[] = [
   },
   {
     ...{ number: '3', name: 'following', source: 'arXiv 2505.23705, figure 4b' },
-    known: true,
+    firstSeed: 3,
     says: 'The stop-gradient preserves language following, against joint training without vision-language data and against pi0.',
     here: 'With places, since without them few objects are lifted at all. The start says these places before it is trained, all arms keep a token loss on them, and the expert gets them as numbers: even a frozen backbone acts as well. No difference here means that this regime does not reach what the claim is about.',
     tests: [
@@ -77,6 +77,7 @@ export const insulationClaims: readonly Claim[] = [
   },
   {
     ...{ number: '4', name: 'co-training', source: 'arXiv 2505.23705, figures 6, 7 and 9' },
+    firstSeed: 3,
     says: 'Vision-language data help with objects that no demonstration shows; without them insulation loses little else.',
     here: 'Questions are about the same world in a quarter of every batch, so that fewer examples of the robot are left. The objects are pairs of colour and shape that neither demonstrations nor questions show. The start has learned from the same kinds of questions, so that they rehearse; it already points at 97.7 % of these pairs, which leaves no ten points to gain. With places the expert gets them as numbers.',
     tests: [
@@ -207,7 +208,7 @@ export const insulationClaims: readonly Claim[] = [
   },
   {
     ...{ number: 'A', name: 'soft', source: 'ours' },
-    known: true,
+    firstSeed: 3,
     says: 'A third of the gradient, in place of the stop, lowers the flow loss and keeps as much pointing.',
     here: 'We know of no paper that tried it. Insulation itself keeps 19.6 % of objects, of 89.9 %, so that little is left to lose.',
     tests: [
@@ -227,7 +228,7 @@ export const insulationClaims: readonly Claim[] = [
   },
   {
     ...{ number: 'B', name: 'places', source: 'ours' },
-    known: true,
+    firstSeed: 3,
     says: 'A policy that says places, and an expert that gets them and the state as numbers, succeeds after 300 steps where neither does without, and the backbone still points.',
     here: "Places are labels of the simulator and of the start's pretraining: the token is privileged information, and rehearses pointing. Numbers of the state come with it.",
     tests: [
