@@ -1,30 +1,21 @@
 /** `insula train`: trains a system on the built-in world or on a data set, measures it, and writes checkpoint and report. */
 import { basename, join, resolve } from 'node:path';
-import { type Evaluation, evaluateClosedLoop } from '../bench/tabletop/evaluation.ts';
-import { Film } from '../bench/tabletop/film.ts';
-import { tabletopPolicy } from '../bench/tabletop/policy.ts';
-import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { counted } from '../engine/files/errors.ts';
-import { writeFileSafely } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { expectDevice, openTunedDevice } from '../kernels/tuning.ts';
-import { evaluationSamples, padded } from '../model/data/index.ts';
-import type { KeptAnswers } from '../model/inspect/answers.ts';
-import { swappedLosses } from '../model/inspect/swapped.ts';
-import type { Policy } from '../model/policy/policy.ts';
-import type { ClosedLoopRates } from '../model/training/history.ts';
+import { padded } from '../model/data/index.ts';
 import { isLarge } from '../model/training/memory-plan.ts';
 import { expectRules, parametersOf } from '../model/training/parameter-rules.ts';
 import { type PreparedRun, prepareRun } from '../model/training/prepare-run.ts';
 import { withoutLacking } from '../model/training/recommended.ts';
-import { expectToFit, type RunResult, runTraining } from '../model/training/run.ts';
-import { unlessAborted } from '../model/training/run-record.ts';
+import { expectToFit, runTraining } from '../model/training/run.ts';
 import { expectTokens, type RunSettings, systemOf } from '../model/training/run-settings.ts';
 import { expectPresetSizes, openStart, type Start } from '../model/training/start.ts';
 import { EventFile } from '../model/training/tensorboard.ts';
 import { command, type Result } from './command.ts';
 import { commandLine } from './command-line.ts';
+import { actingRates, concluded, type MeasuredRun } from './conclude-training.ts';
 import { chooseData, coTrainingOf, readParaphrasing, TABLETOP } from './data.ts';
 import { deviceOptions, memoryFor, memoryOption, WORK_FOLDER } from './device.ts';
 import { givenEncoding } from './given-encoding.ts';
@@ -35,15 +26,8 @@ import { Progress } from './progress.ts';
 import { publicOptions, publicStart } from './published.ts';
 import { type RunFolder, resumedSettings, runFolder } from './run-folder.ts';
 import { givenSettings, runOptions, settingsOfRun } from './run-options.ts';
-import { scenesOf } from './scenes.ts';
 import { trainLines } from './text.ts';
-import { summarise, type TrainSummary } from './training-summary.ts';
-
-const CLOSED_LOOP_EPISODES = 50;
-/** Episodes of a closed loop between training steps. */
-const ACTING_EPISODES = 10;
-/** Scenes of the questions about what a policy still knows of its start. */
-const KEPT_SCENES = 12;
+import type { TrainSummary } from './training-summary.ts';
 
 export const train = command({
   options: {
@@ -118,18 +102,14 @@ function settingsOf(given: Partial<RunSettings>, folder: RunFolder): RunSettings
   return settings;
 }
 
-interface Run {
+interface Run extends MeasuredRun {
   readonly folder: RunFolder;
   /** The published policy that the run begins from. */
   readonly start?: Awaited<ReturnType<typeof publicStart>>;
   readonly given: Partial<RunSettings>;
-  readonly settings: RunSettings;
   readonly device: { readonly adapter?: string; readonly floor?: boolean; readonly tuning?: string };
   readonly plan?: boolean;
   readonly memory?: number;
-  readonly words: readonly string[];
-  readonly progress: Progress;
-  readonly signal: AbortSignal;
 }
 
 type TrainResult = Result<TrainSummary | PlanSummary>;
@@ -230,90 +210,4 @@ async function expectFewToFit(run: Run, ...given: [Start | undefined, () => Prom
   } finally {
     device.close();
   }
-}
-
-/** Runs the closed loop in the built-in world, and writes report and summary. */
-async function concluded(
-  run: Run,
-  { dataset }: PreparedRun,
-  result: RunResult,
-  dataSeconds: number,
-  adapter: string,
-): Promise<TrainSummary> {
-  const { settings, words, signal } = run;
-  const { path, checkpoint } = run.folder;
-  const start = performance.now();
-  const acting = result.finished && settings.data === null;
-  const film = new Film();
-  const samples = evaluationSamples(result.split.heldOut, settings.preset.heldOutSteps);
-  const swapped = result.finished
-    ? await unlessAborted(signal, () => swappedLosses(result.policy, settings, samples, signal))
-    : null;
-  const kept = acting && swapped ? await unlessAborted(signal, () => keptAnswers(result, run)) : null;
-  const closedLoop = acting
-    ? await unlessAborted(signal, () => closedLoopOf(result.policy, run, CLOSED_LOOP_EPISODES, film))
-    : null;
-  const finished = swapped !== null && (!acting || closedLoop !== null);
-  const { compile, train, evaluate } = result.seconds;
-  const evaluating = evaluate + (performance.now() - start) / 1000;
-  const seconds = { data: dataSeconds, compile, train, evaluate: evaluating };
-  const summary = summarise({ ...result, finished }, closedLoop, checkpoint, adapter, seconds, { swapped, kept });
-  if (finished) {
-    summary.report = join(path, 'report.html');
-    // The figures' library takes half a second to load.
-    const [{ writeReport }, { writeEpisodes }, { reportOf }] = await Promise.all([
-      import('../model/report/report.ts'),
-      import('../model/report/episodes.ts'),
-      import('../model/report/run-report.ts'),
-    ]);
-    const { scenes, measure } = summary.closedLoop ?? {};
-    const films = film.episodes(closedLoop?.episodes ?? []);
-    const acted = closedLoop && { ...closedLoop, films, measure: `${scenes}: ${measure}` };
-    const report = await reportOf(commandLine(words), result, acted, dataset, adapter, seconds, { swapped, kept });
-    await writeReport(summary.report, report);
-    await writeEpisodes(join(path, 'episodes'), films);
-  }
-  await writeFileSafely(join(path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
-  return summary;
-}
-
-/** The questions that a policy's start can answer, asked of the start and of its model with the policy's weights; null without a start. */
-async function keptAnswers(
-  { policy: { model } }: RunResult,
-  { settings: { from }, progress, signal }: Run,
-): Promise<KeptAnswers | null> {
-  if (from === null) return null;
-  // A resumed run has its weights from the checkpoint, and the file may be gone.
-  const start = await openStart(from).catch((error) => {
-    if (!(error instanceof InputError)) throw error;
-    progress.note(`questions of the start are not asked: ${error.message}`);
-  });
-  if (!start) return null;
-  try {
-    const before = await askStart(model.device, start, KEPT_SCENES, signal);
-    const after = await askStart(model.device, start, KEPT_SCENES, signal, model);
-    return before && after && { scenes: KEPT_SCENES, before, after };
-  } finally {
-    await start.close();
-  }
-}
-
-async function actingRates(policy: Policy, run: Run): Promise<ClosedLoopRates> {
-  const { episodes, decodes: _, ...rates } = await closedLoopOf(policy, run, ACTING_EPISODES);
-  return { ...rates, episodes: episodes.length };
-}
-
-function closedLoopOf(
-  policy: Policy,
-  { settings, progress, signal }: Run,
-  episodes: number,
-  film?: Film,
-): Promise<Evaluation> {
-  return evaluateClosedLoop(tabletopPolicy(policy, 0, film?.onSaid), {
-    ...{ film, episodes },
-    seed: settings.seed,
-    scenes: scenesOf(settings),
-    onProgress: (done, total) => progress.closedLoop(done, total),
-    signal,
-  });
 }
