@@ -12,10 +12,11 @@ import { Encoder } from './encoder.ts';
 import { InputError } from './files/errors.ts';
 import { type Kernel, uniformData } from './kernel.ts';
 import type { MachineMemory } from './machine-memory.ts';
-import { type BufferRange, Memory, roundUp } from './memory.ts';
+import { type BufferRange, Memory } from './memory.ts';
 import { Pace } from './pace.ts';
 import { Pipelines } from './pipelines.ts';
 import { type DispatchTime, profiled } from './profile.ts';
+import { readBack } from './read-back.ts';
 import { type Phase, Recorder } from './recorder.ts';
 import { runThenEnd, Step } from './running-step.ts';
 
@@ -53,7 +54,7 @@ export class Device {
   private step_: Step | null = null;
   /** The kernels of `withKernels`, by name. */
   private standIns: ReadonlyMap<string, Kernel> = new Map();
-  private closed = false;
+  private closed_ = false;
 
   constructor(
     opened: OpenedAdapter,
@@ -97,15 +98,19 @@ export class Device {
    */
   async reopen(): Promise<void> {
     const { open } = this.origin;
-    if (this.closed || !open) throw new Error('a device that is closed, or that openDevice did not open, stays so');
+    if (this.closed_ || !open) throw new Error('a device that is closed, or that openDevice did not open, stays so');
     this.leave();
     const opened = await open();
     const found = describeAdapter(opened.adapter);
-    if (found === this.description && !this.closed) return this.begin(opened);
+    if (found === this.description && !this.closed_) return this.begin(opened);
     opened.gpu.destroy();
     throw new InputError(
       `the device was lost: ${found} opened in place of ${this.description}, and rounds differently`,
     );
+  }
+
+  get closed(): boolean {
+    return this.closed_;
   }
 
   private get sink(): CommandSink {
@@ -227,38 +232,8 @@ export class Device {
   }
 
   /** Those of several ranges, by one mapping of memory, which costs as much as tens of dispatches. */
-  async readAll(ranges: readonly BufferRange[], bytes: readonly number[]): Promise<ArrayBuffer[]> {
-    const { errors, memory } = this;
-    errors.assertOpen();
-    const starts = [0];
-    for (const own of bytes) starts.push(starts[starts.length - 1] + roundUp(own, 4));
-    const size = starts[bytes.length];
-    const staging = memory.takeStaging(size);
-    try {
-      for (const [i, range] of ranges.entries()) {
-        const byteLength = starts[i + 1] - starts[i];
-        this.copy(range, { buffer: staging, offset: starts[i], byteLength }, byteLength);
-      }
-      await null; // several reads at once are one submit
-      errors.assertOpen();
-      this.flush();
-      // The bytes are copied as soon as they are there: a loss of the device takes them away again.
-      const copied = staging.mapAsync(GPUMapMode.READ, 0, size).then(() => {
-        const mapped = staging.getMappedRange(0, size);
-        return bytes.map((own, i) => mapped.slice(starts[i], starts[i] + own));
-      });
-      const copies = await errors.settle(copied);
-      await errors.check();
-      if (!this.closed) {
-        staging.unmap();
-        memory.giveStaging(staging);
-      }
-      return copies;
-    } catch (error) {
-      // It may lack its memory, and would fail whoever took it next.
-      if (!this.closed) memory.free(staging);
-      throw error;
-    }
+  readAll(ranges: readonly BufferRange[], bytes: readonly number[]): Promise<ArrayBuffer[]> {
+    return readBack(this, ranges, bytes);
   }
 
   /** Resolves when everything encoded so far has run; rejects with the first error of any op since the last await. */
@@ -294,8 +269,8 @@ export class Device {
 
   /** Frees the device. Without it a node process does not end. */
   close(): void {
-    if (this.closed) return;
-    this.closed = true;
+    if (this.closed_) return;
+    this.closed_ = true;
     this.leave();
   }
 

@@ -6,6 +6,13 @@ export { Device } from './device.ts';
 export type { DeviceOptions } from './device-options.ts';
 export { InputError, quote } from './files/errors.ts';
 export * from './files/safetensors.ts';
+export {
+  byteLength,
+  type TensorArray,
+  type TensorEntry,
+  type TensorType,
+  tensorArrays,
+} from './files/safetensors-header.ts';
 export * from './files/safetensors-writer.ts';
 export { type GradientSum, gradientSum, zeroGradients } from './gradients.ts';
 export { gridFor } from './grid.ts';

@@ -7,7 +7,8 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { checksum, crc32 } from '../engine/files/checksum.ts';
 import { InputError } from '../engine/files/errors.ts';
 import { encodeBfloat16, encodeFloat16 } from '../engine/files/half.ts';
-import { readSafetensors, type TensorArray, type TensorType, tensorArrays } from '../engine/files/safetensors.ts';
+import { readSafetensors } from '../engine/files/safetensors.ts';
+import { type TensorArray, type TensorType, tensorArrays } from '../engine/files/safetensors-header.ts';
 import { safetensorsChunks, type TensorToWrite, writeSafetensors } from '../engine/files/safetensors-writer.ts';
 
 let folder: string;

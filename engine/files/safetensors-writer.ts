@@ -1,8 +1,8 @@
 import type { FilePart } from './bytes.ts';
 import { crc32 } from './checksum.ts';
 import { quote } from './errors.ts';
-import { byteLength, type TensorEntry, type TensorType, tensorArrays } from './safetensors.ts';
 import { CHECKSUMS, checksumEntry } from './safetensors-checksums.ts';
+import { byteLength, type TensorEntry, type TensorType, tensorArrays } from './safetensors-header.ts';
 
 /** Values to write, in the typed array of their element type. */
 type TensorValues = (typeof tensorArrays)[TensorType]['prototype'];
