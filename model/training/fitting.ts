@@ -1,4 +1,4 @@
-/** Everything that is fitted to the data before the first step: split, statistics, action tokens, and block lengths. */
+/** Everything that is fitted to the data before the first step, but the model's sizes: split, statistics and action tokens. */
 import { InputError } from '../../engine/index.ts';
 import {
   type ActionTokenizer,
@@ -8,7 +8,7 @@ import {
   StrideTokenizer,
   StringActionTokenizer,
 } from '../../tokenizers/index.ts';
-import type { ModelConfiguration, ParameterRule } from '../architecture/configuration.ts';
+import type { ParameterRule } from '../architecture/configuration.ts';
 import type { Precision } from '../architecture/precision.ts';
 import type { Dataset } from '../data/dataset.ts';
 import {
@@ -29,15 +29,13 @@ import {
   stateAt,
 } from '../data/index.ts';
 import { Encoding, type EncodingSettings } from '../policy/encoding.ts';
-import { numbersDimension } from '../policy/subtask.ts';
 import { isPi0Fast } from '../policy/token-ranges.ts';
-import { configurationOf, type ModelSizes, STATE, type System, withDraws } from '../systems/index.ts';
-import { type CoTraining, everyQuestion } from './co-training.ts';
-import { withGripperOf } from './gripper-fitting.ts';
+import { type ModelSizes, STATE, type System } from '../systems/index.ts';
+import type { CoTraining } from './co-training.ts';
 import type { Preset } from './presets.ts';
 import type { RunSettings } from './run-settings.ts';
 import type { Start } from './start.ts';
-import { longestSubtask, sayingSystem, subtaskSettings } from './subtask-fitting.ts';
+import { subtaskSettings } from './subtask-fitting.ts';
 
 /** A data set with at most this many control steps is fitted whole; the chunks are held in memory. */
 const FEW_SAMPLES = 32_768;
@@ -148,40 +146,6 @@ export async function statisticsOf(
   return { statistics: null, robots: own };
 }
 
-/** Length of the longest action token sequence, in co-training with its subtask before it. */
-async function longestTokens(
-  { dataset, coTraining, listener }: FittingOptions,
-  parts: readonly EpisodePart[],
-  encoding: Encoding,
-  horizon: number,
-): Promise<number> {
-  const introduction = encoding.subtask?.introduction.length ?? 0;
-  const [samples, steps] = [fittingSamples(parts), countSteps(parts)];
-  if (samples.length < steps)
-    listener.note(`${dataset.name}: targets are fitted to ${samples.length} of ${steps} control steps`);
-  let longest = 0;
-  let [clamped, total] = [0, 0];
-  for await (const { part, step } of eachLoaded(samples)) {
-    const { episode } = part;
-    const { robot } = episode;
-    const data = encoding.normaliseActions(chunk(part, step, horizon).data, { robot, state: stateAt(episode, step) });
-    const subtask = !encoding.subtask && coTraining && episode.subtask?.(step);
-    const subtaskLength = subtask ? encoding.subtaskTokens(subtask).length : introduction;
-    longest = Math.max(longest, subtaskLength + encoding.actionTokens(data, horizon, robot).length);
-    const own = encoding.ownDimensions(data, robot);
-    const clamping = encoding.actions!.clamping({ data: own, horizon, dimension: own.length / horizon });
-    clamped += clamping.clamped;
-    total += clamping.total;
-  }
-  // Bins end at the quantiles, beyond which 2 % of the numbers lie.
-  const usual = encoding.actions instanceof FastTokenizer ? 0 : 0.05 * total;
-  if (clamped > usual)
-    listener.note(
-      `${dataset.name}: ${clamped} of ${total} numbers of the action chunks (${((100 * clamped) / total).toPrecision(2)} %) lie beyond what action tokens can say, and are clamped`,
-    );
-  return longest;
-}
-
 /** Tokenizers that need no data. */
 export const fixedTokenizers = {
   bins: () => new BinActionTokenizer(),
@@ -246,62 +210,4 @@ export async function fitEncoding(
     chunks.push({ data, horizon, dimension: data.length / horizon });
   }
   return { ...settings, actions: FastTokenizer.fit(chunks, { vocabularySize: preset.fastVocabulary }).toJSON() };
-}
-
-/** The model's configuration: sizes from the preset, block lengths from the longest prompt and the longest target. */
-export async function fittedConfiguration(
-  options: FittingOptions,
-  split: Split,
-  encoding: Encoding,
-  horizon: number,
-): Promise<ModelConfiguration> {
-  const { dataset, preset, coTraining, rules, lora, precision, draws = 1 } = options;
-  const { actionDimension, stateDimension } = dataset;
-  const parts = [...split.train, ...split.heldOut];
-  let targetTokens = encoding.actions ? await longestTokens(options, parts, encoding, horizon) : 0;
-  let promptTokens = 0;
-  const seen = new Set<string>();
-  for (const { episode } of parts) {
-    const { robot, instructions, subtask } = episode;
-    const { statistics, robots } = encoding.settings;
-    // No bin has more tokens than the last.
-    const state = (robots?.[robot!].statistics ?? statistics)?.states?.q99 ?? null;
-    for (const instruction of instructions.length > 0 ? instructions : [null]) {
-      const key = JSON.stringify([robot, instruction]);
-      if (seen.has(key)) continue;
-      seen.add(key);
-      for (const request of coTraining && subtask ? (['actions', 'subtask'] as const) : [undefined])
-        promptTokens = Math.max(promptTokens, encoding.promptIds({ instruction, state, robot, request }).length);
-    }
-  }
-  for (const { prompt, answer } of coTraining ? everyQuestion(coTraining) : []) {
-    const promptIds = encoding.promptIds({ instruction: prompt, state: null, request: 'answer' });
-    promptTokens = Math.max(promptTokens, promptIds.length);
-    targetTokens = Math.max(targetTokens, encoding.answerTokens(answer).length);
-  }
-  const saying = encoding.subtask
-    ? sayingSystem(options.system, {
-        tokens: longestSubtask(encoding, parts),
-        dimension: numbersDimension(encoding.subtask.settings, stateDimension),
-      })
-    : options.system;
-  const { system: fitting, notes } = withGripperOf(saying, dataset, encoding.settings);
-  for (const line of notes) options.listener.note(line);
-  const system = withDraws(fitting, draws) ?? fitting;
-  const { image, ...vision } = preset.vision;
-  const cameras = encoding.settings.cameras.length;
-  return configurationOf(system, {
-    ...preset,
-    vocabulary: encoding.vocabularySize,
-    vision: cameras > 0 ? { ...vision, imageHeight: image, imageWidth: image, cameras } : null,
-    // An unseen instruction or state may need a few more tokens.
-    promptTokens: promptTokens + 4,
-    targetTokens,
-    horizon,
-    actionDimension,
-    stateDimension,
-    rules,
-    lora,
-    precision,
-  });
 }

@@ -19,11 +19,11 @@ import { fitBaselines } from './baselines.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { answersDescription, type CoTraining, checkCoTraining } from './co-training.ts';
 import { deltaDimensions, deltaWarning, withDeltas } from './deltas.ts';
+import { fittedConfiguration } from './fitted-configuration.ts';
 import {
   checkGiven,
   type FittingOptions,
   fitEncoding,
-  fittedConfiguration,
   fittingSamples,
   type MeasuredStatistics,
   prepareData,

@@ -12,11 +12,11 @@ import { Encoding, type EncodingSettings } from '../../model/policy/encoding.ts'
 import { type System, systemNamed } from '../../model/systems/index.ts';
 import { BatchMaker } from '../../model/training/batches.ts';
 import type { Checkpoint } from '../../model/training/checkpoint.ts';
+import { fittedConfiguration } from '../../model/training/fitted-configuration.ts';
 import {
   checkGiven,
   type FittingOptions,
   fitEncoding,
-  fittedConfiguration,
   fittingSamples,
   prepareData,
   statisticsOf,
