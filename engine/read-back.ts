@@ -1,10 +1,19 @@
 /** Reading from the device: a copy into memory that the host maps, in order with everything encoded before. */
-import type { Device } from './device.ts';
-import { type BufferRange, roundUp } from './memory.ts';
+import type { AsyncErrors } from './async-errors.ts';
+import { type BufferRange, type Memory, roundUp } from './memory.ts';
+
+/** A device as far as reading needs it. */
+interface ReadDevice {
+  readonly errors: AsyncErrors;
+  readonly memory: Memory;
+  readonly closed: boolean;
+  copy(source: BufferRange, target: BufferRange, bytes: number): void;
+  flush(): void;
+}
 
 /** The bytes of ranges as they are when everything encoded so far has run. Lengths need not be multiples of 4. */
 export async function readBack(
-  device: Device,
+  device: ReadDevice,
   ranges: readonly BufferRange[],
   bytes: readonly number[],
 ): Promise<ArrayBuffer[]> {
