@@ -8,7 +8,7 @@ import { merged } from '../model/architecture/merged.ts';
 import type { Model } from '../model/architecture/model.ts';
 import { expectNoLeRobot, writeLeRobot } from '../model/data/index.ts';
 import { type Checkpoint, exportCheckpoint } from '../model/training/checkpoint.ts';
-import { leRobotType, writeLeRobotPolicy } from '../model/training/lerobot-policy.ts';
+import { writeLeRobotPolicy } from '../model/training/lerobot-policy.ts';
 import { ASSET, writeOpenpiPolicy } from '../model/training/openpi-policy.ts';
 import { writePaliGemma } from '../model/training/paligemma-folder.ts';
 import { isPublic } from '../model/training/public-model.ts';
@@ -195,7 +195,7 @@ async function openAny(
   return (await isSeeing(path)) ? openStart(path) : openPolicy(path);
 }
 
-/** @throws InputError before anything is written if the form has no such model */
+/** @throws InputError before anything is written if the form has no such model; a folder that was made for it is gone again */
 async function writeFolder(
   form: keyof typeof folderForms,
   out: string,
@@ -203,12 +203,11 @@ async function writeFolder(
   opened: Checkpoint | VisionLanguageFile,
   { anySizes, progress }: { readonly anySizes?: boolean; readonly progress: Progress },
 ): Promise<void> {
-  const { configuration } = model;
   const { encoding } = 'settings' in opened ? opened.settings : opened;
-  if (form !== 'paligemma') leRobotType({ encoding, configuration }, anySizes);
   const leave = await takeNewFolder('out', out, (line) => progress.note(line));
   try {
-    if (form === 'lerobot') await writeLeRobotPolicy(out, model, { encoding, configuration }, anySizes);
+    if (form === 'lerobot')
+      await writeLeRobotPolicy(out, model, { encoding, configuration: model.configuration }, anySizes);
     else if (form === 'openpi') await writeOpenpiPolicy(out, model, { encoding }, anySizes);
     else await writePaliGemma(out, model, encoding);
   } finally {
