@@ -327,10 +327,14 @@ test('the page has every claim, its tests and the raw numbers', async () => {
   expect(page).toContain(`<dt>Missing</dt><dd>${all[0].arm}</dd>`);
   expect(page).toContain('not testable here');
   expect(page).toContain('known before: ');
+  const parts = conclusions.flatMap(({ claim }) => claim.tests.flatMap(({ part }) => part ?? []));
+  const figure = page.slice(page.indexOf('aria-label="Differences of all claims'), page.indexOf('<table>'));
+  for (const part of parts) expect(figure).toContain(part.replaceAll("'", '&#39;'));
   expect(page).not.toMatch(/<script|NaN|undefined|sss/);
   const none = claims.map((claim) => conclusionOf(claim, new Map()));
   const empty = await studyPage({ command: '', conclusions: none, finished: [], missing: [], lacking: [] });
   expect(empty).toContain(verdicts.unrun);
+  expect(empty).not.toContain('<figure>');
   expect(empty).not.toMatch(/NaN|Infinity|undefined/);
 });
 

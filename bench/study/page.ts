@@ -1,13 +1,13 @@
 /** All claims as one HTML page: verdicts, tests with their intervals, curves, arms with their raw numbers, and where these come from. */
 
 import { counted } from '../../engine/files/errors.ts';
-import { formatNumber, formatShare, html, Markup } from '../../model/report/markup.ts';
-import { lineColour, page, table } from '../../model/report/page.ts';
-import { colour, type Layer, plot, quantitative, verticalTitle } from '../../model/report/plot.ts';
+import { formatNumber, formatShare, html, type Markup } from '../../model/report/markup.ts';
+import { page, table } from '../../model/report/page.ts';
 import { treeText } from '../measure/provenance.ts';
 import { type AnyRun, timedArms, trainedArms } from './arms.ts';
 import { armsOf, type Test } from './claims/claim.ts';
 import type { Conclusion, Outcome } from './conclusion.ts';
+import { courses, coursesKey, differencesOf } from './figures.ts';
 import { type Measure, measures } from './measures.ts';
 import { fileOf, type SavedRun, seedOf, type TrainedRun } from './saved.ts';
 import { type Interval, verdicts } from './statistics.ts';
@@ -85,6 +85,7 @@ export async function studyPage({ command, conclusions, finished, missing, lacki
       parts.length > 0 ? String(Math.min(...parts.map(({ seeds }) => seeds.length))) : '–',
     ];
   });
+  const differences = await differencesOf(conclusions);
   const columns = [
     ...[{ name: '' }, { name: 'claim' }, { name: 'verdict' }],
     ...[{ name: 'parts: difference (95 % over seeds)' }, { name: 'seeds', kind: 'number' as const }],
@@ -114,7 +115,7 @@ export async function studyPage({ command, conclusions, finished, missing, lacki
   ];
   const head = html`<h1>The papers' claims, at laptop scale</h1>\n${[SETTINGS, RULE, KNOWN].map((own) => html`<p>${own}</p>\n`)}`;
   return page("The papers' claims, at laptop scale", head, [
-    { id: 'summary', title: 'Verdicts', body: table(columns, summary) },
+    { id: 'summary', title: 'Verdicts', body: html`${differences ?? ''}${table(columns, summary)}` },
     ...(await Promise.all(sections)),
     {
       id: 'arms',
@@ -171,52 +172,10 @@ async function claimBody(conclusion: Conclusion, runs: (arm: string) => SavedRun
   const own = armsOf(claim).flatMap(runs);
   const made = [tallied(own.map(treeText)), tallied(own.map(({ adapter }) => adapter.description))].join('; ');
   const trained = own.filter((run): run is TrainedRun => 'settings' in run && (run.acting?.length ?? 0) > 1);
-  const figure = isCourse && trained.length > 0 ? await curves(trained) : null;
+  const figure = isCourse && trained.length > 0 ? await courses(trained) : null;
   return html`<p>${claim.says} <span class="small">(${claim.source})</span> <b>${verdictText(conclusion.verdict)}</b></p>
 <p class="small">${claim.here}</p>
 ${own.length > 0 ? html`<p class="small">Runs: ${made}</p>` : ''}
 ${rows.length > 0 ? table(columns, rows) : ''}
-${figure ? html`${key(trained)}<figure><figcaption>Action error over steps</figcaption>${figure}</figure>` : ''}`;
-}
-
-const armNames = (runs: readonly TrainedRun[]) => [...new Set(runs.map(({ arm }) => arm))];
-/** Six colours; arms beyond them are dashed. */
-const DASHES = [[], [5, 4], [1, 3]];
-const lineOf = (names: readonly string[], arm: string) => {
-  const place = names.indexOf(arm);
-  return { name: lineColour(place), dash: DASHES[Math.floor(place / 6) % DASHES.length] };
-};
-
-function key(runs: readonly TrainedRun[]): Markup {
-  const names = armNames(runs);
-  const items = names.map((arm) => {
-    const { name, dash } = lineOf(names, arm);
-    const path = `<path d="M0,4H22" stroke="var(--${name})" stroke-width="2" stroke-dasharray="${dash.join(' ')}"/>`;
-    return html`<li><svg class="swatch" aria-hidden="true" viewBox="0 0 22 8">${new Markup(path)}</svg> ${arm}</li>`;
-  });
-  return html`<ul class="key inline">${items}</ul>`;
-}
-
-/** A line for each run: the error of sampled chunks in that of the best constant one, which is dotted. */
-function curves(runs: readonly TrainedRun[]): Promise<Markup> {
-  const size = { width: 400, height: 240, margins: { left: 44, right: 12, top: 28, bottom: 40 } };
-  const names = armNames(runs);
-  const x = quantitative('x', { nice: false, zero: true }, { tickCount: 4, grid: false, title: 'training step' });
-  const y = quantitative(
-    'y',
-    { zero: true },
-    { tickCount: 4, domain: false, ticks: false, ...verticalTitle('error', size.margins.left) },
-  );
-  const layers = runs.map(({ arm, acting }): Layer => {
-    const { name, dash } = lineOf(names, arm);
-    const values = acting!.map((row) => ({ x: row.step, y: row.oneSample / row.bestConstant }));
-    return {
-      data: { values },
-      mark: { type: 'line', color: colour(name), strokeWidth: 1.4, strokeDash: dash },
-      encoding: { x, y },
-    };
-  });
-  const rule = { type: 'rule', color: colour('muted'), strokeDash: [1, 3] };
-  layers.push({ data: { values: [{ y: 1 }] }, mark: rule, encoding: { y } });
-  return plot('Action error over steps', size, layers);
+${figure ? html`${coursesKey(trained)}<figure><figcaption>Action error over steps</figcaption>${figure}</figure>` : ''}`;
 }
