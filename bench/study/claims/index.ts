@@ -1,4 +1,4 @@
-/** The papers' claims that small models can test, by number, and three of our own. */
+/** The papers' claims that small models can test, by number, and four of our own. */
 import type { Claim } from './claim.ts';
 import { insulationClaims } from './insulation.ts';
 import { structureClaims } from './structures.ts';

@@ -253,4 +253,26 @@ export const insulationClaims: readonly Claim[] = [
       { arms: [KI, 'insulation-one-draw'], ...error, says: 'lower' },
     ],
   },
+  {
+    ...{ number: 'D', name: 'expert-state', source: 'ours' },
+    firstSeed: 3,
+    says: 'If the expert sees the state itself, insulation costs no accuracy: as little error as pi0, and less than with the state as text.',
+    here: 'Written when claim 9 had been run with seeds 0 to 2. Behind the stop-gradient no layer of the backbone learns to pass on what an expert needs of a state in its prompt. The paper finds text and a continuous token of the backbone alike; it does not try a token of the expert. In pi0 as published, time enters another way, and there is no token loss.',
+    tests: [
+      {
+        arms: ['insulation-expert-state', 'pi0-continuous-state'],
+        ...{ ...error, says: 'alike', part: 'as good as pi0' },
+      },
+      { arms: ['insulation-expert-state', KI], ...error, says: 'lower', part: 'better than text' },
+      {
+        arms: ['insulation-expert-state', 'pi0-continuous-state'],
+        ...{ measure: 'error over steps', margin: ERROR, says: 'alike' },
+      },
+      {
+        arms: ['insulation-expert-state', 'pi0-continuous-state'],
+        ...{ measure: 'first error', margin: ERROR, says: 'alike' },
+      },
+      { arms: ['insulation-expert-state', 'pi0-continuous-state'], ...success, says: 'alike' },
+    ],
+  },
 ];
