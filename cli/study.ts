@@ -3,13 +3,13 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AnyRun, runsOf, type StudyRun, timedArms, trainedArms } from '../bench/study/arms.ts';
-import { armsOf, type Claim, type Test } from '../bench/study/claims/claim.ts';
+import { armsOf, type Claim, seedsOf, type Test } from '../bench/study/claims/claim.ts';
 import { claims } from '../bench/study/claims/index.ts';
 import { type Conclusion, conclusionOf, lackingOf, runsByArm } from '../bench/study/conclusion.ts';
-import { differenceText, studyPage, verdictText } from '../bench/study/page.ts';
+import { differenceText, studyPage } from '../bench/study/page.ts';
 import { performRun, performTimes } from '../bench/study/perform.ts';
 import { fileOf, finishedRuns, performRuns, type SavedRun, seedOf } from '../bench/study/saved.ts';
-import { LEAST_SEEDS } from '../bench/study/statistics.ts';
+import { LEAST_SEEDS, verdicts } from '../bench/study/statistics.ts';
 import { askStart } from '../bench/tabletop/seeing-sets.ts';
 import { TabletopWorld } from '../bench/tabletop/world.ts';
 import { counted } from '../engine/files/errors.ts';
@@ -31,8 +31,8 @@ import { choice, flag, number, outputFolder, seedNumber, texts, type ValuesOf } 
 
 const studyOptions = {
   all: flag('all claims, seed by seed: every arm has its first seed before any has its second'),
-  seeds: number(`seeds of an arm; ${LEAST_SEEDS} by default`, 1, { to: 1000 }),
-  'first-seed': seedNumber('the first of the seeds; that of the claim by default, 0 or 3'),
+  seeds: number(`seeds of an arm, which decide; ${LEAST_SEEDS} by default`, 1, { to: 1000 }),
+  'first-seed': seedNumber('the first of the seeds, which decide; that of the claim by default, 0 or 3'),
   runs: number('the most runs to perform now; a later call performs the others'),
   only: texts('arms to run; all of the claims by default'),
   report: flag('performs no run: verdicts and page are computed again from the runs that are there', {
@@ -77,13 +77,13 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
   const runsFolder = join(folder, 'runs');
   const preset = presetNamed(presetName);
   const sizes = { preset, steps, scenes };
-  const turns = Array.from({ length: values.seeds ?? LEAST_SEEDS }, (_, i) => i);
-  /** The seeds of a claim in their order, each of all claims before the next. */
+  const { seeds: count = LEAST_SEEDS, 'first-seed': first } = values;
+  const deciding = (claim: Claim) => seedsOf(claim, { first, count });
+  /** The first seed of all claims before the second of any. */
   const runsFor = (own: readonly Claim[]): AnyRun[] => {
-    const seedAt = (turn: number, { firstSeed = 0 }: Claim) => turn + (values['first-seed'] ?? firstSeed);
-    const all = turns.flatMap((turn) =>
-      own.flatMap((claim) => runsOf(armsOf(claim), { ...sizes, seeds: [seedAt(turn, claim)] })),
-    );
+    const all = Array.from({ length: count }, (_, turn) =>
+      own.flatMap((claim) => runsOf(armsOf(claim), { ...sizes, seeds: [deciding(claim)[turn]] })),
+    ).flat();
     return [...new Map(all.map((run) => [fileOf(run), run])).values()];
   };
   const wanted = runsFor(chosen).filter(({ arm }) => only?.includes(arm) ?? true);
@@ -92,11 +92,11 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
     const hash = createHash('sha256')
       .update(await readFile(start.name))
       .digest('hex');
-    const present = runsOf(armNames, { ...sizes, seeds: await seedsOf(runsFolder, runsFor(claims)) });
+    const present = runsOf(armNames, { ...sizes, seeds: await seedsIn(runsFolder, runsFor(claims)) });
     const files = new Set(wanted.map(fileOf));
     const replaces = (run: AnyRun) => values.overwrite === true && files.has(fileOf(run));
     const finished = await finishedRuns(runsFolder, present, hash, replaces);
-    const lacking = () => claims.flatMap((claim) => lackingOf(claim, runsByArm(finished.values())));
+    const lacking = () => claims.flatMap((claim) => lackingOf(claim, runsByArm(finished.values()), deciding(claim)));
     const again = values.lacking ? lacking().filter((run) => files.has(fileOf(run))) : [];
     for (const run of again) finished.delete(fileOf(run));
     // A missing library for the page's figures is refused before the runs, not after them.
@@ -108,7 +108,7 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
         : [];
     // A run that was not performed again is still there.
     for (const run of again) if (!finished.has(fileOf(run))) finished.set(fileOf(run), run);
-    const conclusions = claims.map((claim) => conclusionOf(claim, runsByArm(finished.values())));
+    const conclusions = claims.map((claim) => conclusionOf(claim, runsByArm(finished.values()), deciding(claim)));
     const page = chosen.length > 0 || report ? join(folder, 'index.html') : null;
     if (page) {
       await ensureFolder(folder);
@@ -142,7 +142,7 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
 }
 
 /** The seeds of runs, and of the files in a folder. */
-async function seedsOf(folder: string, runs: readonly AnyRun[]): Promise<number[]> {
+async function seedsIn(folder: string, runs: readonly AnyRun[]): Promise<number[]> {
   const files = await readdir(folder).catch(() => []);
   const found = files.flatMap((file) => /-(\d+)\.json$/.exec(file)?.[1] ?? []).map(Number);
   return [...new Set([...runs.map(seedOf), ...found])].sort((a, b) => a - b);
@@ -201,10 +201,10 @@ function claimLines(
   const done = runs.filter((run) => finished.has(fileOf(run))).length;
   const state = runs.length > 0 ? `; ${done} of ${counted(runs.length, 'run')}` : '';
   const testLine = (own: Conclusion['outcomes'][number]) =>
-    `  ${testText(own.test)}: ${differenceText(own.test, own.interval)}; ${verdictText(own.verdict)}`;
+    `  ${testText(own.test)}: ${differenceText(own.test, own.interval)}; ${verdicts[own.verdict]}`;
   return [
     `${claim.number} ${claim.name}: ${claim.says}`,
-    `  ${verdictText(verdict)}${state}`,
+    `  ${verdict}${state}`,
     ...(withTests ? outcomes.map(testLine) : []),
   ];
 }

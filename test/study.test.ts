@@ -35,7 +35,8 @@ import { seeingModel } from './support/vision-language.ts';
 
 const preset = presetNamed('tiny');
 const [FIRST, SECOND] = ['knowledge-insulation', 'pi0'];
-const sizes = { preset, seeds: [0, 1, 2], scenes: 10 };
+const seeds = [0, 1, 2];
+const sizes = { preset, seeds, scenes: 10 };
 const runs = runsOf([FIRST, SECOND], sizes) as StudyRun[];
 const base = {
   adapter: { description: 'a <test> adapter', software: true, features: [] },
@@ -113,13 +114,18 @@ describe('statistics', () => {
 });
 
 test('a claim has the verdict of its parts', () => {
-  expect(wholeVerdict(['opposite'])).toBe('opposite');
-  expect(wholeVerdict(['undecided', 'undecided'])).toBe('undecided');
-  expect(wholeVerdict(['reproduced', 'small'])).toBe('small');
-  expect(wholeVerdict(['reproduced', 'opposite', 'none'])).toBe('partly');
-  expect(wholeVerdict(['none', 'opposite'])).toBe('mixed');
-  expect(wholeVerdict(['reproduced', 'few'])).toBe('few');
-  expect(wholeVerdict(['reproduced', 'unrun'])).toBe('few');
+  expect(wholeVerdict([])).toBe('not testable here');
+  expect(wholeVerdict(['opposite'])).toBe(verdicts.opposite);
+  expect(wholeVerdict(['undecided', 'undecided'])).toBe(verdicts.undecided);
+  expect(wholeVerdict(['undecided', 'extreme'])).toBe(verdicts.undecided);
+  expect(wholeVerdict(['reproduced', 'opposite', 'none'])).toBe(
+    '1 of 3 parts reproduced; 1 opposite, 1 without a difference',
+  );
+  expect(wholeVerdict(['undecided', 'opposite', 'undecided'])).toBe(
+    'none of 3 parts reproduced; 1 opposite, 2 not decided',
+  );
+  expect(wholeVerdict(['reproduced', 'small'])).toBe('2 of 2 parts reproduced; 1 of them below the margin');
+  expect(wholeVerdict(['reproduced', 'unrun'])).toBe('1 of 2 parts reproduced; 1 not run');
 });
 
 describe('claims', () => {
@@ -156,23 +162,23 @@ describe('claims', () => {
 
   test('are decided by paired differences over seeds', () => {
     // Differences -0.2, -0.3, -0.1: mean -0.2, half width 4.303 * 0.1 / sqrt(3) = 0.248.
-    const wide = outcomeOf(compared, byErrors([[0.3, 0.5], [0.5, 0.8], [0.8, 0.9]])); // biome-ignore format: pairs
+    const wide = outcomeOf(compared, byErrors([[0.3, 0.5], [0.5, 0.8], [0.8, 0.9]]), seeds); // biome-ignore format: pairs
     expect(wide.interval!.mean).toBeCloseTo(-0.2, 9);
     expect(wide.interval!.high).toBeCloseTo(0.0484, 3);
     expect(wide.verdict).toBe('undecided');
-    const clear = outcomeOf(compared, byErrors([[0.3, 0.5], [0.5, 0.72], [0.6, 0.79]])); // biome-ignore format: pairs
+    const clear = outcomeOf(compared, byErrors([[0.3, 0.5], [0.5, 0.72], [0.6, 0.79]]), seeds); // biome-ignore format: pairs
     expect(clear.verdict).toBe('reproduced');
     expect(clear.seeds.map(({ seed }) => seed)).toEqual([0, 1, 2]);
     const worse = byErrors([[1.5, 1.6], [1.6, 1.7], [1.7, 1.8]]); // biome-ignore format: pairs
-    expect(outcomeOf(compared, worse).verdict).toBe('extreme');
+    expect(outcomeOf(compared, worse, seeds).verdict).toBe('extreme');
     const two = runsByArm(runs.slice(0, 4).map((run) => finishedRun(run, 5)));
-    expect(outcomeOf(compared, two).verdict).toBe('few');
+    expect(outcomeOf(compared, two, seeds).verdict).toBe('few');
   });
 
   test('about rates also have intervals over scenes, and guards', () => {
     const success: Test = { ...compared, measure: 'success', says: 'higher' };
     const rated = (first: number, second: number) =>
-      outcomeOf(success, runsByArm(runs.map((run) => finishedRun(run, run.arm === FIRST ? first : second))));
+      outcomeOf(success, runsByArm(runs.map((run) => finishedRun(run, run.arm === FIRST ? first : second))), seeds);
     const { rates, interval, verdict } = rated(5, 2);
     expect(rates![0]).toMatchObject({ count: 15, of: 30 });
     // Wilson: centre 1/2, half width z / (1 + z^2 / 30) * sqrt(1 / 120 + z^2 / 3600), with z^2 = 3.8415: 0.1685
@@ -193,9 +199,14 @@ describe('claims', () => {
     const claim: Claim = { ...claims[0], tests: [compared], firstSeed: 3 };
     const { verdict, outcomes } = conclusionOf(claim, known);
     expect(outcomes[0].seeds.map(({ seed }) => seed)).toEqual([3, 4, 5]);
-    expect(verdict).toBe('none');
-    expect(outcomes[0].known!.mean).toBeCloseTo(-0.21, 9);
-    expect(conclusionOf({ ...claim, firstSeed: 0 }, known).outcomes[0].known).toBeNull();
+    expect(verdict).toBe(verdicts.none);
+    expect(outcomes[0].all!.count).toBe(6);
+    expect(outcomes[0].all!.interval.mean).toBeCloseTo(-0.105, 9);
+    const first = conclusionOf({ ...claim, firstSeed: undefined }, known);
+    expect(first.outcomes[0].interval!.mean).toBeCloseTo(-0.21, 9);
+    const four = conclusionOf(claim, known, [2, 3, 4, 5]).outcomes[0];
+    expect(four.seeds).toHaveLength(4);
+    expect(conclusionOf(claim, known, [0, 1, 2, 3, 4, 5]).outcomes[0].all).toBeNull();
   });
 
   test('about times compare medians in a process', () => {
@@ -203,7 +214,7 @@ describe('claims', () => {
     const [first, , second] = timedArms[0].systems;
     const cost = { arms: [`step-time:${second}`, `step-time:${first}`], measure: 'time', says: 'alike' } as const;
     // Medians 4 and 2 in every process.
-    const { interval } = outcomeOf({ ...cost, margin: 0.1, less: 0.2 }, runsByArm(timed));
+    const { interval } = outcomeOf({ ...cost, margin: 0.1, less: 0.2 }, runsByArm(timed), seeds);
     for (const bound of Object.values(interval!)) expect(bound).toBeCloseTo(0.8, 9);
     expect(differenceText({ ...cost, margin: 0.1 }, interval)).toBe('+80.0 (+80.0 to +80.0) %');
     // The claim names a fifth, which the difference has.
@@ -222,9 +233,9 @@ describe('claims', () => {
     const [old, ...others] = runs.map((run) => finishedRun(run, 5));
     const known = runsByArm([{ ...old, openLoop: null }, ...others]);
     expect(lackingOf(claim, known).map(fileOf)).toEqual([fileOf(old)]);
-    expect(conclusionOf(claim, known)).toMatchObject({ verdict: 'few', outcomes: [{ seeds: { length: 2 } }] });
+    expect(conclusionOf(claim, known)).toMatchObject({ verdict: verdicts.few, outcomes: [{ seeds: { length: 2 } }] });
     expect(lackingOf({ ...claim, firstSeed: 1 }, known)).toEqual([]);
-    expect(conclusionOf({ ...claim, tests: [] }, known).verdict).toBe('untestable');
+    expect(conclusionOf({ ...claim, tests: [] }, known).verdict).toBe('not testable here');
   });
 });
 
@@ -326,7 +337,7 @@ test('the page has every claim, its tests and the raw numbers', async () => {
   expect(page).toContain('insula study &lt;x&gt;');
   expect(page).toContain(`<dt>Missing</dt><dd>${all[0].arm}</dd>`);
   expect(page).toContain('not testable here');
-  expect(page).toContain('known before: ');
+  expect(page).toContain('all 6 seeds: ');
   const drawn = conclusions.flatMap(({ outcomes }) => outcomes.filter(({ seeds }) => seeds.length > 0));
   const parts = drawn.flatMap(({ test: { part } }) => part ?? []);
   expect(parts.length).toBeGreaterThan(20);

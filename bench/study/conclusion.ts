@@ -1,7 +1,7 @@
 /** The verdicts of claims, computed from the raw numbers of finished runs. */
 import { wilsonInterval } from '../../model/report/wilson.ts';
 import { spread } from '../measure/statistics.ts';
-import { armsOf, type Claim, type Test } from './claims/claim.ts';
+import { armsOf, type Claim, seedsOf, type Test } from './claims/claim.ts';
 import { CHANGED, type Measure, measures } from './measures.ts';
 import { type SavedRun, seedOf, type TrainedRun } from './saved.ts';
 import {
@@ -44,8 +44,8 @@ export interface Outcome {
   readonly means: readonly [number, number];
   /** Over seeds, by Student's t; that of a rate over paired scenes, where it is wider. */
   readonly interval: Interval | null;
-  /** The same over the seeds that were known before the claim, and do not decide. */
-  readonly known: Interval | null;
+  /** Those of all seeds, if some of them do not decide. */
+  readonly all: { readonly count: number; readonly interval: Interval } | null;
   /** The rates of both arms over the scenes of the compared seeds; null if the measure is no rate. */
   readonly rates: readonly [Rate, Rate] | null;
   readonly verdict: Verdict;
@@ -55,7 +55,7 @@ export interface Conclusion {
   readonly claim: Claim;
   /** One for each test, in their order. */
   readonly outcomes: readonly Outcome[];
-  readonly verdict: Verdict | 'untestable';
+  readonly verdict: ReturnType<typeof wholeVerdict>;
 }
 
 /**
@@ -64,13 +64,14 @@ export interface Conclusion {
  */
 const [FLOOR, CEILING, BLIND] = [0.1, 0.95, { sample: Math.SQRT2, mean: 1 }];
 
-export function conclusionOf(claim: Claim, runs: Runs): Conclusion {
-  const outcomes = claim.tests.map((test) => outcomeOf(test, runs, claim.firstSeed));
+/** The conclusion from the runs of `deciding`, the seeds of the claim by default. */
+export function conclusionOf(claim: Claim, runs: Runs, deciding = seedsOf(claim)): Conclusion {
+  const outcomes = claim.tests.map((test) => outcomeOf(test, runs, deciding));
   const parts = outcomes.filter(({ test }) => test.part !== undefined);
-  return { claim, outcomes, verdict: parts.length > 0 ? wholeVerdict(parts.map((own) => own.verdict)) : 'untestable' };
+  return { claim, outcomes, verdict: wholeVerdict(parts.map((own) => own.verdict)) };
 }
 
-export function outcomeOf(test: Test, runs: Runs, firstSeed = 0): Outcome {
+export function outcomeOf(test: Test, runs: Runs, deciding: readonly number[]): Outcome {
   const measure: Measure = measures[test.measure];
   const { less = 0 } = test;
   const [first, second] = test.arms.map((own) => runs.get(own.split(':')[0]) ?? new Map<number, SavedRun>());
@@ -93,9 +94,9 @@ export function outcomeOf(test: Test, runs: Runs, firstSeed = 0): Outcome {
     );
     return paired.length > 0 ? widened(overSeeds, meanInterval(paired)) : overSeeds;
   };
-  const seeds = all.filter(({ seed }) => seed >= firstSeed);
+  const seeds = all.filter(({ seed }) => deciding.includes(seed));
   const interval = intervalOf(seeds);
-  const known = intervalOf(all.filter(({ seed }) => seed < firstSeed));
+  const whole = all.length > seeds.length ? { count: all.length, interval: intervalOf(all)! } : null;
   const rateOf = (side: 0 | 1): Rate => {
     const outcomes = seeds.flatMap(({ scenes }) => scenes![side]);
     const count = outcomes.filter(Boolean).length;
@@ -111,7 +112,7 @@ export function outcomeOf(test: Test, runs: Runs, firstSeed = 0): Outcome {
     if (seeds.length < LEAST_SEEDS) return seeds.length === 0 ? 'unrun' : 'few';
     return isExtreme ? 'extreme' : verdictOf(interval!, { direction: test.says, margin: test.margin });
   };
-  return { test, seeds, means, interval, known, rates, verdict: ruled() };
+  return { test, seeds, means, interval, all: whole, rates, verdict: ruled() };
 }
 
 /** The measure of two runs; null if one is missing or was not measured so. */
@@ -156,10 +157,10 @@ function medianOf(run: SavedRun, system: string): number | null {
 }
 
 /** Finished runs of a claim's arms and seeds that were not measured as its tests need. */
-export function lackingOf(claim: Claim, runs: Runs): SavedRun[] {
+export function lackingOf(claim: Claim, runs: Runs, deciding = seedsOf(claim)): SavedRun[] {
   return armsOf(claim).flatMap((arm) => {
     const needed = claim.tests.filter(({ arms }) => arms.includes(arm));
-    const deciding = [...(runs.get(arm)?.values() ?? [])].filter((run) => seedOf(run) >= (claim.firstSeed ?? 0));
-    return deciding.filter((run) => needed.some((test) => valuesOf(test, measures[test.measure], [run, run]) === null));
+    const own = [...(runs.get(arm)?.values() ?? [])].filter((run) => deciding.includes(seedOf(run)));
+    return own.filter((run) => needed.some((test) => valuesOf(test, measures[test.measure], [run, run]) === null));
   });
 }

@@ -2,6 +2,7 @@
 import { html, Markup } from '../../model/report/markup.ts';
 import { lineColour } from '../../model/report/page.ts';
 import { colour, type Layer, plot, quantitative, textLayer, verticalTitle } from '../../model/report/plot.ts';
+import type { Claim } from './claims/claim.ts';
 import type { Conclusion, Outcome } from './conclusion.ts';
 import type { TrainedRun } from './saved.ts';
 import { LEAST_SEEDS } from './statistics.ts';
@@ -11,21 +12,27 @@ const MOST = 20;
 /** A part of a claim has the colour of what became of it. */
 const states = {
   claimed: { colour: 'line3', meaning: 'as the claim says' },
-  otherwise: { colour: 'line2', meaning: 'otherwise' },
+  against: { colour: 'line2', meaning: 'opposite, or not alike' },
+  none: { colour: 'line4', meaning: 'no difference as large as the margin' },
   open: { colour: 'muted', meaning: 'not decided, or not testable' },
 } as const;
 
 function stateOf({ verdict }: Outcome): keyof typeof states {
   if (verdict === 'reproduced' || verdict === 'small') return 'claimed';
-  return verdict === 'undecided' || verdict === 'extreme' ? 'open' : 'otherwise';
+  if (verdict === 'none') return 'none';
+  return verdict === 'undecided' || verdict === 'extreme' ? 'open' : 'against';
 }
+
+/** A difference that the claim names is taken from it. */
+const labelOf = ({ number }: Claim, { test: { part, less } }: Outcome) =>
+  `${number}  ${part}${less === undefined ? '' : ` (over +${100 * less} %)`}`;
 
 /** The intervals of the parts that decide, in their margins; null before the first has its seeds. */
 export async function differencesOf(conclusions: readonly Conclusion[]): Promise<Markup | null> {
   const parts = conclusions.flatMap(({ claim, outcomes }) =>
     outcomes
       .filter(({ test, seeds }) => test.part !== undefined && seeds.length >= LEAST_SEEDS)
-      .map((outcome) => ({ outcome, label: `${claim.number}  ${outcome.test.part}` })),
+      .map((outcome) => ({ outcome, label: labelOf(claim, outcome) })),
   );
   if (parts.length === 0) return null;
   const row = 17;
@@ -34,7 +41,7 @@ export async function differencesOf(conclusions: readonly Conclusion[]): Promise
   const scale = { type: 'symlog', constant: 1, domain: [-MOST, MOST], clamp: true };
   const x = quantitative('x', scale, {
     ...{ values: ticks, grid: false, domain: false },
-    title: 'difference in its margin, positive as the claim says',
+    title: 'difference in its margin (logarithmic from 1 on), positive as the claim says; alike: first − second',
   });
   const place = (i: number) => ({ value: (i + 0.5) * row });
   const band = { values: [{ x: -1, end: 1 }] };

@@ -54,11 +54,9 @@ export const widened = (own: Interval, other: Interval): Interval => ({
 export const verdicts = {
   reproduced: 'reproduced',
   small: 'reproduced, with a difference below the margin',
-  partly: 'reproduced in part',
   opposite: 'opposite',
   opposed: 'opposite, with a difference below the margin',
-  unlike: 'not reproduced: a difference beyond the margin',
-  mixed: 'not reproduced: its parts have different verdicts',
+  unlike: 'not reproduced: they differ by more than the margin',
   none: 'not reproduced: no difference as large as the margin',
   undecided: 'not decided by these runs',
   extreme: 'not testable at this scale',
@@ -90,12 +88,30 @@ export function verdictOf(
   return within ? 'none' : 'undecided';
 }
 
-/** The verdict of a claim, from those of its parts. */
-export function wholeVerdict(parts: readonly Verdict[]): Verdict {
-  const [first, ...others] = parts;
-  if (others.every((own) => own === first)) return first;
-  if (parts.some((own) => own === 'few' || own === 'unrun')) return 'few';
-  const reproduced = parts.filter((own) => own === 'reproduced' || own === 'small').length;
-  if (reproduced === parts.length) return 'small';
-  return reproduced > 0 ? 'partly' : 'mixed';
+/** The verdicts of parts, in a tally. */
+const brief: Record<Verdict, string> = {
+  reproduced: 'reproduced',
+  small: 'of them below the margin',
+  opposite: 'opposite',
+  opposed: 'opposite, below the margin',
+  unlike: 'not alike',
+  none: 'without a difference',
+  undecided: 'not decided',
+  extreme: 'not testable',
+  few: 'without its seeds',
+  unrun: 'not run',
+};
+
+/** The verdict of a claim from those of its parts, in words: theirs if they agree, or else how many of them say what. */
+export function wholeVerdict(parts: readonly Verdict[]): string {
+  if (parts.length === 0) return 'not testable here';
+  const are = (...own: readonly Verdict[]) => parts.every((one) => own.includes(one));
+  if (are(parts[0])) return verdicts[parts[0]];
+  if (are('undecided', 'extreme')) return verdicts.undecided;
+  const others = (Object.keys(brief) as Verdict[]).flatMap((own) => {
+    const count = parts.filter((one) => one === own).length;
+    return own === 'reproduced' || count === 0 ? [] : [`${count} ${brief[own]}`];
+  });
+  const reproduced = parts.filter((one) => one === 'reproduced' || one === 'small').length;
+  return `${reproduced || 'none'} of ${parts.length} parts reproduced; ${others.join(', ')}`;
 }

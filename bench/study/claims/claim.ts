@@ -4,6 +4,7 @@
  */
 import type { OtherScenes } from '../arms.ts';
 import type { MeasureName } from '../measures.ts';
+import { LEAST_SEEDS } from '../statistics.ts';
 
 /** Compares two arms, or two systems that were timed in turn, by a measure: the difference first - second, seed by seed. */
 export interface Test {
@@ -30,11 +31,19 @@ export interface Claim {
   readonly says: string;
   /** The differences between the test and the paper. */
   readonly here: string;
-  /** The first seed that decides: earlier runs of its arms were known when it was written. 0 by default. */
+  /** What its verdict holds for, in a few words. */
+  readonly limit?: string;
+  /** The first of the seeds that decide: earlier runs of its arms were known when it was written. 0 by default. */
   readonly firstSeed?: number;
   /** Those with a `part` decide, the others are beside them. None: the claim cannot be tried here, for the reason in `here`. */
   readonly tests: readonly Test[];
 }
+
+/** The seeds that decide: as many as a verdict takes, from the claim's first on, where no others are asked for. */
+export const seedsOf = (
+  { firstSeed = 0 }: Claim,
+  { first = firstSeed, count = LEAST_SEEDS }: { readonly first?: number; readonly count?: number } = {},
+): number[] => Array.from({ length: count }, (_, i) => first + i);
 
 /** The arms that a claim compares: those of its first test come first. */
 export const armsOf = ({ tests }: Claim): string[] => [

@@ -50,6 +50,7 @@ export const structureClaims: readonly Claim[] = [
   {
     ...{ number: '16', name: 'dual-encoder', source: 'arXiv 2509.11417, tables III and IV' },
     firstSeed: 3,
+    limit: 'with places, which the start says in these scenes too',
     says: 'A frozen second tower pays off in changed scenes, not in those of training.',
     here: "On knowledge insulation with places and co-training, which acts within few steps. Changed pictures: masked ground, other tables, checks, side light, distractors; the scenes of all together. Without S. The start's pretraining varied tables, floors and light; it points at 91 to 98 % of objects in these scenes.",
     tests: [
@@ -79,6 +80,7 @@ export const structureClaims: readonly Claim[] = [
   {
     ...{ number: '17', name: 'paraphrases', source: 'arXiv 2509.11417, table IV' },
     firstSeed: 3,
+    limit: 'with places',
     says: 'Co-training does better with unseen paraphrases than augmented instructions.',
     here: "On knowledge insulation with places, co-training alone (C without S). The augmentation has sentence forms around every instruction; the test has forms that no training has. The paper's has strings as well. The test's verbs are in no training, and the augmentation changes none.",
     tests: [
@@ -99,6 +101,7 @@ export const structureClaims: readonly Claim[] = [
   {
     ...{ number: '18', name: 'features', source: 'arXiv 2509.11417, figure 4' },
     firstSeed: 3,
+    limit: 'with places',
     says: 'With a frozen tower and co-training, features stay linearly separable.',
     here: "On knowledge insulation with places. Linear probes of colour and shape of the world's things, in place of five question sets and CIFAR-10. D's features before the first layer contain the frozen tower's, and are twice as wide, so that the tower decides nothing.",
     tests: [
