@@ -41,7 +41,7 @@ export async function differencesOf(conclusions: readonly Conclusion[]): Promise
   const scale = { type: 'symlog', constant: 1, domain: [-MOST, MOST], clamp: true };
   const x = quantitative('x', scale, {
     ...{ values: ticks, grid: false, domain: false },
-    title: 'difference in its margin (logarithmic from 1 on), positive as the claim says; alike: first − second',
+    title: 'difference in its margin, logarithmic from 1 on',
   });
   const place = (i: number) => ({ value: (i + 0.5) * row });
   const band = { values: [{ x: -1, end: 1 }] };
@@ -71,7 +71,8 @@ export async function differencesOf(conclusions: readonly Conclusion[]): Promise
     const path = `<path d="M0,4H22" stroke="var(--${name})" stroke-width="2"/>`;
     return html`<li><svg class="swatch" aria-hidden="true" viewBox="0 0 22 8">${new Markup(path)}</svg> ${meaning}</li>`;
   });
-  return html`<figure><figcaption>Parts of claims with three seeds: 95 % intervals, in the margin of each; two that are alike lie in the band</figcaption>
+  return html`<figure><figcaption>Parts of claims with their seeds: 95 % intervals, in the margin of each</figcaption>
+<p class="small">To the right is what the claim says. Where it says that two are alike, they are if the interval lies in the band, and right is the first.</p>
 <ul class="key inline">${items}</ul>${await plot('Differences of all claims in their margins', size, layers)}</figure>`;
 }
 

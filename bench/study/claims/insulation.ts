@@ -268,7 +268,7 @@ export const insulationClaims: readonly Claim[] = [
     firstSeed: 3,
     limit: 'errors of actions after 300 steps',
     says: 'Knowledge insulation whose expert sees the state itself acts with as little error as pi0, and with less than if the state is text.',
-    here: 'Written when claim 9 had been run with seeds 0 to 2, which made both parts likely. Our conjecture: behind the stop-gradient little of the backbone learns to pass on what an expert needs of a state that is text. The paper finds text and a continuous token of the backbone alike; it does not try a token of the expert. In pi0 as published, time enters another way, and there is neither a token loss nor a stop-gradient, so that the stop-gradient alone is not what is compared.',
+    here: 'Written when claim 9 had been run with seeds 0 to 2, which made both parts likely. Our conjecture: behind the stop-gradient little of the backbone learns to pass on what an expert needs of a state that is text. The paper finds text and a continuous token of the backbone alike; it does not try a token of the expert. In pi0 as published, time enters another way, and there is neither a token loss nor a stop-gradient, so that the stop-gradient alone is not what is compared. The tests of pointing were added after the runs.',
     tests: [
       {
         arms: ['insulation-expert-state', 'pi0-continuous-state'],
@@ -284,6 +284,11 @@ export const insulationClaims: readonly Claim[] = [
         ...{ measure: 'first error', margin: ERROR, says: 'alike' },
       },
       { arms: ['insulation-expert-state', 'pi0-continuous-state'], ...success, says: 'alike' },
+      { arms: ['insulation-expert-state', KI], measure: 'pointing kept', margin: RATE, says: 'higher' },
+      {
+        arms: ['insulation-expert-state', 'pi0-continuous-state'],
+        ...{ measure: 'pointing kept', margin: RATE, says: 'alike' },
+      },
     ],
   },
 ];
