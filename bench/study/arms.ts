@@ -11,8 +11,6 @@
  * - places: the policy also says where object and target are before it acts, and an action expert gets these places, and the state, as
  *   numbers. It succeeds within minutes, so claims about success are measured there.
  */
-import { addSystem, type System } from '../../model/systems/index.ts';
-import { knowledgeInsulation } from '../../model/systems/knowledge-insulation.ts';
 import type { Preset } from '../../model/training/presets.ts';
 import { recommendedSettings } from '../../model/training/recommended.ts';
 import type { RunSettings } from '../../model/training/run-settings.ts';
@@ -174,19 +172,10 @@ const histories: readonly Arm[] = [
  * GenVLA's parts (arXiv 2509.11417) on a policy that acts within few steps. D: a frozen tower beside a trained one, both copies of the
  * start's. C: questions, here as in insulation-questions-places.
  */
-const dual: System = {
-  ...knowledgeInsulation,
-  name: 'knowledge-insulation-dual',
-  parent: 'knowledge-insulation',
-  description: 'knowledge insulation with a frozen vision tower beside the trained one',
-  source: 'arXiv 2509.11417 on arXiv 2505.23705',
-  towers: ['vision', 'frozen'],
-  rules: [{ match: 'frozen', frozen: true }],
-};
-addSystem(dual);
+const dual = { system: 'knowledge-insulation-dual' };
 const parts: readonly Arm[] = [
-  places(['insulation-dual', 'D: a frozen tower beside the trained one', { system: dual.name }, changed]),
-  places(['insulation-dual-questions', 'D and C', { system: dual.name, ...questions }, changed]),
+  places(['insulation-dual', 'D: a frozen tower beside the trained one', dual, changed]),
+  places(['insulation-dual-questions', 'D and C', { ...dual, ...questions }, changed]),
   places([
     'insulation-paraphrased',
     'paraphrases of every instruction',

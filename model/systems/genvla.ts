@@ -2,6 +2,7 @@
  * GenVLA (Grover et al. 2025, arXiv 2509.11417): D, a frozen vision tower beside a trained one; S, actions as strings of digits; C,
  * co-training with as many vision-language questions as robot examples. The paper does not say which of OpenVLA's two towers it freezes.
  */
+import { knowledgeInsulation } from './knowledge-insulation.ts';
 import { openvla } from './openvla.ts';
 import { pi0, pi0Fast } from './pi0.ts';
 import type { Recipe, System } from './system.ts';
@@ -58,4 +59,14 @@ export const pi0Plus: System = {
   towers: ['vision', 'frozen'],
   rules: [{ match: 'frozen', frozen: true }],
   recipe: half,
+};
+
+export const insulationDual: System = {
+  ...knowledgeInsulation,
+  name: 'knowledge-insulation-dual',
+  parent: 'knowledge-insulation',
+  description: "GenVLA's D: knowledge insulation with a frozen vision tower beside a trained one",
+  source: `${source}, in the model of arXiv 2505.23705`,
+  towers: ['vision', 'frozen'],
+  rules: [{ match: 'frozen', frozen: true }],
 };

@@ -1,6 +1,16 @@
 import { InputError, quote } from '../../engine/files/errors.ts';
 import { probable } from '../../engine/files/nearest.ts';
-import { openvlaC, openvlaD, openvlaDS, openvlaPlus, openvlaS, openvlaSC, pi0Paraphrased, pi0Plus } from './genvla.ts';
+import {
+  insulationDual,
+  openvlaC,
+  openvlaD,
+  openvlaDS,
+  openvlaPlus,
+  openvlaS,
+  openvlaSC,
+  pi0Paraphrased,
+  pi0Plus,
+} from './genvla.ts';
 import { hybridVla, hybridVlaOriginal } from './hybrid-vla.ts';
 import {
   insulationRobotOnly,
@@ -91,6 +101,7 @@ const known: readonly Family[] = [
     papers: 'arXiv 2406.09246, 2024; 2307.15818, 2023; 2509.11417, 2025',
     systems: [
       ...[openvla, rt2, openvlaD, openvlaS, openvlaC, openvlaDS, openvlaSC, openvlaPlus, pi0Paraphrased, pi0Plus],
+      insulationDual,
     ],
   },
   {
