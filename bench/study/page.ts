@@ -66,7 +66,7 @@ function expectation({ says, margin, less = 0, measure }: Outcome['test']): stri
     : `${says}${beyond}; margin ${show(margin)}${unit}`;
 }
 
-const isRun = ({ outcomes }: Conclusion) => outcomes.some(({ interval }) => interval);
+const isRun = ({ outcomes }: Conclusion) => outcomes.some(({ test, interval }) => test.part !== undefined && interval);
 
 /** The seeds of the part that has the fewest: "3–5". */
 function seedsText(parts: readonly Outcome[]): string {
