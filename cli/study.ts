@@ -73,6 +73,12 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
   const other = only?.find((name) => !armNames.includes(name));
   if (other !== undefined)
     throw new InputError(`study: --only: there is no arm ${quote(other)}; ${nearest(other, armNames)}`);
+  const compared = new Set(chosen.flatMap(armsOf));
+  const beside = chosen.length > 0 ? only?.find((name) => !compared.has(name)) : undefined;
+  if (beside !== undefined)
+    throw new InputError(
+      `study: --only: no test of ${chosen.map(({ name }) => name).join(', ')} has the arm ${beside}`,
+    );
   const folder = values.out ?? join(...(installed ? [WORK_FOLDER] : ['bench', 'results']), 'study');
   const runsFolder = join(folder, 'runs');
   const preset = presetNamed(presetName);

@@ -356,6 +356,7 @@ test('the command lists claims, computes again what is there, and refuses bad in
     expect(runCommand(study, values, { names: words })).rejects.toThrow(reason);
   await refused({}, ['convergance'], /^study: there is no claim "convergance"; did you mean convergence\?$/);
   await refused({ only: ['pi1'] }, ['convergence'], /^study: --only: there is no arm "pi1"; .*pi0/);
+  await refused({ only: ['pi0'] }, ['masks'], /^study: --only: no test of masks has the arm pi0$/);
   const own = join(folder, 'command');
   await performRuns(runs, new Map(), { folder: join(own, 'runs'), note, perform: async (run) => finishedAny(run) });
   await refused(
