@@ -4,7 +4,7 @@ import { type Evaluation, evaluateClosedLoop } from '../bench/tabletop/evaluatio
 import { Film } from '../bench/tabletop/film.ts';
 import { tabletopPolicy } from '../bench/tabletop/policy.ts';
 import { askStart } from '../bench/tabletop/seeing-sets.ts';
-import { writeFileSafely } from '../engine/files/files.ts';
+import { writeJson } from '../engine/files/files.ts';
 import { InputError } from '../engine/index.ts';
 import { evaluationSamples } from '../model/data/index.ts';
 import type { KeptAnswers } from '../model/inspect/answers.ts';
@@ -77,7 +77,7 @@ export async function concluded(
     await writeReport(summary.report, report);
     await writeEpisodes(join(path, 'episodes'), films);
   }
-  await writeFileSafely(join(path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
+  await writeJson(join(path, 'summary.json'), summary);
   return summary;
 }
 

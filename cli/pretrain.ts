@@ -1,7 +1,7 @@
 /** `insula pretrain`: a vision-language model learns from questions about pictures. */
 import { join } from 'node:path';
 import { pretrainingPacks } from '../bench/tabletop/packs.ts';
-import { writeFileSafely } from '../engine/files/files.ts';
+import { writeJson } from '../engine/files/files.ts';
 import { openTunedDevice } from '../kernels/tuning.ts';
 import { type Losses, type RunHistory, skippedLines } from '../model/training/history.ts';
 import { imagePacks, type PackSource } from '../model/training/packs.ts';
@@ -101,7 +101,7 @@ export const pretrain = command({
         const progressed = { finished: scores !== null, step, resumedAt };
         const files = { checkpoint, model, report, adapter: device.description };
         const summary = { ...progressed, ...files, heldOut, scores, seconds };
-        await writeFileSafely(join(folder.path, 'summary.json'), [`${JSON.stringify(summary, null, 2)}\n`]);
+        await writeJson(join(folder.path, 'summary.json'), summary);
         const again = words.filter((word) => word !== '--resume' && word !== '--overwrite');
         const lines = scores
           ? [`${step} steps${described && `; held out: ${described}`}`, ...seeingLines(scores)]

@@ -5,7 +5,7 @@ import { IMAGE_SIZE } from '../bench/tabletop/camera.ts';
 import { type Variation, variations } from '../bench/tabletop/scene.ts';
 import { distancesOf, GROSS, placesIn } from '../bench/tabletop/seeing.ts';
 import { type MarkScores, type MeasuredSet, measureMarks, measureSets } from '../bench/tabletop/seeing-sets.ts';
-import { writeFileSafely } from '../engine/files/files.ts';
+import { writeFileSafely, writeJson } from '../engine/files/files.ts';
 import { answersTo, questionsOf, scoresByKind } from '../model/inspect/answers.ts';
 import { Policy } from '../model/policy/policy.ts';
 import type { SeeingReport, ShownAnswer } from '../model/report/seeing-report.ts';
@@ -54,7 +54,7 @@ export async function concluded(result: PretrainingResult, run: Run): Promise<Co
   if (!measured) return { model, scores: null, report: null };
   const { scores, answers } = measured;
   await save(namedScores(scores));
-  await writeFileSafely(join(run.path, 'scores.json'), [`${JSON.stringify(scores, null, 2)}\n`]);
+  await writeJson(join(run.path, 'scores.json'), scores);
   const report = join(run.path, 'report.html');
   const seconds = { ...result.seconds, scores: (performance.now() - begin) / 1000 };
   const { renderSeeingReport } = await import('../model/report/seeing-report.ts');

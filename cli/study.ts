@@ -102,7 +102,10 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
     const files = new Set(wanted.map(fileOf));
     const replaces = (run: AnyRun) => values.overwrite === true && files.has(fileOf(run));
     const finished = await finishedRuns(runsFolder, present, hash, replaces);
-    const lacking = () => claims.flatMap((claim) => lackingOf(claim, runsByArm(finished.values()), deciding(claim)));
+    const lacking = () => {
+      const byArm = runsByArm(finished.values());
+      return [...new Set(claims.flatMap((claim) => lackingOf(claim, byArm, deciding(claim))))];
+    };
     const again = values.lacking ? lacking().filter((run) => files.has(fileOf(run))) : [];
     for (const run of again) finished.delete(fileOf(run));
     // A missing library for the page's figures is refused before the runs, not after them.
@@ -114,7 +117,8 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
         : [];
     // A run that was not performed again is still there.
     for (const run of again) if (!finished.has(fileOf(run))) finished.set(fileOf(run), run);
-    const conclusions = claims.map((claim) => conclusionOf(claim, runsByArm(finished.values()), deciding(claim)));
+    const byArm = runsByArm(finished.values());
+    const conclusions = claims.map((claim) => conclusionOf(claim, byArm, deciding(claim)));
     const page = chosen.length > 0 || report ? join(folder, 'index.html') : null;
     if (page) {
       await ensureFolder(folder);
@@ -122,11 +126,11 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
         await studyPage({
           ...{ command: commandLine(words), conclusions, finished: [...finished.values()] },
           missing: runsFor(claims).filter((run) => !finished.has(fileOf(run))),
-          lacking: [...new Set(lacking())],
+          lacking: lacking(),
         }),
       ]);
     }
-    const less = [...new Set(lacking())].filter((run) => files.has(fileOf(run)));
+    const less = lacking().filter((run) => files.has(fileOf(run)));
     const shown = conclusions.filter(({ claim }) => chosen.length === 0 || chosen.includes(claim));
     const lines = [
       ...shown.flatMap((own) => claimLines(own, runsFor([own.claim]), finished, chosen.length > 0)),
@@ -137,7 +141,7 @@ async function runStudy(values: Values, context: Context): Promise<Result> {
       ...(page ? [`page: ${page}`] : []),
     ];
     const json = {
-      claims: shown.map(({ claim: { tests, ...claim }, ...own }) => ({ ...claim, ...own })),
+      claims: shown.map(({ claim: { tests, ...claim }, parts: _, ...own }) => ({ ...claim, ...own })),
       ...{ missing: wanted.map(fileOf).filter((file) => !finished.has(file)), failed, page },
     };
     return { json, lines, status: signal.aborted ? 130 : failed.length > 0 ? 1 : 0 };

@@ -55,7 +55,10 @@ export interface Conclusion {
   readonly claim: Claim;
   /** One for each test, in their order. */
   readonly outcomes: readonly Outcome[];
-  readonly verdict: ReturnType<typeof wholeVerdict>;
+  /** Those of its tests that decide. */
+  readonly parts: readonly Outcome[];
+  /** In words. */
+  readonly verdict: string;
 }
 
 /**
@@ -68,7 +71,7 @@ const [FLOOR, CEILING, BLIND] = [0.1, 0.95, { sample: Math.SQRT2, mean: 1 }];
 export function conclusionOf(claim: Claim, runs: Runs, deciding = seedsOf(claim)): Conclusion {
   const outcomes = claim.tests.map((test) => outcomeOf(test, runs, deciding));
   const parts = outcomes.filter(({ test }) => test.part !== undefined);
-  return { claim, outcomes, verdict: wholeVerdict(parts.map((own) => own.verdict)) };
+  return { claim, outcomes, parts, verdict: wholeVerdict(parts.map((own) => own.verdict)) };
 }
 
 export function outcomeOf(test: Test, runs: Runs, deciding: readonly number[]): Outcome {

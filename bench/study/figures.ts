@@ -1,6 +1,6 @@
 /** The figures of the page: differences of all claims in their margins, and errors over the course of training. */
-import { html, Markup } from '../../model/report/markup.ts';
-import { lineColour } from '../../model/report/page.ts';
+import { html, type Markup } from '../../model/report/markup.ts';
+import { lineColour, lineEntry } from '../../model/report/page.ts';
 import { colour, type Layer, plot, quantitative, textLayer, verticalTitle } from '../../model/report/plot.ts';
 import type { Claim } from './claims/claim.ts';
 import type { Conclusion, Outcome } from './conclusion.ts';
@@ -29,14 +29,14 @@ const labelOf = ({ number }: Claim, { test: { part, less } }: Outcome) =>
 
 /** The intervals of the parts that decide, in their margins; null before the first has its seeds. */
 export async function differencesOf(conclusions: readonly Conclusion[]): Promise<Markup | null> {
-  const parts = conclusions.flatMap(({ claim, outcomes }) =>
-    outcomes
-      .filter(({ test, seeds }) => test.part !== undefined && seeds.length >= LEAST_SEEDS)
+  const drawn = conclusions.flatMap(({ claim, parts }) =>
+    parts
+      .filter(({ seeds }) => seeds.length >= LEAST_SEEDS)
       .map((outcome) => ({ outcome, label: labelOf(claim, outcome) })),
   );
-  if (parts.length === 0) return null;
+  if (drawn.length === 0) return null;
   const row = 17;
-  const size = { width: 420, height: parts.length * row, margins: { left: 190, right: 12, top: 6, bottom: 40 } };
+  const size = { width: 420, height: drawn.length * row, margins: { left: 190, right: 12, top: 6, bottom: 40 } };
   const ticks = [-10, -3, -1, 0, 1, 3, 10];
   const scale = { type: 'symlog', constant: 1, domain: [-MOST, MOST], clamp: true };
   const x = quantitative('x', scale, {
@@ -49,7 +49,7 @@ export async function differencesOf(conclusions: readonly Conclusion[]): Promise
     { data: band, mark: { type: 'rect', color: colour('band') }, encoding: { x, x2: { field: 'end' } } },
     { data: { values: [{ x: 0 }] }, mark: { type: 'rule', color: colour('rule') }, encoding: { x } },
   ];
-  for (const [i, { outcome, label }] of parts.entries()) {
+  for (const [i, { outcome, label }] of drawn.entries()) {
     const { test, interval } = outcome;
     const sign = test.says === 'lower' ? -1 : 1;
     const [low, mean, high] = [interval!.low, interval!.mean, interval!.high].map((own) => (sign * own) / test.margin);
@@ -67,10 +67,7 @@ export async function differencesOf(conclusions: readonly Conclusion[]): Promise
       textLayer(label, { color: colour('ink'), fontSize: 11 }, { value: 8 - size.margins.left }, place(i)),
     );
   }
-  const items = Object.values(states).map(({ colour: name, meaning }) => {
-    const path = `<path d="M0,4H22" stroke="var(--${name})" stroke-width="2"/>`;
-    return html`<li><svg class="swatch" aria-hidden="true" viewBox="0 0 22 8">${new Markup(path)}</svg> ${meaning}</li>`;
-  });
+  const items = Object.values(states).map(({ colour: name, meaning }) => lineEntry(name, meaning));
   return html`<figure><figcaption>Parts of claims with their seeds: 95 % intervals, in the margin of each</figcaption>
 <p class="small">To the right is what the claim says. Where it says that two are alike, they are if the interval lies in the band, and right is the first.</p>
 <ul class="key inline">${items}</ul>${await plot('Differences of all claims in their margins', size, layers)}</figure>`;
@@ -88,8 +85,7 @@ export function coursesKey(runs: readonly TrainedRun[]): Markup {
   const names = armNames(runs);
   const items = names.map((arm) => {
     const { name, dash } = lineOf(names, arm);
-    const path = `<path d="M0,4H22" stroke="var(--${name})" stroke-width="2" stroke-dasharray="${dash.join(' ')}"/>`;
-    return html`<li><svg class="swatch" aria-hidden="true" viewBox="0 0 22 8">${new Markup(path)}</svg> ${arm}</li>`;
+    return lineEntry(name, arm, dash);
   });
   return html`<ul class="key inline">${items}</ul>`;
 }

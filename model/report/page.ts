@@ -12,6 +12,13 @@ export function lineColour(index: number): string {
   return `line${1 + (index % palette.light.length)}`;
 }
 
+/** An entry of a key of lines: a piece of the line in its colour, and words. */
+export function lineEntry(name: string, words: string | Markup, dash: readonly number[] = []): Markup {
+  const dashes = dash.length > 0 ? ` stroke-dasharray="${dash.join(' ')}"` : '';
+  const path = new Markup(`<path d="M0,4H22" stroke="var(--${name})" stroke-width="2"${dashes}/>`);
+  return html`<li><svg class="swatch" aria-hidden="true" viewBox="0 0 22 8">${path}</svg> ${words}</li>`;
+}
+
 /** Colours by name. Figures refer to the names, so that one figure serves light, dark and print. */
 export const lightColours = `--paper:#fff;--ink:#1d2126;--muted:#667080;--rule:#c9ced6;--grid:#e9ecf0;--band:#f1f3f6;${namedLines(palette.light)};--demonstrated:#1d2126;--predicted:#9dbdf0;--mean:#1f6feb;--pairs:#cfe0fb;--stop:#b8560f;--bar:#a9c4ee;--alarm:#b42318;color-scheme:light`;
 export const darkColours = `--paper:#14171b;--ink:#e4e7eb;--muted:#98a1ad;--rule:#444b55;--grid:#272c33;--band:#20242a;${namedLines(palette.dark)};--demonstrated:#e4e7eb;--predicted:#45669c;--mean:#6ea8ff;--pairs:#28456f;--stop:#f0a05a;--bar:#3a5c92;--alarm:#ff8278;color-scheme:dark`;

@@ -7,7 +7,7 @@ import { rates } from './acting-sections.ts';
 import { attentionFigure, attentionInWords } from './attention-figure.ts';
 import { chunkPlots, type LossFigure, lossCeiling, lossFigure, TRAINING_BINS } from './figures.ts';
 import { formatNumber, formatPercent, formatRatio, formatSeconds, formatTimes, html, type Markup } from './markup.ts';
-import { barTable, lineColour, type Section, table } from './page.ts';
+import { barTable, lineColour, lineEntry, type Section, table } from './page.ts';
 import type { LossPoint, ReportData } from './report-data.ts';
 import { wilsonInterval } from './wilson.ts';
 
@@ -142,8 +142,6 @@ export async function chunkSection(data: ReportData): Promise<Section | undefine
   const { horizon, rate } = data.data;
   const plots = await chunkPlots(chunks, horizon, rate);
   const several = chunks.samples.some(({ mean }) => mean !== null);
-  const line = (name: string, words: string) =>
-    html`<li><svg class="swatch" aria-hidden="true" viewBox="0 0 22 8"><path d="M0,4H22" stroke="var(--${name})" stroke-width="2"/></svg> ${words}</li>`;
   const samples = chunks.samples.map(({ instruction, image, validSteps }, i) => {
     const words = instruction === undefined ? 'no instruction' : `“${instruction}”`;
     const end =
@@ -159,7 +157,7 @@ export async function chunkSection(data: ReportData): Promise<Section | undefine
     id: 'chunks',
     title: 'Predicted chunks',
     body: html`<p>Held-out observations. Actions (${chunks.unit}) over the ${formatNumber(horizon / rate)} s of the chunk; a dimension has the same axis in every sample.</p>
-<ul class="key inline">${line('demonstrated', 'demonstrated')}${several ? line('mean', 'mean of 8 samples') : ''}${line('predicted', several ? 'one sample' : 'predicted')}</ul>
+<ul class="key inline">${lineEntry('demonstrated', 'demonstrated')}${several ? lineEntry('mean', 'mean of 8 samples') : ''}${lineEntry('predicted', several ? 'one sample' : 'predicted')}</ul>
 ${samples}`,
   };
 }
